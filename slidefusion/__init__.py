@@ -1,0 +1,1 @@
+"""slidefusion: a focus stack of a whole slide in, one all-in-focus slide out."""

@@ -1,0 +1,223 @@
+"""The ``Fuser`` protocol: what a plugin has to provide, and nothing else.
+
+A fuser is a small immutable object that turns a focus stack (Z, C, Y, X) into one image
+(C, Y, X). It inherits from nothing here. A frozen dataclass of its options is the easiest way to
+write one::
+
+    @dataclass(frozen=True)
+    class Middle:
+        "Takes the middle plane."
+        name: ClassVar[str] = "middle"
+        planes: ClassVar[PlaneRange] = PlaneRange(1)
+        footprint: ClassVar[Footprint] = Footprint()
+        device: ClassVar[str] = "cpu"
+
+        def working_bytes(self, planes, channels, height, width):
+            return 0
+
+        def __call__(self, stack):
+            return Fused(stack[len(stack) // 2])
+
+The law that makes slides cuttable: *an output pixel depends only on the input within*
+``footprint.halo`` *of it, on its position modulo* ``footprint.period``, *and on the fuser's own
+fields.* ``slidefusion.testing.FuserContract`` proves it for any fuser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import OptionError
+
+__all__ = [
+    "Footprint",
+    "Fused",
+    "Fuser",
+    "Overview",
+    "PlaneRange",
+    "Planes",
+    "PreparingFuser",
+    "option",
+]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a fuser declares so that a slide can be cut exactly.
+
+    >>> Footprint(halo=160, period=32).aligned_halo
+    160
+    """
+
+    halo: int = 0
+    """Reach in pixels on each side: input further away does not influence an output pixel."""
+    period: int = 1
+    """Side in pixels of the decomposition grid. Windows start and end on multiples of it."""
+    tolerance: float = 0.0
+    """Largest difference between cut and whole as a fraction of the range of the dtype
+    (of 1.0 for float); 0 means bit-exact."""
+
+    def __post_init__(self) -> None:
+        if self.halo < 0 or self.period < 1 or not 0 <= self.tolerance < 1:
+            raise OptionError(
+                f"footprint halo={self.halo}, period={self.period}, tolerance={self.tolerance}: "
+                "halo must be >= 0, period >= 1 and 0 <= tolerance < 1"
+            )
+
+    @property
+    def aligned_halo(self) -> int:
+        """The halo rounded up to the period, in pixels."""
+        return -(-self.halo // self.period) * self.period
+
+
+@dataclass(frozen=True)
+class PlaneRange:
+    """How many planes a fuser takes.
+
+    >>> 1 in PlaneRange(2), 11 in PlaneRange(2), 4 in PlaneRange(1, 3)
+    (False, True, False)
+    """
+
+    min: int = 1
+    """Fewest planes."""
+    max: int | None = None
+    """Most planes, or None for no limit."""
+
+    def __contains__(self, count: object) -> bool:
+        return (
+            isinstance(count, int) and self.min <= count and (self.max is None or count <= self.max)
+        )
+
+    def __str__(self) -> str:
+        if self.max is None:
+            return f"{self.min} or more"
+        return str(self.min) if self.min == self.max else f"{self.min} to {self.max}"
+
+
+class Planes(Protocol):
+    """The stack as a fuser sees it: (Z, C, Y, X), read plane by plane.
+
+    A NumPy array is one. The engine hands over an object that reads a plane from the store when it
+    is indexed, so a fuser that takes the planes in turn needs memory for one plane only. A fuser
+    that wants all of them at once calls ``np.asarray(stack)``. Planes must not be written to.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Z, C, Y, X)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, uint16 or float32."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
+        """Plane ``z`` as an array (C, Y, X)."""
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]: ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """All planes (Z, C, Y, X) in memory."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What a fuser returns."""
+
+    image: npt.NDArray[Any]
+    """(C, Y, X), the dtype of the input, untrimmed."""
+    depth: npt.NDArray[np.integer[Any]] | None = None
+    """(Y, X) index of the plane that each pixel was taken from (0-based, in the order of the
+    planes given), or None when the fuser knows none."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What ``prepare`` may look at: the slide as a whole, whatever its size.
+
+    It is made from the slide alone, never from the cutting, so what a fuser learns from it is the
+    same for every chunking.
+    """
+
+    thumbnail: npt.NDArray[Any]
+    """(Z, C, h, w): the whole slide, subsampled to at most about 1024 px a side."""
+    patches: npt.NDArray[Any]
+    """(N, Z, C, p, p): patches at full resolution, on an even grid over the slide."""
+    downsample: float
+    """Level-0 pixels a thumbnail pixel."""
+    pixel_size_um: tuple[float, float] | None
+    """(y, x) µm a level-0 pixel, or None when unknown."""
+    z_um: tuple[float, ...] | None
+    """Position of each plane in µm, or None when unknown."""
+
+
+@runtime_checkable
+class Fuser(Protocol):
+    """Turns a focus stack (Z, C, Y, X) into one image (C, Y, X).
+
+    Instances are immutable, small and picklable; weights and compiled kernels load lazily, once a
+    process. A fuser that has to know something of the whole slide (a noise level, say) also has
+    ``prepare(overview) -> Self``; see :class:`PreparingFuser`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name it is registered under."""
+
+    @property
+    def planes(self) -> PlaneRange:
+        """How many planes it takes."""
+
+    @property
+    def footprint(self) -> Footprint:
+        """Halo, period and tolerance."""
+
+    @property
+    def device(self) -> str:
+        """``"cpu"``, ``"cuda"`` …: where it computes, and so which workers can run it."""
+
+    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
+        """Upper bound of the memory in bytes that one call allocates, the result included and
+        the input excluded, for a window of ``planes`` x ``channels`` x ``height`` x ``width`` px
+        of any supported dtype."""
+
+    def __call__(self, stack: Planes, /) -> Fused:
+        """Fuse ``stack`` (Z, C, Y, X) of uint8, uint16 or finite float32 values."""
+
+
+@runtime_checkable
+class PreparingFuser(Protocol):
+    """A fuser that wants to see the whole slide once, before anything is cut."""
+
+    def prepare(self, overview: Overview) -> Self:
+        """Return a copy of this fuser with what it learned of the slide frozen in."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[Any] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A dataclass field for a fuser's option: default, meaning and allowed values.
+
+    ``slidefusion fusers NAME`` prints these, and :func:`slidefusion.get_fuser` checks given values
+    against them before any work is done.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Example:
+    ...     levels: int = option(5, "pyramid levels", minimum=1, maximum=10)
+    >>> Example().levels
+    5
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+    return dataclasses.field(default=default, metadata={"slidefusion": metadata})
