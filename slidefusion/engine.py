@@ -1,0 +1,179 @@
+"""One task a region: read its window, fuse, trim; none depends on another.
+
+The engine is handed a fuser object and a source of planes; it knows neither the registry nor any
+fuser. The same function serves the lazy array, the written slide, threads and clusters, so the
+answer cannot depend on which of them ran it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import PluginError, StackError
+from slidefusion.fuser import Fused, Fuser
+from slidefusion.geometry import Size, Window
+from slidefusion.tiling import Tiling
+
+__all__ = ["ArraySource", "PlaneSource", "WindowPlanes", "fuse_array", "fuse_region"]
+
+
+class PlaneSource(Protocol):
+    """Where planes come from: a store, a file reader, a phantom or an array."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, Z, Y, X)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, uint16 or float32."""
+
+    def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
+        """Plane ``z`` inside ``window``: (C, h, w)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """A NumPy array (C, Z, Y, X) as a source of planes.
+
+    >>> ArraySource(np.zeros((3, 2, 8, 9), np.uint8)).read(1, Window(0, 0, 4, 5)).shape
+    (3, 4, 5)
+    """
+
+    array: npt.NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, Z, Y, X)."""
+        c, z, y, x = self.array.shape
+        return c, z, y, x
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the array."""
+        return self.array.dtype
+
+    def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
+        """Plane ``z`` inside ``window``: (C, h, w)."""
+        return self.array[(slice(None), z, *window.slices)]
+
+
+class WindowPlanes:
+    """The planes of one window as a fuser sees them, (Z, C, h, w), each read when it is asked for.
+
+    Beyond the slide's bottom and right the edge is repeated (the padding to the period). Arrays
+    are read-only and contiguous.
+
+    Raises
+    ------
+    StackError
+        From indexing, when a float plane holds NaN or infinity.
+    """
+
+    def __init__(self, source: PlaneSource, planes: Sequence[int], window: Window) -> None:
+        channels, _, height, width = source.shape
+        self._source = source
+        self._planes = tuple(planes)
+        self._slide = Size(height, width)
+        self._window = window
+        self.shape = (len(self._planes), channels, window.height, window.width)
+        self.dtype = source.dtype
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
+        window, slide = self._window, self._slide
+        inside = Window(
+            window.y,
+            window.x,
+            min(window.bottom, slide.height) - window.y,
+            min(window.right, slide.width) - window.x,
+        )
+        plane = self._source.read(self._planes[z], inside)
+        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
+            bad = int(plane.size - np.isfinite(plane).sum())
+            raise StackError(
+                f"plane {self._planes[z]} holds {bad} values that are NaN or infinite in the "
+                f"window y={inside.y}, x={inside.x}, {inside.height} x {inside.width} px; fusing "
+                "needs finite values: replace them first (numpy.nan_to_num, or a fill value)"
+            )
+        below, right = window.height - inside.height, window.width - inside.width
+        if below or right:
+            plane = np.pad(plane, ((0, 0), (0, below), (0, right)), mode="edge")
+        plane = np.ascontiguousarray(plane).view()
+        plane.flags.writeable = False
+        return plane
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return (self[z] for z in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
+
+
+def fuse_region(
+    fuser: Fuser, source: PlaneSource, planes: Sequence[int], tiling: Tiling, region: Window
+) -> Fused:
+    """Fuse one region: the image (C, h, w) and, if the fuser gives it, the depth (h, w).
+
+    Raises
+    ------
+    PluginError
+        When the fuser returns another shape or dtype than the protocol says.
+    StackError
+        When the window holds NaN or infinite values.
+    """
+    window = tiling.window(region)
+    stack = WindowPlanes(source, planes, window)
+    fused = fuser(stack)
+    _check_result(fuser, fused, stack)
+    trim = region.relative_to(window).slices
+    image = np.ascontiguousarray(fused.image[(slice(None), *trim)])
+    depth = None if fused.depth is None else np.ascontiguousarray(fused.depth[trim])
+    return Fused(image, depth)
+
+
+def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
+    expected = stack.shape[1:]
+    if fused.image.shape != expected or fused.image.dtype != stack.dtype:
+        raise PluginError(
+            f"fuser {fuser.name!r} returned an image {fused.image.shape} of {fused.image.dtype} "
+            f"for a window {expected} of {stack.dtype}: a fuser must keep shape and dtype"
+        )
+    if fused.depth is not None and fused.depth.shape != expected[1:]:
+        raise PluginError(
+            f"fuser {fuser.name!r} returned a depth map {fused.depth.shape} for a window of "
+            f"{expected[1:]} px: it must have the window's height and width"
+        )
+
+
+def fuse_array(fuser: Fuser, array: npt.NDArray[Any], region_px: int | None = None) -> Fused:
+    """Fuse a NumPy array (C, Z, Y, X) region by region in this thread, as a cluster would.
+
+    ``region_px=None`` fuses it in one piece. It is the reference that every other way of running
+    must equal, and what ``FuserContract`` compares with.
+
+    >>> from slidefusion.fusers.lpp import Lpp
+    >>> fuse_array(Lpp(), np.zeros((3, 2, 40, 50), np.uint8), region_px=16).image.shape
+    (3, 40, 50)
+    """
+    channels, count, height, width = array.shape
+    source = ArraySource(array)
+    tiling = Tiling(Size(height, width), region_px or max(height, width), fuser.footprint)
+    image = np.empty((channels, height, width), array.dtype)
+    depth: npt.NDArray[np.integer[Any]] | None = None
+    for row, column in tiling.regions():
+        region = tiling.region(row, column)
+        part = fuse_region(fuser, source, range(count), tiling, region)
+        image[(slice(None), *region.slices)] = part.image
+        if part.depth is not None:
+            if depth is None:
+                depth = np.empty((height, width), part.depth.dtype)
+            depth[region.slices] = part.depth
+    return Fused(image, depth)
