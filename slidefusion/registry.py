@@ -11,7 +11,6 @@ import dataclasses
 import importlib.metadata
 import types
 import typing
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -83,13 +82,12 @@ class Plugin:
 def plugins(group: str) -> tuple[Plugin, ...]:
     """Every plugin of a group, sorted by name, without importing any of them."""
     found: dict[tuple[str, str], Plugin] = {}
-    for distribution in importlib.metadata.distributions():
-        for entry in distribution.entry_points:
-            if entry.group == group:
-                name = _normalised(distribution.metadata["Name"] or "unknown")
-                plugin = Plugin(entry.name, name, distribution.version, entry.value, group)
-                # The first on the path is what an import would give.
-                found.setdefault((name, entry.name), plugin)
+    for entry in importlib.metadata.entry_points(group=group):
+        name, version = "unknown", "unknown"
+        if entry.dist is not None:
+            name, version = _normalised(entry.dist.name or name), entry.dist.version
+        # The first on the path is what an import would give.
+        found.setdefault((name, entry.name), Plugin(entry.name, name, version, entry.value, group))
     return tuple(sorted(found.values(), key=lambda p: (p.name, not p.built_in, p.distribution)))
 
 
@@ -160,7 +158,7 @@ def fuser_options(name: str) -> tuple[OptionInfo, ...]:
     return options_of(find(FUSERS, name).load())
 
 
-def options_of(factory: Callable[..., Any]) -> tuple[OptionInfo, ...]:
+def options_of(factory: Any) -> tuple[OptionInfo, ...]:
     """The options of a fuser class: its dataclass fields, less those that ``prepare`` fills."""
     if not dataclasses.is_dataclass(factory):
         return ()

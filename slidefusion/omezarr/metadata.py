@@ -1,0 +1,257 @@
+"""OME-NGFF 0.5 metadata as plain dictionaries: written here, read for 0.4 and 0.5.
+
+Pure functions; no store is touched. Source: https://ngff.openmicroscopy.org/0.5/ (multiscales,
+omero, labels). NGFF orders axes channel then space, so a focus stack is (c, z, y, x) and a slide
+(c, y, x); every dataset has exactly one ``scale`` and at most one ``translation`` after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slidefusion.errors import StackError
+
+__all__ = [
+    "NGFF_VERSION",
+    "Multiscale",
+    "image_label",
+    "level_sizes",
+    "multiscales",
+    "omero",
+    "parse_multiscales",
+]
+
+NGFF_VERSION = "0.5"
+
+_MICROMETRES = {
+    "micrometer": 1.0,
+    "micron": 1.0,
+    "um": 1.0,
+    "µm": 1.0,
+    "nanometer": 1e-3,
+    "nm": 1e-3,
+    "millimeter": 1e3,
+    "mm": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+    "angstrom": 1e-4,
+}
+
+
+def level_sizes(height: int, width: int, smallest_px: int = 256) -> list[tuple[int, int]]:
+    """Sizes (height, width) of a pyramid that halves, rounding up, until both fit ``smallest_px``.
+
+    >>> level_sizes(1000, 600)
+    [(1000, 600), (500, 300), (250, 150)]
+    """
+    sizes = [(height, width)]
+    while max(sizes[-1]) > smallest_px:
+        y, x = sizes[-1]
+        sizes.append((-(-y // 2), -(-x // 2)))
+    return sizes
+
+
+def multiscales(
+    axes: str,
+    levels: int,
+    *,
+    pixel_size_um: tuple[float, float] | None,
+    z_step_um: float | None = None,
+    z_start_um: float = 0.0,
+    name: str = "",
+) -> list[dict[str, Any]]:
+    """The ``multiscales`` block of an image whose levels "0", "1", … halve in y and x.
+
+    Parameters
+    ----------
+    axes
+        Letters out of ``"czyx"``, in that order.
+    levels
+        Number of levels.
+    pixel_size_um
+        (y, x) µm a level-0 pixel; None writes a scale of 1 without a unit.
+    z_step_um, z_start_um
+        Distance of the planes (NGFF has no unequal spacing: the mean) and place of the first.
+
+    >>> multiscales("cyx", 2, pixel_size_um=(0.25, 0.25))[0]["datasets"][1]["path"]
+    '1'
+    """
+    described = []
+    for axis in axes:
+        entry = {"name": axis, "type": "channel" if axis == "c" else "space"}
+        known = z_step_um is not None if axis == "z" else pixel_size_um is not None
+        if axis != "c" and known:
+            entry["unit"] = "micrometer"
+        described.append(entry)
+    size_y, size_x = pixel_size_um or (1.0, 1.0)
+    scale0 = {"c": 1.0, "z": z_step_um or 1.0, "y": size_y, "x": size_x}
+    datasets = []
+    for level in range(levels):
+        factor = 2.0**level
+        scale = [scale0[a] * (factor if a in "yx" else 1.0) for a in axes]
+        # The centre of a level's first pixel lies between the pixels that it is the mean of.
+        shift = {"c": 0.0, "z": z_start_um, "y": size_y, "x": size_x}
+        translation = [shift[a] * ((factor - 1) / 2 if a in "yx" else 1.0) for a in axes]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+        if any(translation):
+            transforms.append({"type": "translation", "translation": translation})
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    return [
+        {
+            "name": name,
+            "axes": described,
+            "datasets": datasets,
+            "type": "mean",
+            "metadata": {"method": "2x2 mean", "description": "each level halves y and x"},
+        }
+    ]
+
+
+def omero(channel_names: Sequence[str], dtype: str, *, rgb: bool) -> dict[str, Any]:
+    """The rendering block: colour and window of every channel.
+
+    >>> omero(["red", "green", "blue"], "uint8", rgb=True)["channels"][0]["color"]
+    'FF0000'
+    """
+    end = {"uint8": 255.0, "uint16": 65535.0}.get(dtype, 1.0)
+    if rgb:
+        colours = ["FF0000", "00FF00", "0000FF"]
+    elif len(channel_names) == 1:
+        colours = ["FFFFFF"]
+    else:
+        cycle = ["FF0000", "00FF00", "0000FF", "FF00FF", "00FFFF", "FFFF00", "FFFFFF"]
+        colours = [cycle[k % len(cycle)] for k in range(len(channel_names))]
+    channels = [
+        {
+            "label": label,
+            "color": colour,
+            "active": True,
+            "coefficient": 1.0,
+            "family": "linear",
+            "inverted": False,
+            "window": {"min": 0.0, "max": end, "start": 0.0, "end": end},
+        }
+        for label, colour in zip(channel_names, colours, strict=True)
+    ]
+    return {
+        "name": "",
+        "version": NGFF_VERSION,
+        "channels": channels,
+        "rdefs": {"model": "color", "defaultZ": 0, "defaultT": 0},
+    }
+
+
+def image_label(planes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The ``image-label`` block of a depth map: what each plane index stands for.
+
+    >>> image_label([{"offset": 0, "z_um": 0.0}])["properties"][0]["label-value"]
+    0
+    """
+    count = max(1, len(planes) - 1)
+    colours = [
+        # dark to light along z: neighbouring planes look alike
+        {"label-value": k, "rgba": [v := round(255 * k / count), v, v, 255]}
+        for k in range(len(planes))
+    ]
+    properties = [{"label-value": k, **plane} for k, plane in enumerate(planes)]
+    return {
+        "version": NGFF_VERSION,
+        "colors": colours,
+        "properties": properties,
+        "source": {"image": "../../"},
+    }
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """What an image group says of itself, of NGFF 0.4 or 0.5."""
+
+    version: str
+    """``"0.4"`` or ``"0.5"``."""
+    axes: str
+    """Axis letters, for example ``"tczyx"``."""
+    paths: tuple[str, ...]
+    """Path of each level's array below the group, the finest first."""
+    scale: tuple[float, ...]
+    """Of the finest level, one number an axis, in µm where the unit is known."""
+    translation: tuple[float, ...]
+    """Of the finest level, one number an axis, in µm where the unit is known."""
+    units_known: tuple[bool, ...]
+    """Whether the axis has a physical unit."""
+    name: str
+    channel_names: tuple[str, ...]
+    """Labels of the omero block, or empty."""
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """(y, x) µm a pixel, or None when no unit is given."""
+        y, x = self.axes.index("y"), self.axes.index("x")
+        known = self.units_known[y] and self.units_known[x]
+        return (self.scale[y], self.scale[x]) if known else None
+
+
+def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
+    """Read the first multiscale image of a group's attributes, NGFF 0.4 or 0.5.
+
+    Raises
+    ------
+    StackError
+        When the group is no NGFF image, or its metadata contradicts itself.
+    """
+    ome = attributes.get("ome")
+    block = ome if isinstance(ome, Mapping) else attributes
+    scales = block.get("multiscales")
+    if not isinstance(scales, Sequence) or not scales or isinstance(scales, str):
+        raise StackError(
+            f"{where} is no OME-Zarr image: its attributes have no 'multiscales' "
+            f"(they have: {', '.join(sorted(map(str, attributes))) or 'nothing'})"
+        )
+    first = scales[0]
+    try:
+        version = str(block.get("version") or first.get("version") or "0.4")
+        described = [
+            {"name": entry} if isinstance(entry, str) else dict(entry)
+            for entry in first.get("axes") or "tczyx"
+        ]
+        axes = "".join(str(entry["name"]).lower() for entry in described)
+        units = [_MICROMETRES.get(str(entry.get("unit", "")).lower()) for entry in described]
+        datasets = first["datasets"]
+        paths = tuple(str(entry["path"]) for entry in datasets)
+        scale, translation = [1.0] * len(axes), [0.0] * len(axes)
+        for transform in [
+            *datasets[0].get("coordinateTransformations", ()),
+            *(first.get("coordinateTransformations") or ()),
+        ]:
+            if transform.get("type") == "scale":
+                scale = [s * float(v) for s, v in zip(scale, transform["scale"], strict=True)]
+                translation = [
+                    t * float(v) for t, v in zip(translation, transform["scale"], strict=True)
+                ]
+            elif transform.get("type") == "translation":
+                translation = [
+                    t + float(v)
+                    for t, v in zip(translation, transform["translation"], strict=True)
+                ]
+        if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
+            raise ValueError(f"axes {[entry.get('name') for entry in described]}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StackError(
+            f"the OME-Zarr metadata of {where} is not valid NGFF 0.4 or 0.5 "
+            f"({type(error).__name__}: {error}); re-write it with its producer, or convert it"
+        ) from error
+    labels = [
+        str(channel.get("label") or f"channel {k}")
+        for k, channel in enumerate((block.get("omero") or {}).get("channels") or ())
+    ]
+    return Multiscale(
+        version=version,
+        axes=axes,
+        paths=paths,
+        scale=tuple(s * (u or 1.0) for s, u in zip(scale, units, strict=True)),
+        translation=tuple(t * (u or 1.0) for t, u in zip(translation, units, strict=True)),
+        units_known=tuple(u is not None for u in units),
+        name=str(first.get("name") or ""),
+        channel_names=tuple(labels),
+    )

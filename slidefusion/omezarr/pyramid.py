@@ -1,0 +1,187 @@
+"""The arrays of a multiscale image, laid out so that one task writes whole shards only.
+
+A region of level 0 determines the same rectangle of the levels above it, as long as its side halves
+evenly; the task that owns the region writes those too. The few levels above are made at the end
+from the last of these. Two tasks never touch one shard: concurrent partial writes to a shard lose
+pixels without an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.geometry import Window
+from slidefusion.omezarr.metadata import level_sizes
+from slidefusion.omezarr.store import codec_pipeline, open_array, reading, writing
+from slidefusion.tiling import divisor_up_to, round_up
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = ["CHUNK_PX", "PyramidLayout"]
+
+CHUNK_PX = 256
+"""Side of a chunk: small, so that a window's halo decodes little beyond itself."""
+_SHARD_PX = 2048
+_SMALLEST_SHARD_PX = 128
+_BAND_PX = 1024
+
+
+@dataclass(frozen=True)
+class PyramidLayout:
+    """Shapes, shards and chunks of every level, from the size of the slide and of a region.
+
+    >>> layout = PyramidLayout("cyx", (3, 5000, 4321), "uint8", region_px=2048)
+    >>> layout.shape(1), layout.shard(1), layout.chunk(1), layout.levels, layout.region_levels
+    ((3, 2500, 2161), (3, 1024, 1024), (3, 256, 256), 6, 5)
+    """
+
+    axes: str
+    """``"czyx"`` or ``"cyx"``."""
+    shape0: tuple[int, ...]
+    """Shape of level 0."""
+    dtype: str
+    region_px: int
+    """Side of the region that a task writes at level 0."""
+    method: Literal["mean", "nearest"] = "mean"
+    """How levels are made: the mean of 2 x 2, or every second pixel (labels)."""
+    shard_px: int = 0
+    """Longest side of a level-0 shard; 0 chooses."""
+    chunk_px: int = CHUNK_PX
+    """Longest side of a chunk."""
+
+    @property
+    def _side(self) -> int:
+        """Side of a level-0 shard: divides the region."""
+        height, width = self.shape0[-2:]
+        # A region larger than the slide must not make shards larger than it.
+        longest = round_up(max(height, width), self.chunk_px)
+        limit = min(self.shard_px or _SHARD_PX, longest)
+        return divisor_up_to(self.region_px, limit)
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(level_sizes(*self.shape0[-2:]))
+
+    @property
+    def region_levels(self) -> int:
+        """How many levels, the first included, a region determines by itself in whole shards."""
+        count, side = 1, self._side
+        while count < self.levels and side % 2 == 0 and side // 2 >= _SMALLEST_SHARD_PX:
+            side //= 2
+            count += 1
+        return count
+
+    def shape(self, level: int) -> tuple[int, ...]:
+        """Shape of that level."""
+        return (*self.shape0[:-2], *level_sizes(*self.shape0[-2:])[level])
+
+    def shard(self, level: int) -> tuple[int, ...]:
+        """Shape of that level's shards: one plane deep, all channels."""
+        side = self._side >> level if level < self.region_levels else _BAND_PX
+        return tuple({"c": self.shape0[0], "z": 1}.get(axis, side) for axis in self.axes)
+
+    def chunk(self, level: int) -> tuple[int, ...]:
+        """Shape of that level's chunks."""
+        side = divisor_up_to(self.shard(level)[-1], self.chunk_px)
+        return tuple({"c": self.shape0[0], "z": 1}.get(axis, side) for axis in self.axes)
+
+    def create(self, group: zarr.Group, where: str) -> None:
+        """Make the arrays of all levels; those that exist already are kept."""
+        from zarr.codecs import BloscCodec
+
+        # Bit shuffling lets LZ4 find the few bits that vary between neighbouring pixels: near
+        # zstd in size on slides and faster than it both ways.
+        codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
+        with writing(f"the arrays of {where}"), codec_pipeline(where):
+            for level in range(self.levels):
+                if str(level) not in group:
+                    group.create_array(
+                        str(level),
+                        shape=self.shape(level),
+                        dtype=self.dtype,
+                        shards=self.shard(level),
+                        chunks=self.chunk(level),
+                        compressors=codec,
+                        filters=None,
+                        fill_value=0,
+                        dimension_names=tuple(self.axes),
+                    )
+
+    def write_region(
+        self, where: str, name: str, region: Window, block: npt.NDArray[Any], z: int | None = None
+    ) -> None:
+        """Write a region's block (C, h, w), of plane ``z`` of a stack, and the levels it determines.
+
+        ``name`` is the image group's path inside the store at ``where``.
+
+        Raises
+        ------
+        ProcessingError
+            When the store refuses.
+        """
+        y, x = region.y, region.x
+        for level in range(self.region_levels):
+            if level:
+                block = self._halve(block)
+                y, x = y // 2, x // 2
+            rows, columns = slice(y, y + block.shape[1]), slice(x, x + block.shape[2])
+            self._write(where, name, level, (rows, columns), block, z)
+
+    def write_upper(self, where: str, name: str) -> None:
+        """Make the levels that no single region determines, from the last one that regions wrote.
+
+        Raises
+        ------
+        ProcessingError
+            When the store refuses.
+        """
+        planes = [None] if "z" not in self.axes else list(range(self.shape0[1]))
+        for level in range(self.region_levels, self.levels):
+            height, width = self.shape(level)[-2:]
+            for z in planes:
+                for y in range(0, height, _BAND_PX):
+                    for x in range(0, width, _BAND_PX):
+                        rows = slice(y, min(y + _BAND_PX, height))
+                        columns = slice(x, min(x + _BAND_PX, width))
+                        below = self._read(where, name, level - 1, (rows, columns), z)
+                        block = self._halve(below)
+                        self._write(where, name, level, (rows, columns), block, z)
+
+    def _halve(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        from slidefusion.omezarr.downsample import halve_mean, halve_nearest
+
+        return halve_mean(block) if self.method == "mean" else halve_nearest(block)
+
+    def _read(
+        self, where: str, name: str, level: int, at: tuple[slice, slice], z: int | None
+    ) -> npt.NDArray[Any]:
+        """The 2 x 2 times larger block of ``level`` below ``at`` of the next level."""
+        height, width = self.shape(level)[-2:]
+        rows = slice(2 * at[0].start, min(2 * at[0].stop, height))
+        columns = slice(2 * at[1].start, min(2 * at[1].stop, width))
+        index = (slice(None), rows, columns) if z is None else (slice(None), z, rows, columns)
+        with reading(f"level {level} of {where}"):
+            return np.asarray(open_array(where, _join(name, level))[index])
+
+    def _write(
+        self,
+        where: str,
+        name: str,
+        level: int,
+        at: tuple[slice, slice],
+        block: npt.NDArray[Any],
+        z: int | None,
+    ) -> None:
+        index = (slice(None), *at) if z is None else (slice(None), z, *at)
+        with writing(f"level {level}, y {at[0].start}, x {at[1].start} of {where}"):
+            open_array(where, _join(name, level))[index] = block
+
+
+def _join(name: str, level: int) -> str:
+    return f"{name}/{level}" if name else str(level)

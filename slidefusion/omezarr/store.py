@@ -1,0 +1,233 @@
+"""Opening Zarr groups and arrays by path or URL, with one clear error for each way it can fail.
+
+Arrays on the local file system are decoded by the ``zarrs`` pipeline (Rust, about twice as fast as
+zarr-python's own) when it is installed; elsewhere, and without it, by zarr-python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import OutputError, ProcessingError, StackError, UnknownNameError
+from slidefusion.geometry import Window
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = [
+    "ZarrSource",
+    "codec_pipeline",
+    "create_group",
+    "is_url",
+    "location",
+    "open_array",
+    "open_group",
+    "reading",
+    "writing",
+]
+
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` is a URL (``s3://…``, ``https://…``) and no local path.
+
+    >>> is_url("s3://bucket/slide.zarr"), is_url("C:/slides/a.zarr"), is_url("a.zarr")
+    (True, False, False)
+    """
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and len(scheme) > 1 and scheme != "file"
+
+
+def location(path: str | Path) -> str:
+    """The absolute local path, or the URL unchanged.
+
+    >>> location("s3://bucket/slide.zarr/")
+    's3://bucket/slide.zarr'
+    """
+    text = str(path).removeprefix("file://")
+    return text.rstrip("/") if is_url(text) else str(Path(text).expanduser().absolute())
+
+
+@contextlib.contextmanager
+def codec_pipeline(where: str) -> Iterator[None]:
+    """Within it, Zarr arrays of ``where`` are opened with the fastest codecs installed."""
+    import zarr
+
+    # zarrs reads local files itself; of other stores it supports a few, and warns about the rest.
+    fast = not is_url(where) and importlib.util.find_spec("zarrs") is not None
+    settings: dict[str, Any] = {"array.write_empty_chunks": True}
+    if fast:
+        settings["codec_pipeline.path"] = "zarrs.ZarrsCodecPipeline"
+    with zarr.config.set(settings):
+        yield
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ProcessingError(
+            f"cannot read {what}: {_cause(error)}; the data there is damaged, truncated or out of "
+            "reach: restore it, then run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ProcessingError(
+            f"cannot write {what}: {_cause(error)}; what is finished is kept and marked "
+            "incomplete: make room or restore access, then run the same call again"
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
+    """Open the Zarr group (v2 or v3) at a path or URL.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing is there.
+    StackError
+        Something is there, but no Zarr group.
+    """
+    import zarr
+    import zarr.errors
+
+    where = location(path)
+    if not is_url(where):
+        _check_local(where)
+    try:
+        with codec_pipeline(where):
+            return zarr.open_group(where, mode=mode)  # type: ignore[arg-type]
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError) as error:
+        if is_url(where):
+            raise UnknownNameError(f"there is no Zarr group at {where}") from error
+        raise StackError(
+            f"{where} is no Zarr group (it may be a bare array, or metadata is missing); give the "
+            "group that holds 'multiscales', or convert the source with slidefusion convert"
+        ) from error
+    except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
+        raise StackError(f"the Zarr metadata of {where} is damaged: {_cause(error)}") from error
+    except ImportError as error:
+        raise StackError(f"{where} needs another package: {error}") from error
+    except Exception as error:  # each object store has exceptions of its own
+        raise ProcessingError(f"cannot open {where}: {_cause(error)}") from error
+
+
+def _check_local(where: str) -> None:
+    path = Path(where)
+    if not path.exists():
+        raise UnknownNameError(f"there is nothing at {where}; check the path")
+    if path.is_dir() and not any((path / name).is_file() for name in _ZARR_FILES):
+        raise StackError(
+            f"{where} is a folder without Zarr metadata; give an OME-Zarr stack, or make one with "
+            "slidefusion convert"
+        )
+    if path.is_file():
+        raise StackError(
+            f"{where} is a file, not a Zarr store; make a stack of it with slidefusion convert"
+        )
+
+
+def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
+    """Make an empty Zarr v3 group with these attributes.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made there.
+    """
+    import zarr
+
+    where = location(path)
+    try:
+        return zarr.create_group(where, attributes=attributes, overwrite=False)
+    except Exception as error:
+        raise OutputError(
+            f"cannot create {where}: {_cause(error)}; choose a place that can be written to"
+        ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def open_array(path: str, name: str = "") -> zarr.Array[Any]:
+    """Open the array ``name`` below the store at ``path``; kept open once a process.
+
+    Raises
+    ------
+    StackError
+        There is no such array.
+    """
+    import zarr
+
+    try:
+        with codec_pipeline(path):
+            return zarr.open_array(path, path=name, mode="r+" if not is_url(path) else "r+")
+    except Exception as error:
+        raise StackError(
+            f"the array {name!r} of {path} cannot be opened: {_cause(error)}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class ZarrSource:
+    """An array in a Zarr store as a source of planes; a few hundred bytes when pickled.
+
+    Axes may come in any order and some may be missing; an axis ``t`` must have length 1.
+    """
+
+    path: str
+    """Absolute path or URL of the store."""
+    array: str
+    """Path of the array inside it."""
+    axes: str
+    """Its axes, one letter each."""
+    shape: tuple[int, int, int, int]
+    """(C, Z, Y, X)."""
+    dtype_name: str
+    """``"uint8"``, ``"uint16"`` or ``"float32"``."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the planes, in native byte order."""
+        return np.dtype(self.dtype_name)
+
+    def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
+        """Plane ``z`` inside ``window``: (C, h, w).
+
+        Raises
+        ------
+        ProcessingError
+            Naming store, plane and window, when the data cannot be read.
+        """
+        rows, columns = window.slices
+        where: dict[str, slice | int] = {"z": z, "y": rows, "x": columns, "c": slice(None), "t": 0}
+        what = (
+            f"plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of {self.path}"
+        )
+        with reading(what):
+            data = np.asarray(open_array(self.path, self.array)[tuple(where[a] for a in self.axes)])
+        left = [axis for axis in self.axes if axis in "cyx"]
+        if "c" not in left:
+            data, left = data[np.newaxis], ["c", *left]
+        data = data.transpose([left.index(axis) for axis in "cyx"])
+        return data.astype(self.dtype, copy=False)
