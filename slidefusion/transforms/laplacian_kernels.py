@@ -1,0 +1,114 @@
+"""Compiled loops of the Laplacian pyramid; ``laplacian`` wraps them for use on their own.
+
+A level of even size (Y, X) is seen as (Y/2, X/2) blocks of 2 x 2 samples, its four *phases*: the
+taps of the expansion depend on the phase alone, so a loop over blocks has no branches. Beyond the
+border the border sample is repeated. All arithmetic is float32, in one fixed order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.transforms.jit import kernel
+
+__all__ = ["collapse", "detail_rows", "expand_rows", "reduce"]
+
+FloatArray = npt.NDArray[np.float32]
+
+HALF = np.float32(1 / 2)
+EIGHTH = np.float32(1 / 8)
+FOUR = np.float32(4)
+SIX = np.float32(6)
+SCALE = np.float32(1 / 256)
+
+
+@kernel
+def reduce(fine: npt.NDArray[Any], coarse: FloatArray) -> None:
+    """Smooth ``fine`` (C, Y, X) with [1 4 6 4 1]/16 both ways and keep every second sample.
+
+    Y and X are even; ``coarse`` (C, Y/2, X/2) is written.
+    """
+    channels, height, width = fine.shape
+    half_width = width // 2
+    column = np.empty(width + 3, np.float32)  # two samples repeated on the left, one on the right
+    for c in range(channels):
+        for i in range(height // 2):
+            above2 = fine[c, max(2 * i - 2, 0)]
+            above1 = fine[c, max(2 * i - 1, 0)]
+            middle = fine[c, 2 * i]
+            below1 = fine[c, 2 * i + 1]
+            below2 = fine[c, min(2 * i + 2, height - 1)]
+            for x in range(width):
+                column[x + 2] = (
+                    (np.float32(above2[x]) + np.float32(below2[x]))
+                    + FOUR * (np.float32(above1[x]) + np.float32(below1[x]))
+                    + SIX * np.float32(middle[x])
+                )
+            column[0] = column[2]
+            column[1] = column[2]
+            column[width + 2] = column[width + 1]
+            out = coarse[c, i]
+            for x in range(half_width):
+                out[x] = SCALE * (
+                    (column[2 * x] + column[2 * x + 4])
+                    + FOUR * (column[2 * x + 1] + column[2 * x + 3])
+                    + SIX * column[2 * x + 2]
+                )
+
+
+@kernel
+def expand_rows(coarse: FloatArray, i: int, even: FloatArray, odd: FloatArray) -> None:
+    """Expand ``coarse`` (h, w) vertically only, to its fine rows 2i and 2i + 1.
+
+    ``even`` and ``odd`` (w + 2) are written, with the border sample repeated at both ends.
+    """
+    height, width = coarse.shape
+    above = coarse[max(i - 1, 0)]
+    middle = coarse[i]
+    below = coarse[min(i + 1, height - 1)]
+    for x in range(width):
+        even[x + 1] = EIGHTH * ((above[x] + below[x]) + SIX * middle[x])
+        odd[x + 1] = HALF * (middle[x] + below[x])
+    even[0] = even[1]
+    even[width + 1] = even[width]
+    odd[0] = odd[1]
+    odd[width + 1] = odd[width]
+
+
+@kernel
+def detail_rows(
+    fine: npt.NDArray[Any], column: FloatArray, even: FloatArray, odd: FloatArray
+) -> None:
+    """Subtract from one ``fine`` row (X) its expansion from ``column``, a row of `expand_rows`.
+
+    ``even`` and ``odd`` (X/2) are written: the detail at the even and at the odd samples.
+    """
+    for x in range(even.shape[0]):
+        left = column[x]
+        here = column[x + 1]
+        right = column[x + 2]
+        even[x] = np.float32(fine[2 * x]) - EIGHTH * ((left + right) + SIX * here)
+        odd[x] = np.float32(fine[2 * x + 1]) - HALF * (here + right)
+
+
+@kernel
+def collapse(coarse: FloatArray, detail: FloatArray) -> None:
+    """Add the expansion of ``coarse`` (C, Y/2, X/2) to ``detail`` (C, Y, X), in place."""
+    channels, height, width = coarse.shape
+    even = np.empty(width + 2, np.float32)
+    odd = np.empty(width + 2, np.float32)
+    for c in range(channels):
+        for i in range(height):
+            expand_rows(coarse[c], i, even, odd)
+            for row in range(2):
+                column = even if row == 0 else odd
+                out = detail[c, 2 * i + row]
+                for x in range(width):
+                    left = column[x]
+                    here = column[x + 1]
+                    right = column[x + 2]
+                    out[2 * x] += EIGHTH * ((left + right) + SIX * here)
+                    out[2 * x + 1] += HALF * (here + right)
