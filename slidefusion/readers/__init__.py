@@ -1,0 +1,133 @@
+"""Slide formats, one a file, under one :class:`~slidefusion.readers.base.Reader` protocol.
+
+========  ==========================================================================
+tiff      one file of many planes: OME-TIFF, ImageJ and plain stacks, SVS, NDPI
+slides    one slide file a plane, in any format that tiffslide opens
+images    one plain picture a plane: PNG, JPEG, BMP …
+ngff      an existing OME-Zarr image, 0.4 or 0.5
+========  ==========================================================================
+
+A plugin adds another through the entry-point group ``slidefusion.readers``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+from slidefusion.errors import OptionError, ReaderError, UnknownNameError, near_match
+from slidefusion.readers.base import Reader, Source
+from slidefusion.readers.sources import (
+    IMAGES,
+    is_url,
+    kind,
+    plane_files,
+    public_name,
+    refuse_unsupported,
+)
+
+__all__ = ["Reader", "Source", "open_reader"]
+
+_FIRST = ("ngff", "tiff", "slides", "images")
+
+
+def open_reader(source: Any, *, reader: str | None = None, **options: Any) -> Reader:
+    """Open ``source`` with the reader that takes it.
+
+    Args:
+        source: path, URL, glob or folder; a list of files, one a plane; or a Reader, which is
+            returned as it is.
+        reader: name of the reader to use; the first that says it takes ``source`` otherwise,
+            built-in ones before plugins.
+        options: for the reader, such as ``axes="ZCYX"`` or ``series=1`` for TIFF.
+
+    Raises:
+        UnknownNameError: nothing is there, or there is no such reader.
+        ReaderError: no reader takes it, or the file is damaged.
+        StackError: it is not a focus stack.
+        OptionError: the reader has no such option.
+
+    >>> open_reader("slide.ome.tif").shape  # doctest: +SKIP
+    (3, 11, 30720, 24576)
+    """
+    from slidefusion import registry
+
+    if isinstance(source, Reader):
+        _check_options(type(source).__name__, (), options)
+        return source
+    given = _paths(source)
+    if reader is not None:
+        chosen = registry.find(registry.READERS, reader)
+        return _open(chosen.name, chosen.load(), given, options)
+    installed = registry.plugins(registry.READERS)
+    own = sorted(
+        (p for p in installed if p.built_in and p.name in _FIRST),
+        key=lambda p: _FIRST.index(p.name),
+    )
+    for plugin in own:
+        cls = plugin.load()
+        if cls.matches(given):
+            return _open(plugin.name, cls, given, options)
+    for plugin in (p for p in installed if p not in own):
+        cls = plugin.load()
+        if cls.matches(given):
+            return _open(plugin.name, cls, given, options)
+    raise _nothing_matches(given, sorted({p.name for p in installed}))
+
+
+def _paths(source: Any) -> Source:
+    """``source`` as one string or a tuple of them; refuses what is not there."""
+    if isinstance(source, (str, os.PathLike)):
+        path = _expanded(source)
+        if not is_url(path) and not Path(path).exists() and not any(c in path for c in "*?["):
+            raise UnknownNameError(f"there is no file or folder {path}; nothing was read")
+        if Path(path).is_file() and not is_url(path):
+            refuse_unsupported(path, kind(path))
+        return path
+    try:
+        paths = tuple(_expanded(item) for item in source)
+    except TypeError:
+        raise UnknownNameError(
+            f"a source of type {type(source).__name__} is not supported: give a path, URL, glob or "
+            "folder, or a list of paths, one file a plane"
+        ) from None
+    for path in plane_files(paths)[0]:
+        if not is_url(path):
+            refuse_unsupported(path, kind(path))
+    return paths
+
+
+def _expanded(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path).removeprefix("file://")
+    return str(Path(text).expanduser()) if text.startswith("~") else text
+
+
+def _open(name: str, cls: Any, source: Source, options: dict[str, Any]) -> Reader:
+    parameters = list(inspect.signature(cls).parameters.values())[1:]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        _check_options(name, [p.name for p in parameters], options)
+    opened: Reader = cls(source, **options)
+    return opened
+
+
+def _check_options(name: str, known: Any, options: dict[str, Any]) -> None:
+    for key in options:
+        if key not in known:
+            raise OptionError(
+                f"the reader {name} has no option {key!r}{near_match(key, known)} (its options: "
+                f"{', '.join(known) or 'none'})"
+            )
+
+
+def _nothing_matches(source: Source, names: list[str]) -> ReaderError:
+    shown = source if isinstance(source, str) else source[0]
+    what = "unknown"
+    if not is_url(shown):
+        what = kind(plane_files(source)[0][0])
+    return ReaderError(
+        f"no reader takes {public_name(shown)} (its content: {what}). Supported are OME-Zarr, TIFF "
+        f"stacks and slides (OME-TIFF, SVS, NDPI), and pictures ({', '.join(sorted(IMAGES))}); "
+        f"installed readers: {', '.join(names)}"
+    )

@@ -1,0 +1,127 @@
+"""The ``Reader`` protocol: one slide source as planes of pixels, and nothing else.
+
+A reader inherits from nothing here. It is found through the entry-point group
+``slidefusion.readers``, reads any rectangle of any plane, and knows what the file says of itself.
+What the file does not say stays ``None``: a reader never invents a pixel size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import StackError
+from slidefusion.geometry import Size, Window
+
+__all__ = ["DTYPES", "Reader", "Source", "check_dtype", "reopen", "rgb_names"]
+
+Source = str | Sequence[str]
+"""A path, URL, glob or folder, or the planes one by one."""
+
+DTYPES = ("uint8", "uint16", "float32")
+"""What a focus stack may hold."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """One focus stack, opened. Reading is thread-safe, and a reader can be pickled.
+
+    Opening raises :class:`~slidefusion.errors.UnknownNameError` when nothing is there,
+    :class:`~slidefusion.errors.ReaderError` when a file holds what the reader cannot give in full,
+    and :class:`~slidefusion.errors.StackError` when what it gives is not a focus stack.
+
+    Its class also has ``matches(source) -> bool``: whether it is the one to open ``source``,
+    decided from names and first bytes. :func:`slidefusion.readers.open_reader` asks it.
+    """
+
+    name: ClassVar[str]
+    """The name it is registered under."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, Z, Y, X)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, uint16 or float32, in native byte order."""
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """(y, x) µm a pixel, or None when the source does not say."""
+
+    @property
+    def z_um(self) -> tuple[float, ...] | None:
+        """Position of every plane in µm, ascending, or None when the source does not say."""
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """One name a channel."""
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the channels are red, green and blue of one colour picture."""
+
+    @property
+    def tile(self) -> Size:
+        """The unit in px that is read at once: a tile, or some rows of the full width."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where it comes from, JSON-able, without credentials."""
+
+    def read(self, z: int, window: Window) -> npt.NDArray[Any]:
+        """``window`` of plane ``z`` as an array (C, h, w).
+
+        Raises:
+            ProcessingError: the bytes there cannot be read or decoded.
+        """
+
+    def close(self) -> None:
+        """Close the files; a closed reader must not be read from."""
+
+
+def check_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
+    """``dtype`` in native byte order.
+
+    Raises:
+        StackError: it is not one that a focus stack may have.
+    """
+    native = np.dtype(dtype).newbyteorder("=")
+    if native.name not in DTYPES:
+        raise StackError(
+            f"{what} holds {native.name} values; a focus stack holds {', '.join(DTYPES)}: "
+            "convert the values first"
+        )
+    return native
+
+
+def rgb_names(channels: int, is_rgb: bool) -> tuple[str, ...]:
+    """Names for channels that their source leaves unnamed.
+
+    >>> rgb_names(3, True), rgb_names(1, False)
+    (('red', 'green', 'blue'), ('gray',))
+    """
+    if is_rgb:
+        return "red", "green", "blue"
+    return ("gray",) if channels == 1 else tuple(f"channel {c}" for c in range(channels))
+
+
+@lru_cache(maxsize=16)
+def _opened(
+    cls: Callable[..., Reader], source: Source, options: tuple[tuple[str, Any], ...]
+) -> Reader:
+    return cls(source, **dict(options))
+
+
+def reopen(
+    cls: Callable[..., Reader], source: Source, options: tuple[tuple[str, Any], ...]
+) -> Reader:
+    """What unpickling a reader calls: opens the source once a process, not once a task."""
+    try:
+        return _opened(cls, source, options)
+    except TypeError:  # an option cannot be hashed, such as storage options
+        return cls(source, **dict(options))

@@ -1,0 +1,114 @@
+"""The order of files that hold one plane each, from the numbers in their names.
+
+Pure functions of strings. ``z2`` comes before ``z10``; ``-3, -2 … 2, 3`` are focus offsets, but
+the dash in ``scan-1, scan-2`` is a dash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import PurePath
+
+__all__ = ["natural_order", "one_series", "pattern", "suggested_glob"]
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+
+def pattern(path: str) -> str:
+    """The path with every number replaced, what the planes of one stack share.
+
+    >>> pattern("case/z10.png"), pattern("-3.bmp"), pattern("z2/slide.svs")
+    ('case/z#.png', '#.bmp', 'z#/slide.svs')
+    """
+    return NUMBER.sub("#", _stem(path)) + PurePath(path).suffix.lower()
+
+
+def _stem(path: str) -> str:
+    return PurePath(path).with_suffix("").as_posix()
+
+
+def natural_order(paths: Sequence[str]) -> list[str]:
+    """``paths`` sorted by name, numbers by value.
+
+    >>> natural_order(["z10.png", "z2.png", "z1.png"])
+    ['z1.png', 'z2.png', 'z10.png']
+    >>> natural_order(["0.bmp", "1.bmp", "-1.bmp", "-2.bmp"])
+    ['-2.bmp', '-1.bmp', '0.bmp', '1.bmp']
+    >>> natural_order(["scan-2.tif", "scan-1.tif"])
+    ['scan-1.tif', 'scan-2.tif']
+    """
+    groups = defaultdict(list)
+    for path in paths:
+        groups[pattern(path)].append(path)
+    ordered = []
+    for key in sorted(groups):
+        fields = _fields(groups[key])
+        ordered += sorted(groups[key], key=lambda path: (fields[path], path))
+    return ordered
+
+
+def one_series(ordered: Sequence[str]) -> str | None:
+    """Why ``ordered`` files do not look like the planes of one stack, or None if they do.
+
+    They do when their names differ in numbers only, and all the numbers that differ grow
+    together: ``s1_z1, s1_z2, s2_z1`` are two stacks.
+    """
+    groups = defaultdict(list)
+    for path in ordered:
+        groups[pattern(path)].append(path)
+    if len(groups) > 1:
+        largest = max(groups.values(), key=len)
+        odd = [path for path in ordered if path not in largest]
+        if len(largest) == 1:
+            return f"the names have no number in common: {_some(ordered)}"
+        verb = "does" if len(odd) == 1 else "do"
+        return f"{_some(odd)} {verb} not fit the names of the other {len(largest)} files"
+    if len(ordered) < 2:
+        return None
+    columns = list(zip(*_fields(ordered).values(), strict=True))
+    varying = [column for column in columns if len(set(column)) > 1]
+    if not varying:
+        return f"the names have no number that differs: {_some(ordered)}"
+    if any(b < a for column in varying for a, b in pairwise(column)):
+        return f"more than one number varies from name to name: {_some(ordered)}"
+    return None
+
+
+def suggested_glob(ordered: Sequence[str]) -> str:
+    """A glob that takes the largest group of files with one pattern.
+
+    >>> suggested_glob(["s0/edf.png", "s0/z0.png", "s0/z1.png"])
+    's0/z*.png'
+    """
+    patterns = [pattern(path) for path in ordered]
+    path = PurePath(ordered[patterns.index(max(patterns, key=patterns.count))])
+    return str(path.with_name(NUMBER.sub("*", path.stem) + path.suffix))
+
+
+def _fields(paths: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """The numbers in each name. All ``paths`` share one pattern."""
+    found = {path: list(NUMBER.finditer(_stem(path))) for path in paths}
+    count = len(next(iter(found.values())))
+    signed = []
+    for k in range(count):
+        minus = [matches[k].group()[0] == "-" for matches in found.values()]
+        at_start = all(
+            _stem(path)[: matches[k].start()].endswith("/") or matches[k].start() == 0
+            for path, matches in found.items()
+        )
+        signed.append(at_start or (any(minus) and not all(minus)))
+    return {
+        path: tuple(
+            float(m.group()) if sign else abs(float(m.group()))
+            for m, sign in zip(matches, signed, strict=True)
+        )
+        for path, matches in found.items()
+    }
+
+
+def _some(paths: Sequence[str]) -> str:
+    names = [PurePath(path).name for path in paths]
+    return ", ".join(names[:4]) + (f" … ({len(names)} in all)" if len(names) > 4 else "")

@@ -1,0 +1,201 @@
+"""What a source is, before anything opens it: its files, their kind and their provenance."""
+
+from __future__ import annotations
+
+import datetime
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from slidefusion.errors import ReaderError, StackError, UnknownNameError
+from slidefusion.readers.base import Source
+from slidefusion.readers.order import natural_order, one_series, suggested_glob
+
+__all__ = [
+    "describe",
+    "is_url",
+    "kind",
+    "plane_files",
+    "public_name",
+    "refuse_unsupported",
+    "single",
+]
+
+_MAGIC = (
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (0, b"BM", "bmp"),
+    (0, b"II*\0", "tiff"),
+    (0, b"MM\0*", "tiff"),
+    (0, b"II+\0", "tiff"),
+    (0, b"MM\0+", "tiff"),
+    (0, b"GIF8", "gif"),
+    (8, b"WEBP", "webp"),
+    (4, b"jP  ", "jp2"),
+    (128, b"DICM", "dicom"),
+    (0, b"ZISRAWFILE", "czi"),
+    (0, b"PK\x03\x04", "zip"),
+)
+IMAGES = frozenset({"png", "jpeg", "bmp", "gif", "webp", "jp2"})
+"""Kinds that hold one picture a file."""
+
+_EXPORT = "export the focal planes as OME-TIFF (for example with bioformats2raw and raw2ometiff)"
+_UNSUPPORTED = {
+    ".mrxs": ("MIRAX (MRXS)", "no open reader can give its focal planes", _EXPORT),
+    ".vsi": ("Olympus VSI", "its planes lie in a folder of ETS files that is not read", _EXPORT),
+    ".czi": ("Zeiss CZI", "it is not read", _EXPORT),
+    ".lif": ("Leica LIF", "it is not read", _EXPORT),
+    ".nd2": ("Nikon ND2", "it is not read", _EXPORT),
+    ".isyntax": ("Philips iSyntax", "it is not read", _EXPORT),
+    ".kfb": ("KFBio", "it is not read", _EXPORT),
+    ".tmap": ("UNIC TMAP", "it is not read", _EXPORT),
+    ".dcm": (
+        "DICOM",
+        "it is not read",
+        "convert it to OME-TIFF or OME-Zarr (for example with wsidicom or bioformats2raw)",
+    ),
+    ".zip": ("a zip archive", "it is not read", "unpack it and pass the folder"),
+}
+_UNSUPPORTED_KINDS = {"dicom": ".dcm", "czi": ".czi", "zip": ".zip"}
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` is a URL rather than a local path."""
+    return "://" in path
+
+
+def single(source: Source) -> str | None:
+    """The one path in ``source``, or None when it lists several."""
+    if isinstance(source, str):
+        return source
+    return source[0] if len(source) == 1 else None
+
+
+def kind(path: str) -> str:
+    """What the first bytes of a local file say it is: ``"tiff"``, ``"png"`` … or ``"unknown"``.
+
+    The name is not trusted: files called .png that hold a JPEG are common. The exceptions are MRXS
+    and VSI, whose index files are a JPEG and a TIFF without the planes.
+
+    Raises:
+        ReaderError: the file cannot be opened.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (".mrxs", ".vsi"):
+        return suffix[1:]
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(160)
+    except OSError as error:
+        raise ReaderError(f"cannot read {public_name(path)}: {error.strerror or error}") from error
+    for offset, magic, name in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return name
+    return "unknown"
+
+
+def refuse_unsupported(path: str, what: str | None = None) -> None:
+    """Raise ReaderError when ``path`` is of a format known to be out of reach."""
+    suffix = _UNSUPPORTED_KINDS.get(what or "", Path(path).suffix.lower())
+    if suffix in _UNSUPPORTED and what not in (IMAGES | {"tiff"}):
+        name, reason, way_out = _UNSUPPORTED[suffix]
+        raise ReaderError(f"{public_name(path)} is {name}: {reason}; {way_out}")
+
+
+def plane_files(source: Source) -> tuple[list[str], str]:
+    """The files of a list, glob or folder that hold one plane each, and how they were ordered.
+
+    Raises:
+        UnknownNameError: nothing is there.
+        StackError: the files of a glob or folder are not clearly the planes of one stack; no file
+            is left out or taken in silently.
+    """
+    if not isinstance(source, str):
+        return _listed([str(path) for path in source])
+    path = Path(source)
+    if path.is_dir():
+        files, shown = _images_in(path), f"folder {source}"
+    elif path.exists():
+        return [source], "one file"
+    else:
+        # Path.glob cannot take an absolute pattern.
+        files = [name for name in glob.glob(source) if Path(name).is_file()]  # noqa: PTH207
+        shown = f"glob {source}"
+        if not files:
+            raise UnknownNameError(f"no file matches {source}; nothing was read")
+    ordered = natural_order(files)
+    reason = one_series(ordered)
+    if reason is not None:
+        raise StackError(
+            f"{shown} is not clearly one stack: {reason}. Pass the planes alone: as a list of "
+            f"files in their order, or as a glob such as '{suggested_glob(ordered)}'"
+        )
+    return ordered, "by the numbers in the file names"
+
+
+def _listed(paths: list[str]) -> tuple[list[str], str]:
+    if not paths:
+        raise UnknownNameError("the list of planes is empty; nothing was read")
+    missing = [path for path in paths if not is_url(path) and not Path(path).is_file()]
+    if missing:
+        raise UnknownNameError(
+            f"{missing[0]} is not a file ({len(missing)} of {len(paths)} planes)"
+        )
+    repeated = {path for path in paths if paths.count(path) > 1}
+    if repeated:
+        raise StackError(f"{min(repeated)} is listed more than once; list every plane once")
+    ordered = natural_order(paths)
+    # A shell and glob.glob sort z10 before z2. Nobody orders planes like that on purpose.
+    if paths == sorted(paths) and ordered != paths and one_series(ordered) is None:
+        return ordered, "by the numbers in the file names (the list was alphabetical)"
+    return paths, "as listed"
+
+
+def _images_in(folder: Path) -> list[str]:
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    files = [str(p) for p in entries if p.is_file()]
+    for path in files:
+        what = kind(path)
+        if Path(path).suffix.lower() not in (".json", ".xml", ".txt"):
+            refuse_unsupported(path, what)
+    images = [path for path in files if kind(path) in IMAGES | {"tiff"}]
+    below = [p.name for p in entries if p.is_dir() and any(q.is_file() for q in p.iterdir())]
+    if not images and below:
+        raise UnknownNameError(
+            f"folder {folder} holds no image, but folders: {', '.join(below[:5])}; pass one of them"
+        )
+    if not images:
+        raise UnknownNameError(f"folder {folder} holds no image file; nothing was read")
+    if len(images) == 1 and below:
+        raise StackError(
+            f"folder {folder} holds one image, {Path(images[0]).name}, and the folders "
+            f"{', '.join(below[:5])}: pass the folder of the planes, or the image itself"
+        )
+    return images
+
+
+def public_name(path: str) -> str:
+    """``path`` as it may be shown and stored: absolute, and a URL without credentials.
+
+    >>> public_name("https://user:secret@host/a.tif?token=1")
+    'https://host/a.tif'
+    """
+    if not is_url(path):
+        return str(Path(path).absolute())
+    parts = urlsplit(path)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def describe(paths: Sequence[str]) -> list[dict[str, Any]]:
+    """Path, size in bytes and time of change of every file, for the provenance."""
+    files: list[dict[str, Any]] = []
+    for path in paths:
+        entry: dict[str, Any] = {"path": public_name(path)}
+        if not is_url(path):
+            stat = Path(path).stat()
+            changed = datetime.datetime.fromtimestamp(stat.st_mtime, datetime.UTC)
+            entry |= {"bytes": stat.st_size, "modified": changed.isoformat(timespec="seconds")}
+        files.append(entry)
+    return files

@@ -1,0 +1,153 @@
+"""Multi-plane TIFF files: OME-TIFF, ImageJ and plain stacks, Aperio SVS, Hamamatsu NDPI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import ProcessingError, ReaderError, UnknownNameError
+from slidefusion.geometry import Size, Window
+from slidefusion.readers.base import Source, check_dtype, reopen, rgb_names
+from slidefusion.readers.pixels import drop_alpha
+from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name, single
+from slidefusion.readers.tifflayout import (
+    check_nothing_left,
+    choose_series,
+    layout_of,
+    open_tiff,
+)
+from slidefusion.readers.tiffmeta import physical
+from slidefusion.readers.tiffpages import ByteFile, pages_of
+
+__all__ = ["TiffReader"]
+
+_SUFFIXES = (".tif", ".tiff", ".svs", ".ndpi", ".btf", ".tf8", ".bif", ".avs")
+
+
+class TiffReader:
+    """One file that holds all planes as TIFF pages.
+
+    Planes are given in ascending order of position when the file states positions (NDPI stores the
+    middle one first), else in the order of the file.
+
+    Args:
+        source: path or URL.
+        series: number of the series that is the stack, where the file holds several.
+        axes: names of the axes where the file has none, such as ``"ZCYX"``.
+    """
+
+    name: ClassVar[str] = "tiff"
+
+    @classmethod
+    def matches(cls, source: Source) -> bool:
+        """Whether ``source`` is one TIFF file."""
+        path = single(source)
+        if path is None:
+            return False
+        if is_url(path):
+            return path.lower().split("?")[0].endswith(_SUFFIXES)
+        # A Leica file may hold several scan areas of one plane, which tiffslide puts together.
+        return Path(path).is_file() and kind(path) == "tiff" and not path.lower().endswith(".scn")
+
+    def __init__(self, source: Source, *, series: int | None = None, axes: str | None = None):
+        path = single(source)
+        if path is None:
+            raise UnknownNameError(f"the tiff reader opens one file, not {len(source)}")
+        if not is_url(path):
+            path = plane_files(path)[0][0]
+        self._source = path
+        self._options = (("axes", axes), ("series", series))
+        self._files: dict[str, ByteFile] = {}
+        with open_tiff(path) as (tif, log):
+            chosen = choose_series(tif, series)
+            layout = layout_of(tif, chosen, axes)
+            check_nothing_left(tif, chosen, layout, log)
+            pages = pages_of(chosen, path, self._files)
+            if len(pages) != layout.planes * layout.page_channels:
+                raise ReaderError(
+                    f"{public_name(path)} has {len(pages)} pages for {layout.planes} planes"
+                )
+            coding = chosen.keyframe
+            coding.decode  # noqa: B018 - made once, here, not by every thread
+            first = [chosen.pages[row[0]] for row in layout.order] if chosen.kind == "ndpi" else []
+            facts = physical(tif, chosen, layout.planes, first)
+            left_out = [s.name for s in tif.series if s is not chosen and s.name]
+        order = list(range(layout.planes))
+        z_um = facts.z_um
+        if z_um is not None:
+            order.sort(key=z_um.__getitem__)
+            z_um = tuple(z_um[k] for k in order)
+        self._planes = [[pages[number] for number in layout.order[k]] for k in order]
+        page = pages[0]
+        self._alpha = bool(coding.extrasamples) and int(coding.extrasamples[-1]) in (1, 2)
+        samples = page.samples - self._alpha
+        height, width = page.size
+        channels = layout.page_channels * samples
+        self.shape = (channels, layout.planes, height, width)
+        self.dtype = check_dtype(coding.dtype, public_name(path))
+        self.pixel_size_um = facts.pixel_size_um
+        self.z_um = z_um
+        photometric = getattr(coding.photometric, "name", "")
+        self.is_rgb = channels == samples == 3 and photometric in ("RGB", "YCBCR")
+        named = facts.channel_names if len(facts.channel_names) == channels else ()
+        self.channel_names = named or rgb_names(channels, self.is_rgb)
+        self.tile: Size = page.tile
+        self.provenance = _provenance(self._files, chosen.kind, layout.axes, order, left_out, log)
+
+    def read(self, z: int, window: Window) -> npt.NDArray[Any]:
+        """``window`` of plane ``z`` as an array (C, h, w).
+
+        Raises:
+            ProcessingError: the bytes there cannot be read or decoded.
+            StackError: the pictures have an alpha channel that is not opaque.
+        """
+        parts = []
+        for page in self._planes[z]:
+            if page.size != self.shape[2:]:
+                raise ProcessingError(f"plane {z} of {public_name(self._source)} differs in size")
+            part = np.empty((page.samples, window.height, window.width), self.dtype)
+            page.read(window, part)
+            parts.append(
+                drop_alpha(part, f"plane {z} of {public_name(self._source)}")
+                if self._alpha
+                else part
+            )
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopen, (TiffReader, self._source, self._options)
+
+
+def _provenance(
+    files: dict[str, ByteFile],
+    format_name: str,
+    axes: str,
+    order: list[int],
+    left_out: list[str],
+    log: list[str],
+) -> dict[str, Any]:
+    import imagecodecs
+    import tifffile
+
+    facts: dict[str, Any] = {
+        "reader": TiffReader.name,
+        "format": format_name,
+        "files": describe(list(files)),
+        "axes": axes,
+        "versions": {"tifffile": tifffile.__version__, "imagecodecs": imagecodecs.__version__},
+    }
+    if order != sorted(order):
+        facts["planes_in_file_order"] = order
+    if left_out:
+        facts["other_pictures"] = left_out
+    if log:
+        facts["warnings"] = log
+    return facts

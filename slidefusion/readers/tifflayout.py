@@ -1,0 +1,259 @@
+"""Which pages of a TIFF file are which plane and channel; refused wherever that is not certain.
+
+No plane may get lost. tifffile sorts a file's pages into series and drops, with a warning at most,
+those that do not fit; what it left out is found here and refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from slidefusion.errors import OptionError, ReaderError, StackError
+from slidefusion.readers.sources import is_url, kind, public_name, refuse_unsupported
+
+__all__ = ["Layout", "check_nothing_left", "choose_series", "layout_of", "open_tiff"]
+
+_SLIDES = frozenset({"svs", "ndpi", "bif", "philips", "qpi", "avs"})
+_ASSOCIATED = re.compile(r"label|macro|thumb|overview|map\b|barcode|preview", re.IGNORECASE)
+_LOSS = re.compile(
+    r"missing|zeroed|out of range|do not match|truncated|corrupt|invalid page|invalid offset"
+    r"|discontiguous|expected \d+ frames|failed to read|raised|circular"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the pages of a series map to planes and channels."""
+
+    planes: int
+    page_channels: int
+    """Pages a plane, one channel each or one colour picture each."""
+    order: tuple[tuple[int, ...], ...]
+    """``order[z][c]`` is the number of the page."""
+    axes: str
+    """The axes as they were understood."""
+
+
+@dataclass
+class _Log(logging.Handler):
+    """Collects what tifffile logs in this thread."""
+
+    messages: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.messages.append(record.getMessage())
+
+    __hash__ = object.__hash__
+
+
+@contextmanager
+def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
+    """The ``tifffile.TiffFile`` at a path or URL with its series parsed, and what it logged.
+
+    Raises:
+        ReaderError: it is no TIFF file, or one that tifffile cannot make sense of.
+    """
+    import tifffile
+
+    log, logger = _Log(), logging.getLogger("tifffile")
+    logger.addHandler(log)
+    opened: Any = None
+    try:
+        if is_url(path):
+            import fsspec
+
+            source = fsspec.open(path, "rb").open()
+        else:
+            source = path
+        opened = tifffile.TiffFile(source)
+        if not opened.series:
+            raise ReaderError(f"{public_name(path)} holds no picture")
+    except ReaderError:
+        raise
+    except Exception as error:  # a damaged file makes tifffile raise almost anything
+        if not is_url(path):
+            refuse_unsupported(path, kind(path))
+        raise ReaderError(
+            f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
+            "it is damaged, truncated or of another format"
+        ) from error
+    finally:
+        logger.removeHandler(log)
+    try:
+        yield opened, log.messages
+    finally:
+        opened.close()
+
+
+def choose_series(tif: Any, number: int | None) -> Any:
+    """The series that is the stack: the one asked for, or the largest if the rest are extras.
+
+    Extras are label, macro and thumbnail pictures, and smaller versions of the same picture.
+
+    Raises:
+        OptionError: there is no series of that number.
+        StackError: there are several that may be meant.
+    """
+    every = list(tif.series)
+    if number is not None:
+        if not 0 <= number < len(every):
+            raise OptionError(
+                f"series={number}: {_name(tif)} has series 0 to {len(every) - 1}: {_list(every)}"
+            )
+        return every[number]
+    chosen = max(every, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
+    others = [s for s in every if s is not chosen and not _is_extra(s, chosen)]
+    if others:
+        raise StackError(
+            f"{_name(tif)} holds several pictures that may be meant: {_list(every)}. The planes of "
+            "a stack have one size and lie in one series; say which one with series=N"
+        )
+    return chosen
+
+
+def _is_extra(series: Any, chosen: Any) -> bool:
+    height, width = _size(series)
+    full_height, full_width = _size(chosen)
+    if (height, width) == (full_height, full_width):
+        return False
+    if series.kind in _SLIDES or _ASSOCIATED.search(series.name or ""):
+        return True
+    ratio = (height / full_height) / (width / full_width)
+    return bool(series.keyframe.is_reduced) or (height < full_height and abs(ratio - 1) < 0.02)
+
+
+def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
+    """Map the pages of ``series`` to planes and channels.
+
+    ``axes`` names the axes of ``series.shape`` where the file does not, such as ``"ZCYX"``.
+
+    Raises:
+        OptionError: ``axes`` does not fit.
+        StackError: an axis is not one that a focus stack has.
+    """
+    shape, found = tuple(series.shape), series.axes
+    if axes is not None:
+        found = axes.upper()
+        if len(found) != len(shape) or not set("YX") <= set(found) or set(found) - set("TCZYXS"):
+            raise OptionError(
+                f"axes={axes!r} does not fit {_name(tif)} of shape {shape} (axes "
+                f"{series.axes}): give {len(shape)} letters of T, C, Z, Y, X, S with Y and X"
+            )
+    head = len(shape)
+    while prod(shape[head:]) < series.keyframe.size or not set("YX") <= set(found[head:]):
+        head -= 1
+    frames = list(zip(found[:head], shape[:head], strict=True))
+    unknown = [letter for letter, length in frames if letter not in "TCZS" and length > 1]
+    hint = f"name the {len(shape)} axes {shape} with axes=, such as axes={_example(found)!r}"
+    if len(unknown) > 1 or (unknown and dict(frames).get("Z", 1) > 1):
+        raise StackError(
+            f"{_name(tif)} has axes {found} of lengths {shape}, and it does not say which of "
+            f"{', '.join(unknown)} are the focal planes: {hint}"
+        )
+    frames = [("Z" if letter in unknown else letter, length) for letter, length in frames]
+    lengths = {letter: length for letter, length in frames if length > 1}
+    if "T" in lengths:
+        raise StackError(
+            f"{_name(tif)} holds {lengths['T']} time points (axes {found}, shape {shape}); a focus "
+            f"stack has one. Extract one; or, if these are focal planes, {hint}"
+        )
+    wrong = [a for a, n in zip(found[head:], shape[head:], strict=True) if a == "Z" and n > 1]
+    if wrong:
+        raise StackError(
+            f"{_name(tif)} stores its planes as colour samples of one page (axes {found}); write "
+            "one page a plane"
+        )
+    channels = lengths.get("C", 1) * lengths.get("S", 1)
+    return _layout(frames, lengths.get("Z", 1), channels, found)
+
+
+def _layout(frames: list[tuple[str, int]], planes: int, channels: int, axes: str) -> Layout:
+    order = [[0] * channels for _ in range(planes)]
+    for number in range(planes * channels):
+        rest, z, c = number, 0, 0
+        z_unit = c_unit = 1
+        for letter, length in reversed(frames):
+            rest, k = divmod(rest, length)
+            if letter == "Z":
+                z, z_unit = z + k * z_unit, z_unit * length
+            elif letter in "CS":
+                c, c_unit = c + k * c_unit, c_unit * length
+        order[z][c] = number
+    return Layout(planes, channels, tuple(map(tuple, order)), axes)
+
+
+def _example(axes: str) -> str:
+    return "".join(a if a in "CZYXS" else "Z" for a in axes)
+
+
+def check_nothing_left(tif: Any, series: Any, layout: Layout, log: list[str]) -> None:
+    """Refuse a file that has planes which ``layout`` does not give.
+
+    Raises:
+        ReaderError: naming how many pages there are and how many the series has.
+    """
+    given = layout.planes * layout.page_channels
+    way_out = (
+        "; no plane may be lost, so the file is refused. Re-export it as OME-TIFF, or pass one "
+        "file a plane"
+    )
+    lossy = [message for message in log if _LOSS.search(message)]
+    if series.dataoffset is None:
+        for level, pages in enumerate(series.levels):
+            if len(pages.pages) != given:
+                raise ReaderError(
+                    f"{_name(tif)} has {len(pages.pages)} pages at level {level}, which do not fit "
+                    f"a series of {layout.planes} planes{way_out}"
+                )
+        used = {
+            (page.parent.filehandle.path, page.offset)
+            for other in tif.series
+            for level in other.levels
+            for page in level.pages
+            if page is not None
+        }
+        full = _size(series)
+        here = tif.filehandle.path
+        left = []
+        for number in range(len(tif.pages)):
+            page = tif.pages.get(number, aspage=True, cache=False)
+            if (here, page.offset) not in used and (page.imagelength, page.imagewidth) == full:
+                left.append(number)
+        if left:
+            raise ReaderError(
+                f"{_name(tif)} has {len(left)} more pages of {full[0]} x {full[1]} px, the full "
+                f"size, than the {given} of its series (pages {left[:8]}){way_out}"
+            )
+    if lossy:
+        raise ReaderError(f"{_name(tif)} is not complete: {_clean(lossy[0])}{way_out}")
+
+
+def _clean(message: str) -> str:
+    return re.sub(r"^<[^>]*>\s*", "", message)
+
+
+def _size(series: Any) -> tuple[int, int]:
+    return int(series.keyframe.imagelength), int(series.keyframe.imagewidth)
+
+
+def _name(tif: Any) -> str:
+    return str(tif.filename)
+
+
+def _list(every: list[Any]) -> str:
+    return "; ".join(
+        f"{k}: {s.name or s.kind} {'x'.join(map(str, s.shape))} ({s.axes})"
+        for k, s in enumerate(every)
+    )
