@@ -123,7 +123,7 @@ class Planes(Protocol):
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]: ...
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
         """All planes (Z, C, Y, X) in memory."""
 
 

@@ -231,8 +231,7 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
                 ]
             elif transform.get("type") == "translation":
                 translation = [
-                    t + float(v)
-                    for t, v in zip(translation, transform["translation"], strict=True)
+                    t + float(v) for t, v in zip(translation, transform["translation"], strict=True)
                 ]
         if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
             raise ValueError(f"axes {[entry.get('name') for entry in described]}")

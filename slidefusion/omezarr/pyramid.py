@@ -116,7 +116,7 @@ class PyramidLayout:
     def write_region(
         self, where: str, name: str, region: Window, block: npt.NDArray[Any], z: int | None = None
     ) -> None:
-        """Write a region's block (C, h, w), of plane ``z`` of a stack, and the levels it determines.
+        """Write a region's block (C, h, w), plane ``z`` of a stack, and the levels it determines.
 
         ``name`` is the image group's path inside the store at ``where``.
 
@@ -167,7 +167,7 @@ class PyramidLayout:
         columns = slice(2 * at[1].start, min(2 * at[1].stop, width))
         index = (slice(None), rows, columns) if z is None else (slice(None), z, rows, columns)
         with reading(f"level {level} of {where}"):
-            return np.asarray(open_array(where, _join(name, level))[index])
+            return np.asarray(self._array(where, name, level)[index])
 
     def _write(
         self,
@@ -180,8 +180,7 @@ class PyramidLayout:
     ) -> None:
         index = (slice(None), *at) if z is None else (slice(None), z, *at)
         with writing(f"level {level}, y {at[0].start}, x {at[1].start} of {where}"):
-            open_array(where, _join(name, level))[index] = block
+            self._array(where, name, level)[index] = block
 
-
-def _join(name: str, level: int) -> str:
-    return f"{name}/{level}" if name else str(level)
+    def _array(self, where: str, name: str, level: int) -> zarr.Array[Any]:
+        return open_array(where, f"{name}/{level}" if name else str(level), "r+", repr(self))

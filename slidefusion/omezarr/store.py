@@ -169,8 +169,11 @@ def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
 
 
 @functools.lru_cache(maxsize=64)
-def open_array(path: str, name: str = "") -> zarr.Array[Any]:
+def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
     """Open the array ``name`` below the store at ``path``; kept open once a process.
+
+    ``stamp`` stands for the array's metadata: an array made anew at an old path has another one,
+    and so is never mistaken for the one that a process has open.
 
     Raises
     ------
@@ -181,7 +184,7 @@ def open_array(path: str, name: str = "") -> zarr.Array[Any]:
 
     try:
         with codec_pipeline(path):
-            return zarr.open_array(path, path=name, mode="r+" if not is_url(path) else "r+")
+            return zarr.open_array(path, path=name, mode=mode)  # type: ignore[arg-type]
     except Exception as error:
         raise StackError(
             f"the array {name!r} of {path} cannot be opened: {_cause(error)}"
@@ -205,6 +208,8 @@ class ZarrSource:
     """(C, Z, Y, X)."""
     dtype_name: str
     """``"uint8"``, ``"uint16"`` or ``"float32"``."""
+    stamp: str = ""
+    """Digest of the array's metadata."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -224,8 +229,9 @@ class ZarrSource:
         what = (
             f"plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of {self.path}"
         )
+        array = open_array(self.path, self.array, "r", self.stamp)
         with reading(what):
-            data = np.asarray(open_array(self.path, self.array)[tuple(where[a] for a in self.axes)])
+            data = np.asarray(array[tuple(where[a] for a in self.axes)])
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:
             data, left = data[np.newaxis], ["c", *left]

@@ -1,0 +1,92 @@
+"""How much memory a plan needs, known before it runs; and the region size that fits.
+
+Pure arithmetic, but for asking the machine how much there is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from slidefusion.errors import MemoryBudgetError
+from slidefusion.fuser import Fuser
+from slidefusion.geometry import Size, Window
+from slidefusion.tiling import Tiling
+
+__all__ = ["REGION_CHOICES_PX", "available_bytes", "check", "choose_region_px", "task_bytes"]
+
+REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
+"""Sides that ``chunks="auto"`` chooses from: multiples of a chunk that halve well."""
+
+_DEFAULT_TASK_BYTES = 512 * 2**20
+"""What one task may need when ``chunks="auto"``: two of them and Python stay below 1.5 GB."""
+_SHARE = 0.8
+"""Part of the machine's memory that a run may plan for."""
+
+
+def available_bytes() -> int:
+    """Memory that this process may use: of the machine, or of its control group if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path(name).read_text())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        total = min(total, limit)
+    return total
+
+
+def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: Size) -> int:
+    """Peak bytes of one task: what the fuser declares, its input and what is written.
+
+    The input counts as one plane if the fuser reads plane by plane; what a fuser keeps of the other
+    planes is part of its ``working_bytes``. A plane is there twice while it is being read.
+    """
+    pixels = window.height * window.width
+    plane = pixels * channels * itemsize
+    written = plane + plane // 2 + 4 * pixels  # the trimmed image, its levels, the depth map
+    fuse = fuser.working_bytes(planes, channels, window.height, window.width)
+    return fuse + 3 * plane + written
+
+
+def check(
+    fuser: Fuser, tiling: Tiling, planes: int, channels: int, itemsize: int, parallel: int
+) -> int:
+    """Peak bytes of ``parallel`` tasks at once.
+
+    Raises
+    ------
+    MemoryBudgetError
+        When that is more than 80 % of the memory there is; the message has both numbers and a
+        region size that fits.
+    """
+    window = tiling.largest_window()
+    needed = task_bytes(fuser, planes, channels, itemsize, window)
+    needed *= min(parallel, tiling.count)
+    allowed = int(available_bytes() * _SHARE)
+    if needed > allowed:
+        fits = choose_region_px(fuser, tiling.size, planes, channels, itemsize, parallel)
+        raise MemoryBudgetError(
+            f"regions of {tiling.region_px} px need {needed / 1e9:.1f} GB with {parallel} at a "
+            f"time, and {allowed / 1e9:.1f} GB may be used ({_SHARE:.0%} of the memory here): "
+            f"pass chunks={fits}, or run fewer tasks at a time"
+        )
+    return needed
+
+
+def choose_region_px(
+    fuser: Fuser,
+    size: Size,
+    planes: int,
+    channels: int,
+    itemsize: int,
+    parallel: int,
+    area: Window | None = None,
+) -> int:
+    """The largest region side whose tasks fit: half a GiB each, and together in the machine."""
+    allowed = min(_DEFAULT_TASK_BYTES, int(available_bytes() * _SHARE) // max(1, parallel))
+    for side in REGION_CHOICES_PX:
+        window = Tiling(size, side, fuser.footprint, area).largest_window()
+        if task_bytes(fuser, planes, channels, itemsize, window) <= allowed:
+            return side
+    return REGION_CHOICES_PX[-1]

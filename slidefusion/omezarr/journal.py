@@ -1,0 +1,156 @@
+"""Which regions of an output are finished, so that an interrupted run continues.
+
+The state of a run is one small JSON object beside the data: what the run is (its fingerprint) and a
+bitmap of finished regions. Only the process that leads the run writes it, whole, every few seconds
+and at the end; a region that was finished but not yet noted is simply done again, which gives the
+same bytes. While it exists, and until the root attributes say so, the output is not complete.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slidefusion.errors import OutputError
+from slidefusion.omezarr.store import is_url, writing
+
+__all__ = ["JOURNAL_NAME", "Journal", "fingerprint_of"]
+
+JOURNAL_NAME = "slidefusion-run.json"
+_FLUSH_SECONDS = 2.0
+
+
+def fingerprint_of(settings: dict[str, Any]) -> str:
+    """A digest of settings that are JSON-able, independent of their order.
+
+    >>> fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Journal:
+    """Finished regions of the output at ``where`` (an absolute path or a URL).
+
+    Parameters
+    ----------
+    where
+        Root of the output store.
+    settings
+        All that the output's bytes depend on, JSON-able.
+    count
+        Number of regions.
+
+    Raises
+    ------
+    OutputError
+        When a run with other settings began there; the message names what differs.
+    """
+
+    def __init__(self, where: str, settings: dict[str, Any], count: int) -> None:
+        self.where = where
+        # Through JSON, so that what is compared is what was stored (tuples become lists).
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        self.done = np.zeros(count, bool)
+        self._flushed = 0.0
+        stored = _load(where)
+        if stored is None:
+            self.flush()
+            return
+        self._check(stored.get("settings", {}))
+        packed = np.frombuffer(base64.b64decode(stored["done"]), np.uint8)
+        bits = np.unpackbits(packed, count=count)
+        self.done = bits.astype(bool)
+
+    @staticmethod
+    def stored_settings(where: str) -> dict[str, Any] | None:
+        """The settings of the run that was interrupted at ``where``, or None if there is none."""
+        stored = _load(where)
+        return None if stored is None else dict(stored.get("settings", {}))
+
+    def _check(self, stored: dict[str, Any]) -> None:
+        if stored == self.settings:
+            return
+        keys = sorted(
+            key for key in {*stored, *self.settings} if stored.get(key) != self.settings.get(key)
+        )
+        differences = "; ".join(
+            f"{key} was {_short(stored.get(key))}, now {_short(self.settings.get(key))}"
+            for key in keys
+        )
+        raise OutputError(
+            f"{self.where} holds an unfinished run with other settings ({differences}); "
+            "repeat it with the old settings, choose another output, or pass overwrite=True"
+        )
+
+    def mark(self, index: int) -> None:
+        """Note a region as finished; written to the store at most every two seconds."""
+        self.done[index] = True
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the state now, whole or not at all."""
+        packed = base64.b64encode(np.packbits(self.done).tobytes()).decode()
+        data = json.dumps({"settings": self.settings, "done": packed}).encode()
+        with writing(f"the progress of {self.where}"):
+            if is_url(self.where):
+                import fsspec
+
+                filesystem, root = fsspec.core.url_to_fs(self.where)
+                filesystem.pipe_file(f"{root}/{JOURNAL_NAME}", data)
+            else:
+                path = Path(self.where) / JOURNAL_NAME
+                temporary = path.with_suffix(f".{os.getpid()}.partial")
+                try:
+                    temporary.write_bytes(data)
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+        self._flushed = time.monotonic()
+
+    def remove(self) -> None:
+        """Delete the stored state: the output is complete."""
+        with writing(f"the progress of {self.where}"):
+            if is_url(self.where):
+                import fsspec
+
+                filesystem, root = fsspec.core.url_to_fs(self.where)
+                filesystem.rm_file(f"{root}/{JOURNAL_NAME}")
+            else:
+                (Path(self.where) / JOURNAL_NAME).unlink(missing_ok=True)
+
+
+def _load(where: str) -> dict[str, Any] | None:
+    try:
+        if is_url(where):
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(where)
+            text = filesystem.cat_file(f"{root}/{JOURNAL_NAME}")
+        else:
+            text = (Path(where) / JOURNAL_NAME).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found.get("done"), str):
+            return found
+    raise OutputError(
+        f"the progress file {JOURNAL_NAME} in {where} is damaged; delete the output, or pass "
+        "overwrite=True to start anew"
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,201 @@
+"""What a call of ``fuse`` will do, decided and checked before anything is read or written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion import memory
+from slidefusion.engine import PlaneSource
+from slidefusion.errors import OptionError, SlidefusionError, StackError
+from slidefusion.fuser import Fuser
+from slidefusion.geometry import Size, Window
+from slidefusion.registry import FUSERS, find, fuser_options, get_fuser
+from slidefusion.scheduling import active_client, parallelism
+from slidefusion.stack import FocusStack, plane_indices
+from slidefusion.stack_inputs import as_stack
+from slidefusion.tiling import Tiling
+
+__all__ = ["FusePlan", "RegionJob", "make_plan"]
+
+
+@dataclass(frozen=True)
+class FusePlan:
+    """A stack, the fuser that is ready for it, and how the slide is cut."""
+
+    stack: FocusStack
+    fuser: Fuser
+    planes: tuple[int, ...]
+    tiling: Tiling
+    client: Any | None
+
+    @property
+    def job(self) -> RegionJob:
+        """What every region's task shares."""
+        assert self.stack.source is not None
+        return RegionJob(self.fuser, self.stack.source, self.planes, self.tiling)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made the image: versions, fuser, options, planes and where they came from."""
+        return {
+            "kind": "slide",
+            "software": {"slidefusion": _version("slidefusion"), **_fuser_software(self.fuser)},
+            "fuser": self.fuser.name,
+            "options": _options(self.fuser),
+            "planes": [self.stack.offsets[z] for z in self.planes],
+            "planes_z_um": None
+            if self.stack.z_um is None
+            else [self.stack.z_um[z] for z in self.planes],
+            "crop": None if self.tiling.area is None else list(self.tiling.area),
+            "source": {"store": self.stack.store, **self.stack.provenance},
+        }
+
+
+def make_plan(
+    stack: Any,
+    fuser: str | Fuser,
+    planes: Sequence[int] | None,
+    crop: tuple[int, int, int, int] | None,
+    chunks: int | Literal["auto"],
+    client: Any | None,
+    device: str,
+    out: str | Path | None,
+    options: dict[str, Any],
+) -> FusePlan:
+    """Resolve the arguments of :func:`slidefusion.fuse` (see there), in the order of their cost."""
+    chosen = _fuser(fuser, device, options)
+    focus_stack = as_stack(stack)
+    indices = plane_indices(focus_stack, planes)
+    if len(indices) not in chosen.planes:
+        raise StackError(
+            f"fuser {chosen.name!r} takes {chosen.planes} planes, and {len(indices)} were given; "
+            f"choose with planes= out of the focus offsets {list(focus_stack.offsets)}"
+        )
+    if focus_stack.source is None:
+        focus_stack = dataclasses.replace(focus_stack, source=_DaskSource(focus_stack.lazy))
+    assert focus_stack.source is not None
+    client = active_client(client)
+    channels, _, height, width = focus_stack.shape
+    size = Size(height, width)
+    area = _area(crop, size)
+    itemsize = focus_stack.dtype.itemsize
+    parallel = parallelism(client)
+    prepare = getattr(chosen, "prepare", None)
+    if prepare is not None:
+        from slidefusion.overview import make_overview
+
+        chosen = prepare(make_overview(focus_stack, indices))
+    count = len(indices)
+    if chunks == "auto":
+        side = _interrupted_region_px(out) or memory.choose_region_px(
+            chosen, size, count, channels, itemsize, parallel, area
+        )
+    elif isinstance(chunks, int) and not isinstance(chunks, bool) and chunks >= 1:
+        side = chunks
+    else:
+        raise OptionError(
+            f"chunks={chunks!r}: give the side of a region in pixels (1 or more), or 'auto'"
+        )
+    tiling = Tiling(size, side, chosen.footprint, area)
+    memory.check(chosen, tiling, count, channels, itemsize, parallel)
+    return FusePlan(focus_stack, chosen, indices, tiling, client)
+
+
+def _fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
+    if isinstance(fuser, str):
+        if device != "auto":
+            if "device" in {info.name for info in fuser_options(fuser)}:
+                options = {**options, "device": device}
+            elif device != "cpu":
+                raise OptionError(
+                    f"device={device!r}: the fuser {fuser!r} runs on the CPU only; leave device out"
+                )
+        return get_fuser(fuser, **options)
+    if not isinstance(fuser, Fuser):
+        raise OptionError(
+            f"fuser={fuser!r} is neither the name of an installed fuser nor a fuser object; see "
+            "slidefusion.fusers() and slidefusion.fuser.Fuser"
+        )
+    if options:
+        raise OptionError(
+            f"options {sorted(options)} were given together with a fuser object; set them on the "
+            "object, or give the fuser by name"
+        )
+    return fuser
+
+
+def _area(crop: tuple[int, int, int, int] | None, size: Size) -> Window | None:
+    if crop is None:
+        return None
+    try:
+        y, x, height, width = (int(v) for v in crop)
+    except (TypeError, ValueError):
+        raise OptionError(
+            f"crop={crop!r}: give (y, x, height, width) in pixels of level 0"
+        ) from None
+    area = Window(y, x, height, width)
+    return None if area == Window(0, 0, *size) else area
+
+
+def _interrupted_region_px(out: str | Path | None) -> int | None:
+    """The region side of an unfinished run at ``out``: it continues with the same regions."""
+    if out is None:
+        return None
+    from slidefusion.omezarr.output import interrupted_settings
+
+    return (interrupted_settings(out) or {}).get("region_px")
+
+
+def _options(fuser: Fuser) -> dict[str, Any]:
+    if dataclasses.is_dataclass(fuser) and not isinstance(fuser, type):
+        return dataclasses.asdict(fuser)
+    return dict(getattr(fuser, "options", {}))
+
+
+def _version(distribution: str) -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _fuser_software(fuser: Fuser) -> dict[str, str]:
+    """Distribution and version that the fuser comes from."""
+    target = f"{type(fuser).__module__}:{type(fuser).__qualname__}"
+    try:
+        plugin = find(FUSERS, fuser.name)
+    except SlidefusionError:
+        return {target: "unregistered"}
+    return {plugin.distribution: plugin.version} if plugin.target == target else {target: "?"}
+
+
+@dataclass(frozen=True, eq=False)
+class RegionJob:
+    """What every region's task shares; a few hundred bytes when the source is a store."""
+
+    fuser: Fuser
+    source: PlaneSource
+    planes: tuple[int, ...]
+    tiling: Tiling
+
+
+class _DaskSource:
+    """A Dask array (C, Z, Y, X) as a source: each read computes what it needs, in its thread."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype.newbyteorder("=")
+
+    def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
+        part = self.array[(slice(None), z, *window.slices)]
+        return np.asarray(part.compute(scheduler="synchronous"), self.dtype)

@@ -1,0 +1,386 @@
+"""A focus stack, whatever it came as: lazy, with physical coordinates and provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.engine import ArraySource, PlaneSource
+from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.geometry import Window
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray as xr
+    import zarr
+
+__all__ = [
+    "FocusStack",
+    "SourceArray",
+    "default_offsets",
+    "open_slide",
+    "open_stack",
+    "plane_indices",
+]
+
+_DTYPES = ("uint8", "uint16", "float32")
+_AXES = "czyx"
+
+# Dask arrays that open_stack made, by name: one that comes back unchanged is read from its store
+# directly, one task a region, instead of through its own graph.
+OPENED: weakref.WeakValueDictionary[str, FocusStack] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class FocusStack:
+    """What is known of a stack: where its planes are read from, and what they are in the world."""
+
+    source: PlaneSource | None
+    """Planes on demand; None when the stack is a Dask array."""
+    lazy: dask.array.Array | None
+    """The Dask array (C, Z, Y, X), when it is one."""
+    shape: tuple[int, int, int, int]
+    """(C, Z, Y, X)."""
+    dtype: np.dtype[Any]
+    identity: dict[str, Any]
+    """JSON-able: what the pixels are, for recognising the same input again."""
+    z_um: tuple[float, ...] | None = None
+    """Position of each plane in µm."""
+    offsets: tuple[int, ...] = ()
+    """Focus offset of each plane from the reference plane, …, -1, 0, 1, …"""
+    pixel_size_um: tuple[float, float] | None = None
+    """(y, x) µm a pixel."""
+    channel_names: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    store: str | None = None
+    """Path or URL of the Zarr store, if it is one."""
+    levels: tuple[PlaneSource, ...] = ()
+    """The pyramid, level 0 first, if there is one."""
+
+    @property
+    def rgb(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return tuple(name.lower() for name in self.channel_names) in (
+            ("red", "green", "blue"),
+            ("r", "g", "b"),
+        )
+
+
+def default_offsets(planes: int) -> tuple[int, ...]:
+    """Focus offsets about the middle plane.
+
+    >>> default_offsets(5), default_offsets(2)
+    ((-2, -1, 0, 1, 2), (-1, 0))
+    """
+    return tuple(z - planes // 2 for z in range(planes))
+
+
+class SourceArray:
+    """A plane source (C, Z, Y, X) that can be sliced, for ``dask.array.from_array``."""
+
+    ndim = 4
+
+    def __init__(self, source: PlaneSource) -> None:
+        self.source = source
+        self.shape = source.shape
+        self.dtype = source.dtype
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        index = index if isinstance(index, tuple) else (index,)
+        index = (*index, *(slice(None),) * (4 - len(index)))
+        c, z, y, x = index
+        rows, y = _span(y, self.shape[2])
+        columns, x = _span(x, self.shape[3])
+        window = Window(
+            rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
+        )
+        chosen = np.arange(self.shape[1])[z]
+        planes = [self.source.read(int(k), window) for k in np.atleast_1d(chosen)]
+        block = np.stack(planes, axis=1)
+        block = block[:, :, :, x][:, :, y]
+        return np.asarray((block[:, 0] if np.ndim(chosen) == 0 else block)[c])
+
+
+def _span(index: Any, length: int) -> tuple[slice, Any]:
+    """The contiguous range that covers ``index``, and the index inside that range."""
+    if isinstance(index, (int, np.integer)):
+        k = int(index) % length
+        return slice(k, k + 1), 0
+    start, stop, step = index.indices(length)
+    if step == 1:
+        return slice(start, max(start, stop)), slice(None)
+    positions = range(start, stop, step)
+    low, high = (min(positions), max(positions) + 1) if positions else (0, 0)
+    return slice(low, high), [p - low for p in positions]
+
+
+def open_stack(store: str | Path | zarr.Group | zarr.Array[Any]) -> xr.DataArray:
+    """Open an OME-Zarr focus stack, 0.4 or 0.5, lazily.
+
+    Parameters
+    ----------
+    store
+        Path or URL of the image group, or an open Zarr group or array (c, z, y, x).
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims (c, z, y, x), Dask-backed. Coordinates ``z``, ``y`` and ``x`` are in µm where the store
+        says so, ``focus_offset`` along z names the planes …, -1, 0, 1, …; ``attrs`` hold
+        provenance.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing is there.
+    StackError
+        It is no OME-Zarr image, has no z axis, an unsupported dtype, or is incomplete.
+
+    >>> import slidefusion as sf
+    >>> stack = sf.open_stack("slide.zarr")  # doctest: +SKIP
+    >>> stack.sel(z=0, method="nearest")  # doctest: +SKIP
+    """
+    import zarr
+
+    if isinstance(store, zarr.Array):
+        return _to_dataarray(from_zarr_array(store))
+    return _to_dataarray(from_group(store))
+
+
+def open_slide(store: str | Path) -> xr.DataArray:
+    """Open a fused slide (c, y, x) lazily, with coordinates in µm and provenance in ``attrs``.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing is there.
+    StackError
+        It is no OME-Zarr image, or is incomplete.
+    """
+    stack = from_group(store, need_z=False)
+    return _to_dataarray(stack).isel(z=0, drop=True)
+
+
+def check_shape(shape: Sequence[int], dtype: Any, what: str) -> tuple[int, int, int, int]:
+    if len(shape) != 4:
+        raise StackError(
+            f"{what} has {len(shape)} axes {tuple(shape)}; a focus stack has 4: (c, z, y, x). Add "
+            "the missing ones, for example array[None] for one channel"
+        )
+    if 0 in shape:
+        raise StackError(f"{what} is empty: shape {tuple(shape)} (c, z, y, x)")
+    if np.dtype(dtype).newbyteorder("=") not in map(np.dtype, _DTYPES):
+        raise StackError(
+            f"{what} has dtype {dtype}; allowed are {', '.join(_DTYPES)}: convert it with "
+            ".astype(...) first"
+        )
+    c, z, y, x = map(int, shape)
+    return c, z, y, x
+
+
+def default_names(channels: int) -> tuple[str, ...]:
+    if channels == 3:
+        return ("red", "green", "blue")
+    return ("gray",) if channels == 1 else tuple(f"channel {k}" for k in range(channels))
+
+
+def from_numpy(array: npt.NDArray[Any]) -> FocusStack:
+    import dask.base
+
+    shape = check_shape(array.shape, array.dtype, "the array")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return FocusStack(
+        ArraySource(array),
+        None,
+        shape,
+        array.dtype,
+        {"array": dask.base.tokenize(array)},
+        offsets=default_offsets(shape[1]),
+        channel_names=default_names(shape[0]),
+        provenance={"source": "a NumPy array in memory"},
+    )
+
+
+def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
+    """A stack of an open Zarr array (c, z, y, x), or with the dimension names it has."""
+    names = getattr(array.metadata, "dimension_names", None)
+    axes = "".join(map(str, names)) if names and all(names) else _AXES[-array.ndim :]
+    root = _root(array.store)
+    if root is None:  # in memory, say: no other process could open it
+        data = np.asarray(array[...])
+        for axis in _AXES:
+            if axis not in axes:
+                data, axes = data[np.newaxis], axis + axes
+        return from_numpy(data.transpose([axes.index(axis) for axis in _AXES]))
+    source = zarr_source(root, array.path, axes, array)
+    return FocusStack(
+        source,
+        None,
+        source.shape,
+        source.dtype,
+        store_identity(source),
+        offsets=default_offsets(source.shape[1]),
+        channel_names=default_names(source.shape[0]),
+        provenance={"source": f"{root}/{array.path}"},
+        store=root,
+        levels=(source,),
+    )
+
+
+def _root(store: Any) -> str | None:
+    """Path or URL that another process can open the Zarr store by, or None."""
+    kind = type(store).__name__
+    if kind == "LocalStore":
+        return str(store.root)
+    return str(store) if kind == "FsspecStore" and not str(store).startswith("memory") else None
+
+
+def zarr_source(where: str, name: str, axes: str, array: zarr.Array[Any]) -> Any:
+    from slidefusion.omezarr.store import ZarrSource
+
+    what = f"{where}/{name}"
+    if len(axes) != array.ndim or not set("yx") <= set(axes) <= set("tczyx"):
+        raise StackError(
+            f"the array {what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
+            "(c, z, y, x), of which c may be missing"
+        )
+    sizes = dict(zip(axes, array.shape, strict=True))
+    if sizes.get("t", 1) != 1:
+        raise StackError(
+            f"{what} has {sizes['t']} time points; fuse one at a time: give the array of one"
+        )
+    shape = check_shape([sizes.get(axis, 1) for axis in _AXES], array.dtype, what)
+    metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
+    stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
+    dtype = np.dtype(array.dtype).newbyteorder("=").name
+    return ZarrSource(where, name, axes, shape, dtype, stamp)
+
+
+def store_identity(source: Any) -> dict[str, Any]:
+    return {"store": source.path, "array": source.array, "metadata": source.stamp}
+
+
+def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusStack:
+    import zarr
+
+    from slidefusion.omezarr.metadata import parse_multiscales
+    from slidefusion.omezarr.store import location, open_group
+
+    if isinstance(store, (str, Path)):
+        where, prefix = location(store), ""
+        group = open_group(where)
+    else:
+        group = store
+        where = _root(group.store) or ""
+        prefix = f"{group.path}/" if group.path else ""
+    attributes = dict(group.attrs)
+    mine = attributes.get("slidefusion")
+    mine = dict(mine) if isinstance(mine, Mapping) else {}
+    if mine.get("complete") is False:
+        raise StackError(
+            f"{where} is incomplete: the run that writes it was interrupted or is still going on. "
+            "Repeat that call to continue it"
+        )
+    image = parse_multiscales(attributes, where)
+    if need_z and "z" not in image.axes:
+        raise StackError(
+            f"{where} is an image with axes {tuple(image.axes)}, not a focus stack: it has no z"
+        )
+    levels = []
+    for path in image.paths:
+        array = group.get(path)
+        if not isinstance(array, zarr.Array):
+            raise StackError(f"{where} lacks the array {path!r} that its metadata names")
+        levels.append(zarr_source(where, prefix + path, image.axes, array))
+    channels, planes = levels[0].shape[:2]
+    names = image.channel_names if len(image.channel_names) == channels else default_names(channels)
+    z_um: Any = mine.get("z_um")
+    if z_um is None and "z" in image.axes and image.units_known[image.axes.index("z")]:
+        at = image.axes.index("z")
+        z_um = [image.translation[at] + k * image.scale[at] for k in range(planes)]
+    reference = int(mine.get("reference", planes // 2))
+    return FocusStack(
+        levels[0],
+        None,
+        levels[0].shape,
+        levels[0].dtype,
+        store_identity(levels[0]) | {"run": mine.get("fingerprint")},
+        z_um=None if z_um is None else tuple(map(float, z_um)),
+        offsets=tuple(k - reference for k in range(planes)),
+        pixel_size_um=image.pixel_size_um,
+        channel_names=names,
+        provenance=mine or {"source": where},
+        store=where,
+        levels=tuple(levels),
+    )
+
+
+def _to_dataarray(stack: FocusStack) -> xr.DataArray:
+    import dask.array
+    import dask.base
+    import xarray as xr
+
+    if stack.source is None:
+        data = stack.lazy
+    else:
+        name = "stack-" + dask.base.tokenize(stack.identity, stack.shape)
+        side = 2048
+        data = dask.array.from_array(
+            SourceArray(stack.source),
+            chunks=(stack.shape[0], 1, side, side),
+            name=name,
+            meta=np.empty((0,) * 4, stack.dtype),
+        )
+        OPENED[data.name] = stack
+    z_units = "micrometer" if stack.z_um is not None else "plane"
+    z = stack.z_um if stack.z_um is not None else tuple(map(float, range(stack.shape[1])))
+    size_y, size_x = stack.pixel_size_um or (1.0, 1.0)
+    units = "micrometer" if stack.pixel_size_um else "pixel"
+    array = xr.DataArray(
+        data,
+        dims=tuple(_AXES),
+        coords={
+            "c": list(stack.channel_names),
+            "z": ("z", np.asarray(z), {"units": z_units}),
+            "focus_offset": ("z", np.asarray(stack.offsets)),
+            "y": ("y", np.arange(stack.shape[2]) * size_y, {"units": units}),
+            "x": ("x", np.arange(stack.shape[3]) * size_x, {"units": units}),
+        },
+        name=(stack.store or "stack").rstrip("/").rpartition("/")[2],
+        attrs={"slidefusion": stack.provenance, "source": stack.store or "memory"},
+    )
+    # The weak dictionary lets go of the stack with the array that was made of it.
+    array.encoding["slidefusion"] = stack
+    return array
+
+
+def plane_indices(stack: FocusStack, planes: Sequence[int] | None) -> tuple[int, ...]:
+    """Indices of the planes with these focus offsets, in the order given; None means all.
+
+    Raises
+    ------
+    UnknownNameError
+        An offset that the stack does not have.
+    StackError
+        No offset, or one twice.
+    """
+    if planes is None:
+        return tuple(range(len(stack.offsets)))
+    wanted = [int(offset) for offset in planes]
+    if not wanted or len(set(wanted)) != len(wanted):
+        raise StackError(f"planes={wanted}: give at least one focus offset, and none twice")
+    missing = [offset for offset in wanted if offset not in stack.offsets]
+    if missing:
+        raise UnknownNameError(
+            f"the stack has no plane at focus offset {', '.join(map(str, missing))}; it has "
+            f"{stack.offsets[0]} to {stack.offsets[-1]} (0 is the reference plane)"
+        )
+    return tuple(stack.offsets.index(offset) for offset in wanted)

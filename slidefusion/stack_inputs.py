@@ -1,0 +1,148 @@
+"""Everything that ``fuse`` accepts as a stack, made into a ``FocusStack``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slidefusion.errors import StackError
+from slidefusion.stack import (
+    OPENED,
+    FocusStack,
+    check_shape,
+    default_names,
+    default_offsets,
+    from_group,
+    from_numpy,
+    from_zarr_array,
+)
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray as xr
+
+__all__ = ["as_stack"]
+
+_AXES = "czyx"
+
+
+def as_stack(stack: Any) -> FocusStack:
+    """Make a ``FocusStack`` of whatever ``slidefusion.fuse`` accepts.
+
+    ``stack`` is a path or URL, a Zarr group or array, a DataArray, a Dask or NumPy array (unnamed
+    axes are c, z, y, x), or an object with ``shape``, ``dtype`` and ``read(z, window)``.
+
+    Raises
+    ------
+    StackError
+        When it is none of these, has other axes, or a dtype that is not supported.
+    """
+    if isinstance(stack, (str, Path)):
+        return from_group(stack)
+    if isinstance(stack, np.ndarray):
+        return from_numpy(stack)
+    kind = type(stack).__module__.partition(".")[0]
+    if kind == "xarray":
+        return _from_dataarray(stack)
+    if kind == "dask":
+        return _from_dask(stack)
+    if kind == "zarr":
+        import zarr
+
+        return from_zarr_array(stack) if isinstance(stack, zarr.Array) else from_group(stack)
+    if hasattr(stack, "read") and hasattr(stack, "shape"):
+        return _from_source(stack)
+    raise StackError(
+        f"a {type(stack).__name__} is no focus stack; give a path or URL, a Zarr group or array, "
+        "an xarray.DataArray, or a Dask or NumPy array with axes (c, z, y, x)"
+    )
+
+
+def _from_source(source: Any) -> FocusStack:
+    shape = check_shape(source.shape, source.dtype, f"the source {type(source).__name__}")
+    provenance = dict(getattr(source, "provenance", {}))
+    reference = getattr(source, "reference", shape[1] // 2)
+    return FocusStack(
+        source,
+        None,
+        shape,
+        np.dtype(source.dtype),
+        {"source": provenance or type(source).__name__},
+        z_um=getattr(source, "z_um", None),
+        offsets=tuple(z - reference for z in range(shape[1])),
+        pixel_size_um=getattr(source, "pixel_size_um", None),
+        channel_names=tuple(getattr(source, "channel_names", default_names(shape[0]))),
+        provenance=provenance,
+    )
+
+
+def _from_dask(array: dask.array.Array) -> FocusStack:
+    if array.name in OPENED:
+        return OPENED[array.name]
+    if any(np.isnan(length) for length in array.shape):
+        raise StackError(
+            f"the Dask array has unknown sizes {array.shape}; call its compute_chunk_sizes() first"
+        )
+    shape = check_shape(array.shape, array.dtype, "the Dask array")
+    return FocusStack(
+        None,
+        array,
+        shape,
+        array.dtype,
+        {"dask": array.name},
+        offsets=default_offsets(shape[1]),
+        channel_names=default_names(shape[0]),
+        provenance={"source": "a Dask array"},
+    )
+
+
+def _from_dataarray(array: xr.DataArray) -> FocusStack:
+    import xarray as xr
+
+    if not isinstance(array, xr.DataArray):
+        raise StackError(
+            f"an xarray {type(array).__name__} is no focus stack; give one of its DataArrays"
+        )
+    dims = set(map(str, array.dims))
+    if not {"z", "y", "x"} <= dims or not dims <= set(_AXES):
+        raise StackError(
+            f"the DataArray has dims {tuple(map(str, array.dims))}; a focus stack has (c, z, y, x)"
+            ", of which c may be missing: rename them with .rename(...)"
+        )
+    if "c" not in dims:
+        array = array.expand_dims("c")
+    array = array.transpose(*_AXES)
+    data = array.data
+    stack = (
+        _from_dask(data) if type(data).__module__.startswith("dask") else from_numpy(array.values)
+    )
+    if stack.store is not None:
+        return stack  # as open_stack made it, coordinates included
+    offsets = stack.offsets
+    if "focus_offset" in array.coords:
+        offsets = tuple(int(v) for v in np.atleast_1d(array.coords["focus_offset"].values))
+    names = (
+        tuple(map(str, array.coords["c"].values)) if "c" in array.coords else stack.channel_names
+    )
+    y, x = (_spacing(array, axis) for axis in "yx")
+    z = array.coords["z"] if "z" in array.coords else None
+    in_um = z is not None and z.attrs.get("units") == "micrometer"
+    return replace(
+        stack,
+        z_um=tuple(map(float, z.values)) if z is not None and in_um else None,
+        offsets=offsets,
+        pixel_size_um=(y, x) if y and x else None,
+        channel_names=names,
+        provenance=dict(array.attrs.get("slidefusion", {})) or stack.provenance,
+    )
+
+
+def _spacing(array: xr.DataArray, axis: str) -> float | None:
+    """µm between the pixels of an axis, or None when its coordinate does not say."""
+    if axis not in array.coords or array.coords[axis].attrs.get("units") != "micrometer":
+        return None
+    values = array.coords[axis].values
+    return float(values[1] - values[0]) if len(values) > 1 else None

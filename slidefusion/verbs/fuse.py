@@ -1,0 +1,91 @@
+"""``slidefusion.fuse``: a focus stack in, one all-in-focus image out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from slidefusion.fuser import Fuser
+from slidefusion.lazy_image import lazy_image
+from slidefusion.plan import make_plan
+from slidefusion.stack import open_slide
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["fuse"]
+
+
+def fuse(
+    stack: Any,
+    fuser: str | Fuser = "lpp",
+    *,
+    planes: Sequence[int] | None = None,
+    out: str | Path | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    chunks: int | Literal["auto"] = "auto",
+    client: Any | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    overwrite: bool = False,
+    **options: Any,
+) -> xr.DataArray:
+    """Fuse a focus stack into one all-in-focus image; the answer does not depend on the cutting.
+
+    Parameters
+    ----------
+    stack
+        Path or URL of an OME-Zarr stack, a Zarr group or array, a DataArray, a Dask or NumPy array
+        (unnamed axes are c, z, y, x) of uint8, uint16 or float32; any number of channels.
+    fuser
+        Name of an installed fuser (``slidefusion.fusers()`` lists them), or a fuser object.
+    planes
+        Focus offsets of the planes to use, 0 the reference plane: ``[0]``, ``[-1, 0, 1]``. All by
+        default.
+    out
+        Path or URL of the OME-Zarr slide to write: pyramid, physical units, provenance and, when
+        the fuser gives one, the depth map as the label image ``labels/depth``. An interrupted call
+        continues when it is repeated.
+    crop
+        ``(y, x, height, width)`` in level-0 pixels: fuse only that rectangle.
+    chunks
+        Side in pixels of the regions that are fused one by one; ``"auto"`` takes the largest that
+        needs at most half a GiB each.
+    client
+        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+    device
+        ``"auto"``, or what the fuser's option ``device`` allows (``"cpu"``, ``"cuda"``).
+    progress
+        Show a progress bar on a terminal.
+    overwrite
+        Delete an existing Zarr store at ``out`` first.
+    **options
+        Options of the fuser.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims (c, y, x), dtype of the input, Dask-backed: not computed yet, or opened from ``out``.
+
+    Raises
+    ------
+    UsageError
+        What was asked cannot be done (its subclasses say what); nothing was written.
+    PluginError
+        The fuser is broken or its name ambiguous.
+    ProcessingError
+        Reading, fusing or writing failed midway; the output stays marked incomplete.
+
+    >>> import numpy as np, slidefusion as sf
+    >>> stack = np.random.default_rng(0).integers(0, 255, (3, 5, 90, 80), dtype=np.uint8)
+    >>> sf.fuse(stack, "lpp", planes=[-1, 0, 1]).compute().shape
+    (3, 90, 80)
+    """
+    plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
+    if out is None:
+        return lazy_image(plan)
+    from slidefusion.write_slide import write_slide
+
+    write_slide(plan, out, progress=progress, overwrite=overwrite)
+    return open_slide(out)
