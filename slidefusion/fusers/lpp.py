@@ -1,11 +1,13 @@
 """`lpp`: fusion in the Laplacian pyramid.
 
-Every plane is split into band-pass levels (Burt & Adelson 1983). At each sample of each level the
-planes are weighed by their *activity*: the magnitude of the detail, summed over the channels,
-averaged over a window, plus the activity of the finer levels there. The fused pyramid is the
-weighted mean with weights ``activity ** power``, or the most active plane's
-(``selection="max"``; Burt & Kolczynski 1993). Where one plane is clearly the sharpest it wins
-alone; where none is, averaging removes noise instead of picking the loudest.
+Every plane is split into band-pass levels (Burt & Adelson 1983). At each block of 2 x 2 samples of
+each level the planes are weighed by their *activity*: the magnitude of the detail, summed over the
+channels and averaged over a window. The fused level is the mean weighted by ``activity ** power``,
+or the most active plane's detail (``selection="max"``; Burt & Kolczynski 1993). Where one plane is
+clearly the sharpest it wins alone; where none is, as on clear background, averaging removes noise
+instead of picking the loudest. The low-pass below the levels is weighed like the coarsest level,
+so that clear background beside a cell is taken from the plane in which the cell is sharp, not from
+one into which its blur leaks.
 """
 
 from __future__ import annotations
@@ -17,35 +19,36 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, PlaneRange, Planes, option
-from slidefusion.transforms.laplacian import (
-    expand_reach_px,
-    pad_to_period,
-    reduce_reach_px,
-)
+from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
 
 if TYPE_CHECKING:
-    FloatArray = npt.NDArray[np.float32]
+    from slidefusion.fusers.lpp_kernels import LevelSums
+    from slidefusion.fusers.selection import Rule
 
-__all__ = ["Lpp", "reach_px"]
+__all__ = ["Lpp", "halo_px"]
+
+FloatArray = npt.NDArray[np.float32]
+
+DEPTH_LEVEL = 1
+"""Level whose most active plane is the depth: level 0 is mostly noise where nothing is sharp."""
 
 
-def reach_px(levels: int, window: int) -> int:
+def halo_px(levels: int, window: int) -> int:
     """How far in pixels the input around an output pixel influences it.
 
-    The output is the sum of the levels' details, expanded. A detail at level j reaches as far as
-    the level j + 1 expanded by one level does; its weight looks at the activity of level j within
-    ``window`` blocks of 2**(j + 1) px, which contains that of level j - 1 within ``window`` blocks
-    of half that size, and so on.
+    A detail of level j is a sample less the expansion of level j + 1. It is weighed by the
+    activity of its block, which looks at the blocks within ``window`` of 2**(j + 1) px, each from
+    its first sample to its second, 2**j px on. What was selected is felt as far as the level
+    expands. The low-pass has the weights of the last level and expands once more.
 
-    >>> reach_px(1, 0), reach_px(5, 1)
-    (5, 219)
+    >>> halo_px(1, 0), halo_px(4, 1)
+    (7, 100)
     """
     reach = 0
     activity = 0
     for j in range(levels):
         detail = expand_reach_px(1) * 2**j + reduce_reach_px(j + 1)
-        block = 2 ** (j + 1)
-        activity = max(activity, detail) + block // 2 + window * block
+        activity = detail + (window * 2 + 1) * 2**j
         reach = max(reach, activity + expand_reach_px(j))
     return max(reach, activity + expand_reach_px(levels))
 
@@ -55,7 +58,7 @@ class Lpp:
     """Laplacian-pyramid fusion of any number of planes, in one pass.
 
     >>> stack = np.random.default_rng(0).integers(0, 255, (3, 3, 40, 50), dtype=np.uint8)
-    >>> Lpp()(stack).image.shape
+    >>> Lpp(levels=2)(stack).image.shape
     (3, 40, 50)
     """
 
@@ -64,129 +67,159 @@ class Lpp:
     device: ClassVar[str] = "cpu"
 
     levels: int = option(
-        5, "band-pass levels; blur wider than 2**levels px is left", minimum=1, maximum=8
+        4,
+        "band-pass levels; more of them choose between coarser blurs and cost a larger halo",
+        minimum=1,
+        maximum=8,
     )
     selection: str = option(
-        "soft", "weighted mean of planes, or the most active", choices=("soft", "max")
+        "soft",
+        "soft: mean of the planes weighted by activity ** power; max: the most active plane",
+        choices=("soft", "max"),
     )
-    power: int = option(8, "exponent of the activity in soft weights", choices=(1, 2, 4, 8, 16, 32))
+    power: int = option(
+        8,
+        "exponent of the activity in soft weights; the higher, the nearer to max",
+        choices=(1, 2, 4, 8, 16, 32),
+    )
     window: int = option(
-        1, "radius of the activity window in blocks of 2 x 2 samples", minimum=0, maximum=8
+        1,
+        "radius of the window that activity is averaged over, in blocks of 2 x 2 samples",
+        minimum=0,
+        maximum=8,
     )
     noise: float = option(
-        0.002,
-        "activity, as a fraction of the range, below which planes count alike",
-        minimum=0,
+        0.001,
+        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
+        minimum=1e-6,
         maximum=1,
     )
-    lowpass: str = option(
-        "activity",
-        "what remains below the levels: weighed like the last, or the mean",
-        choices=("activity", "mean"),
-    )
-    clamp: bool = option(True, "keep each output value within the planes' range at that pixel")
+    clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
 
     @property
     def footprint(self) -> Footprint:
         """Follows from ``levels`` and ``window``; bit-exact."""
-        return Footprint(halo=reach_px(self.levels, self.window), period=2**self.levels)
+        return Footprint(halo=halo_px(self.levels, self.window), period=2**self.levels)
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        """Upper bound of the memory in bytes of one call, the result included."""
+        """Upper bound of the memory in bytes of one call, the result included.
+
+        Counted for float32: the sums of all levels (4/3 of the image), the levels of one plane
+        (1/3), three maps at half the resolution, a padded plane, the range of the planes, the
+        result and the depth.
+        """
         period: int = 2**self.levels
-        padded = (height + -height % period) * (width + -width % period)
-        samples = padded * channels
-        sums = samples * 4 * 4 // 3
-        pyramid = samples * 4 // 3
-        maps = padded * 30 // 3
-        clamped = 4 * samples * 4
-        return sums + pyramid + maps + clamped + 2**20
+        area = (height + -height % period) * (width + -width % period)
+        maps = (4 + 4 + 2) * area // 3 + 2 * 2 * area
+        images = channels * area * 4
+        rows = 64 * (self.window + 2) * channels * (width + period)
+        return images * (4 + 1) // 3 + 5 * images + maps + rows + 2**16
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        from slidefusion.fusers import lpp_kernels as kernels
-        from slidefusion.fusers import selection
-        from slidefusion.transforms import laplacian_kernels
+        from slidefusion.fusers.selection import HARD, Rule, binomial_window, doublings_of
 
-        count, channels, height, width = stack.shape
-        period = 2**self.levels
-        padded_height, padded_width = height + -height % period, width + -width % period
-        shapes = [(padded_height >> j, padded_width >> j) for j in range(self.levels + 1)]
-
-        def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> npt.NDArray[Any]:
-            return np.zeros(shape, dtype)
-
-        sums = [zeros((channels, h, 4, w)) for h, w in shapes[1:]]
-        best = [zeros(shape) for shape in shapes[1:]]
-        total = [zeros(shape) for shape in shapes[1:]]
-        index = [zeros(shape, np.uint8 if count <= 256 else np.uint16) for shape in shapes[1:]]
-        activity = [zeros(shape) for shape in shapes[1:]]
-        gaussian = [zeros((channels, *shape)) for shape in shapes[1:]]
-        keep, gain = np.empty(shapes[1], np.float32), np.empty(shapes[1], np.float32)
-        low = zeros((channels, *shapes[-1]))
-        floating = stack.dtype.kind == "f"
-        full_range = 1.0 if floating else float(np.iinfo(stack.dtype).max)
-        scale = np.float32(1 / (4 * channels * full_range))
-        doublings = -1 if self.selection == "max" else self.power.bit_length() - 1
-        lowest: npt.NDArray[Any] | None = None
-        highest: npt.NDArray[Any] | None = None
-
-        for z in range(count):
-            plane = np.ascontiguousarray(pad_to_period(stack[z], period))
-            if lowest is None or highest is None:
-                lowest, highest = plane.copy(), plane.copy()
-            else:
-                np.minimum(lowest, plane, out=lowest)
-                np.maximum(highest, plane, out=highest)
-            fine = plane
-            for j in range(self.levels):
-                coarse = gaussian[j]
-                laplacian_kernels.reduce(fine, coarse)
-                kernels.measure(fine, coarse, scale, activity[j])
-                if j:
-                    selection.pool(activity[j - 1], activity[j], np.float32(1))
-                selection.smooth(activity[j], self.window)
-                h, w = shapes[j + 1]
-                kept = keep.reshape(-1)[: h * w].reshape(h, w)
-                gained = gain.reshape(-1)[: h * w].reshape(h, w)
-                selection.weigh(
-                    activity[j],
-                    np.float32(self.noise),
-                    doublings,
-                    z,
-                    best[j],
-                    total[j],
-                    index[j],
-                    kept,
-                    gained,
-                )
-                kernels.accumulate(fine, coarse, kept, gained, sums[j])
-                fine = coarse
-            if self.lowpass == "activity":
-                low *= kept
-                low += gained * fine
-            else:
-                low += fine
-        image: npt.NDArray[np.float32] = low
-        image /= total[-1] if self.lowpass == "activity" else np.float32(count)
-        for j in reversed(range(self.levels)):
-            kernels.rebuild(image, total[j], sums[j])
-            image = sums[j].reshape(channels, *shapes[j])
-        out = np.empty((channels, height, width), stack.dtype)
-        assert lowest is not None and highest is not None
-        if not self.clamp:
-            lowest[:] = 0
-            highest[:] = full_range
-        if floating:
-            np.clip(
-                image[:, :height, :width],
-                lowest[:, :height, :width],
-                highest[:, :height, :width],
-                out=out,
-            )
-        else:
-            kernels.to_dtype(image, lowest, highest, out)
-        level = min(1, self.levels - 1)
+        height, width = stack.shape[2:]
+        rule = Rule(
+            window=binomial_window(self.window),
+            floor=np.float32(self.noise),
+            doublings=HARD if self.selection == "max" else doublings_of(self.power),
+        )
+        sums = _empty_sums(self.levels, *stack.shape[1:])
+        lowest, highest = _sum_planes(stack, rule, sums, self.clamp)
+        image = _rebuild(sums)
+        fused = _finish(image, lowest, highest, stack.dtype, height, width)
+        level = min(DEPTH_LEVEL, self.levels - 1)
         block: int = 2 ** (level + 1)
-        depth = index[level].repeat(block, 0).repeat(block, 1)[:height, :width]
-        return Fused(out, np.ascontiguousarray(depth))
+        index = sums[level].index.astype(np.uint8 if len(stack) <= 256 else np.uint16)
+        depth = index.repeat(block, 0).repeat(block, 1)[:height, :width]
+        return Fused(fused, np.ascontiguousarray(depth))
+
+
+def _empty_sums(levels: int, count: int, channels: int, height: int, width: int) -> list[LevelSums]:
+    """Zeros for each level of a window (C, Y, X) padded to the period."""
+    from slidefusion.fusers.lpp_kernels import LevelSums
+
+    period: int = 2**levels
+    rows, columns = height + -height % period, width + -width % period
+    sums = []
+    for j in range(levels):
+        h, w = rows >> (j + 1), columns >> (j + 1)
+        low_channels = channels if j == levels - 1 else 0
+        sums.append(
+            LevelSums(
+                detail=np.zeros((channels, h, 4, w), np.float32),
+                low=np.zeros((low_channels, h, w), np.float32),
+                best=np.zeros((h, w), np.float32),
+                total=np.zeros((h, w), np.float32),
+                index=np.zeros((h, w), np.uint16),
+            )
+        )
+    return sums
+
+
+def _sum_planes(
+    stack: Planes, rule: Rule, sums: list[LevelSums], clamp: bool
+) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+    """Add every plane to ``sums``; the lowest and highest values (C, Y, X) if ``clamp``."""
+    from slidefusion.fusers.lpp_kernels import add_plane
+    from slidefusion.transforms.laplacian_kernels import reduce
+
+    channels = stack.shape[1]
+    full_range = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
+    scale = np.float32(1 / (4 * channels * full_range))
+    coarser = [np.empty((channels, *level.best.shape), np.float32) for level in sums]
+    lowest: npt.NDArray[Any] | None = None
+    highest: npt.NDArray[Any] | None = None
+    for z in range(len(stack)):
+        plane = np.ascontiguousarray(pad_to_period(stack[z], 2 ** len(sums))).view()
+        plane.flags.writeable = False  # one compiled kernel for writable and read-only planes
+        if clamp and (lowest is None or highest is None):
+            lowest, highest = plane.copy(), plane.copy()
+        elif lowest is not None and highest is not None:
+            np.minimum(lowest, plane, out=lowest)
+            np.maximum(highest, plane, out=highest)
+        fine = plane
+        for coarse, level in zip(coarser, sums, strict=True):
+            reduce(fine, coarse)
+            add_plane(fine, coarse, z, scale, rule, level)
+            fine = coarse.view()
+            fine.flags.writeable = False
+    return lowest, highest
+
+
+def _rebuild(sums: list[LevelSums]) -> FloatArray:
+    """The fused image (C, Y, X) as float32, in the memory of the sums."""
+    from slidefusion.fusers.lpp_kernels import rebuild
+
+    image: FloatArray = sums[-1].low
+    image /= sums[-1].total
+    for level in reversed(sums):
+        rebuild(image, level.total, level.detail)
+        channels, h, _, w = level.detail.shape
+        image = level.detail.reshape(channels, 2 * h, 2 * w)
+    return image
+
+
+def _finish(
+    image: FloatArray,
+    lowest: npt.NDArray[Any] | None,
+    highest: npt.NDArray[Any] | None,
+    dtype: np.dtype[Any],
+    height: int,
+    width: int,
+) -> npt.NDArray[Any]:
+    """Clamp ``image``, round it unless ``dtype`` is float32, and trim it to (C, height, width)."""
+    from slidefusion.fusers.lpp_kernels import to_integer
+
+    inside = (slice(None), slice(height), slice(width))
+    if dtype.kind == "f":
+        if lowest is None or highest is None:
+            return image[inside].copy()
+        return np.clip(image[inside], lowest[inside], highest[inside])
+    if lowest is None or highest is None:
+        lowest = np.zeros(image.shape, dtype)
+        highest = np.full(image.shape, np.iinfo(dtype).max, dtype)
+    fused = np.empty((len(image), height, width), dtype)
+    to_integer(image, lowest, highest, fused)
+    return fused

@@ -1,93 +1,113 @@
-"""Compiled loops of the `lpp` fuser: activity of a level, weighted sum of a level, rebuilding.
+"""Compiled loops of the `lpp` fuser: one plane into the sums of one level, and rebuilding.
 
-The detail of a level is never stored: it is the difference of a level and the expansion of the
-next coarser one, computed a row at a time while both are in the cache. Sums are held as
-(C, Y/2, 4, X/2), the four phases of each 2 x 2 block apart, so that every inner loop runs over
-contiguous memory; `rebuild` puts them into image order in place.
+The detail of a level is never stored as an image: it is the difference of a level and the
+expansion of the next coarser one, computed row by row, weighed as soon as the rows that its window
+needs are there, and added to the sums, all while it is in the cache. So a plane is read once a
+level and the sums are read and written once.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.fusers.selection import Rule, smooth_row, weigh_row
 from slidefusion.transforms.jit import kernel
 from slidefusion.transforms.laplacian_kernels import detail_rows, expand_rows
 
-__all__ = ["accumulate", "measure", "rebuild", "to_dtype"]
+__all__ = ["LevelSums", "add_plane", "rebuild", "to_integer"]
 
 FloatArray = npt.NDArray[np.float32]
 
+ZERO = np.float32(0)
 HALF = np.float32(1 / 2)
-EIGHTH = np.float32(1 / 8)
+ONE = np.float32(1)
 SIX = np.float32(6)
+EIGHTH = np.float32(1 / 8)
+
+
+class LevelSums(NamedTuple):
+    """What is carried from plane to plane for one level of (Y, X) samples; all start as zeros."""
+
+    detail: FloatArray
+    """(C, Y/2, 4, X/2) weighted sum of the detail, the phases of each 2 x 2 block apart, so that
+    the inner loops run over contiguous memory."""
+    low: FloatArray
+    """(C, Y/2, X/2) weighted sum of the low-pass below the coarsest level, or (0, 0, 0)."""
+    best: FloatArray
+    """(Y/2, X/2) highest activity so far of a block."""
+    total: FloatArray
+    """(Y/2, X/2) sum of the weights."""
+    index: npt.NDArray[Any]
+    """(Y/2, X/2) plane of the highest activity."""
 
 
 @kernel
-def measure(
-    fine: npt.NDArray[Any], coarse: FloatArray, scale: np.float32, activity: FloatArray
-) -> None:
-    """Write to ``activity`` (Y/2, X/2) ``scale`` times the sum of the detail's magnitudes.
-
-    ``fine`` is (C, Y, X), ``coarse`` (C, Y/2, X/2). The sum is over the channels and over the
-    2 x 2 samples of a block.
-    """
-    channels, height, width = coarse.shape
-    even = np.empty(width + 2, np.float32)
-    odd = np.empty(width + 2, np.float32)
-    detail = np.empty((4, width), np.float32)
-    for i in range(height):
-        row = activity[i]
-        row[:] = np.float32(0)
-        for c in range(channels):
-            expand_rows(coarse[c], i, even, odd)
-            detail_rows(fine[c, 2 * i], even, detail[0], detail[1])
-            detail_rows(fine[c, 2 * i + 1], odd, detail[2], detail[3])
-            for x in range(width):
-                row[x] += scale * (
-                    (abs(detail[0, x]) + abs(detail[1, x]))
-                    + (abs(detail[2, x]) + abs(detail[3, x]))
-                )
-
-
-@kernel
-def accumulate(
+def add_plane(
     fine: npt.NDArray[Any],
     coarse: FloatArray,
-    keep: FloatArray,
-    gain: FloatArray,
-    sums: FloatArray,
+    z: int,
+    scale: np.float32,
+    rule: Rule,
+    sums: LevelSums,
 ) -> None:
-    """``sums = sums * keep + gain * detail`` for one level.
+    """Add plane ``z`` to the ``sums`` of one level.
 
-    ``fine`` is (C, Y, X), ``coarse`` (C, Y/2, X/2), ``keep`` and ``gain`` (Y/2, X/2), ``sums``
-    (C, Y/2, 4, X/2).
+    ``fine`` (C, Y, X) is the plane at this level, ``coarse`` (C, Y/2, X/2) at the next. The
+    activity of a block of 2 x 2 samples is ``scale`` times the sum of the magnitudes of the detail
+    over the block and the channels, averaged over the window of ``rule``.
     """
     channels, height, width = coarse.shape
+    taps = rule.window.shape[0]
+    radius = taps // 2
     even = np.empty(width + 2, np.float32)
     odd = np.empty(width + 2, np.float32)
-    detail = np.empty((4, width), np.float32)
-    for i in range(height):
-        keep_row = keep[i]
-        gain_row = gain[i]
-        for c in range(channels):
-            expand_rows(coarse[c], i, even, odd)
-            detail_rows(fine[c, 2 * i], even, detail[0], detail[1])
-            detail_rows(fine[c, 2 * i + 1], odd, detail[2], detail[3])
-            for phase in range(4):
-                out = sums[c, i, phase]
-                values = detail[phase]
+    column = np.empty(width + taps - 1, np.float32)
+    activity = np.empty(width, np.float32)
+    keep = np.empty(width, np.float32)
+    gain = np.empty(width, np.float32)
+    magnitudes = np.empty((taps, width), np.float32)
+    details = np.empty((radius + 1, channels, 4, width), np.float32)
+    for newest in range(height + radius):
+        if newest < height:
+            magnitude = magnitudes[newest % taps]
+            magnitude[:] = ZERO
+            for c in range(channels):
+                detail = details[newest % (radius + 1), c]
+                expand_rows(coarse[c], newest, even, odd)
+                detail_rows(fine[c, 2 * newest], even, detail[0], detail[1])
+                detail_rows(fine[c, 2 * newest + 1], odd, detail[2], detail[3])
                 for x in range(width):
-                    out[x] = out[x] * keep_row[x] + gain_row[x] * values[x]
+                    magnitude[x] += scale * (
+                        (abs(detail[0, x]) + abs(detail[1, x]))
+                        + (abs(detail[2, x]) + abs(detail[3, x]))
+                    )
+        i = newest - radius
+        if i < 0:
+            continue
+        smooth_row(magnitudes, i, height, rule.window, column, activity)
+        weigh_row(activity, rule, z, sums.best[i], sums.total[i], sums.index[i], keep, gain)
+        for c in range(channels):
+            for phase in range(4):
+                add_row(details[i % (radius + 1), c, phase], keep, gain, sums.detail[c, i, phase])
+        for c in range(sums.low.shape[0]):
+            add_row(coarse[c, i], keep, gain, sums.low[c, i])
 
 
 @kernel
-def rebuild(coarse: FloatArray, total: FloatArray, sums: FloatArray) -> None:
-    """Divide ``sums`` by ``total``, add the expansion of ``coarse``, in place.
+def add_row(values: FloatArray, keep: FloatArray, gain: FloatArray, sums: FloatArray) -> None:
+    """``sums = sums * keep + gain * values``; all arrays (X)."""
+    for x in range(values.shape[0]):
+        sums[x] = sums[x] * keep[x] + gain[x] * values[x]
 
-    ``coarse`` is (C, Y/2, X/2), ``total`` (Y/2, X/2), ``sums`` (C, Y/2, 4, X/2) before and, read
+
+@kernel
+def rebuild(coarse: FloatArray, total: FloatArray, detail: FloatArray) -> None:
+    """Divide ``detail`` by ``total`` and add the expansion of ``coarse``, in place.
+
+    ``coarse`` is (C, Y/2, X/2), ``total`` (Y/2, X/2), ``detail`` (C, Y/2, 4, X/2) before and, read
     as (C, Y, X), the image of that level afterwards.
     """
     channels, height, width = coarse.shape
@@ -99,23 +119,23 @@ def rebuild(coarse: FloatArray, total: FloatArray, sums: FloatArray) -> None:
         for i in range(height):
             expand_rows(coarse[c], i, even, odd)
             for x in range(width):
-                share[x] = np.float32(1) / total[i, x]
+                share[x] = ONE / total[i, x]
             for row in range(2):
                 column = even if row == 0 else odd
                 out = pair[row]
-                at_even = sums[c, i, 2 * row]
-                at_odd = sums[c, i, 2 * row + 1]
+                at_even = detail[c, i, 2 * row]
+                at_odd = detail[c, i, 2 * row + 1]
                 for x in range(width):
                     left = column[x]
                     here = column[x + 1]
                     right = column[x + 2]
                     out[2 * x] = EIGHTH * ((left + right) + SIX * here) + share[x] * at_even[x]
                     out[2 * x + 1] = HALF * (here + right) + share[x] * at_odd[x]
-            sums[c, i].reshape(4 * width)[:] = pair.reshape(4 * width)
+            detail[c, i].reshape(4 * width)[:] = pair.reshape(4 * width)
 
 
 @kernel
-def to_dtype(
+def to_integer(
     image: FloatArray, low: npt.NDArray[Any], high: npt.NDArray[Any], out: npt.NDArray[Any]
 ) -> None:
     """Round ``image`` (C, Y, X) to nearest, clip it to ``low`` and ``high``, write it to ``out``.

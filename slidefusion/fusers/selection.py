@@ -5,70 +5,100 @@ channels at once, so that no channel is taken from another plane than the others
 at a time: the running weighted sum of any coefficient is ``sum = sum * keep + gain * coefficient``
 and is divided by ``total`` in the end. ``keep`` and ``gain`` lie within [0, 1], which is the
 streaming form of a soft-max and neither overflows nor underflows (Milakov & Gimelshein 2018,
-arXiv:1805.02867).
+arXiv:1805.02867). The loops work a row at a time, so that a fuser's kernel keeps all it needs for
+a row in the cache.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from math import comb
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["pool", "smooth", "weigh"]
+__all__ = ["HARD", "Rule", "binomial_window", "doublings_of", "smooth_row", "weigh_row"]
 
 FloatArray = npt.NDArray[np.float32]
 
 ZERO = np.float32(0)
 ONE = np.float32(1)
-TWO = np.float32(2)
-QUARTER = np.float32(1 / 4)
+
+HARD = -1
+"""Value of `Rule.doublings` that lets only the most active plane count."""
 
 
-@kernel
-def smooth(activity: FloatArray, passes: int) -> None:
-    """Smooth ``activity`` (Y, X) with [1 2 1]/4 both ways, ``passes`` times, in place.
+class Rule(NamedTuple):
+    """How activities become weights: ``(window mean of activity + floor) ** 2 ** doublings``."""
 
-    The reach is ``passes`` samples. Beyond the border the border sample is repeated.
+    window: FloatArray
+    """(2r + 1) taps of the separable averaging window of radius r samples; they sum to 1."""
+    floor: np.float32
+    """Activity below which planes count alike."""
+    doublings: int
+    """The activity is squared this often; `HARD` for the most active plane alone."""
+
+
+def binomial_window(radius: int) -> FloatArray:
+    """Taps (2 radius + 1) of the binomial window.
+
+    >>> binomial_window(1).tolist()
+    [0.25, 0.5, 0.25]
     """
-    height, width = activity.shape
-    above = np.empty(width, np.float32)
-    column = np.empty(width + 2, np.float32)
-    for _ in range(passes):
-        above[:] = activity[0]
-        for i in range(height):
-            row = activity[i]
-            below = activity[min(i + 1, height - 1)]
-            for x in range(width):
-                value = row[x]
-                column[x + 1] = QUARTER * ((above[x] + below[x]) + TWO * value)
-                above[x] = value
-            column[0] = column[1]
-            column[width + 1] = column[width]
-            for x in range(width):
-                row[x] = QUARTER * ((column[x] + column[x + 2]) + TWO * column[x + 1])
+    taps = [comb(2 * radius, k) / 4**radius for k in range(2 * radius + 1)]
+    return np.array(taps, np.float32)
+
+
+def doublings_of(power: int) -> int:
+    """How often to square for ``activity ** power``, ``power`` a power of two.
+
+    >>> doublings_of(8)
+    3
+    """
+    return power.bit_length() - 1
 
 
 @kernel
-def pool(fine: FloatArray, coarse: FloatArray, factor: np.float32) -> None:
-    """Add ``factor`` times the 2 x 2 means of ``fine`` (2Y, 2X) to ``coarse`` (Y, X)."""
-    height, width = coarse.shape
-    scale = factor * QUARTER
-    for i in range(height):
-        top = fine[2 * i]
-        bottom = fine[2 * i + 1]
-        row = coarse[i]
-        for x in range(width):
-            row[x] += scale * ((top[2 * x] + top[2 * x + 1]) + (bottom[2 * x] + bottom[2 * x + 1]))
+def smooth_row(
+    rows: FloatArray, i: int, height: int, window: FloatArray, column: FloatArray, out: FloatArray
+) -> None:
+    """Average activities around row ``i`` of ``height`` with ``window``, both ways.
+
+    ``rows`` (n, X) is a ring in which row k lies at k % n, n the length of the window. Beyond the
+    border the border sample is repeated. ``column`` (X + n - 1) is scratch, ``out`` (X) is written.
+    """
+    taps = window.shape[0]
+    radius = taps // 2
+    width = out.shape[0]
+    middle = column[radius : radius + width]
+    for k in range(taps):
+        tap = window[k]
+        row = rows[min(max(i + k - radius, 0), height - 1) % taps]
+        if k == 0:
+            for x in range(width):
+                middle[x] = tap * row[x]
+        else:
+            for x in range(width):
+                middle[x] += tap * row[x]
+    column[:radius] = middle[0]
+    column[radius + width :] = middle[width - 1]
+    for k in range(taps):
+        tap = window[k]
+        shifted = column[k : k + width]
+        if k == 0:
+            for x in range(width):
+                out[x] = tap * shifted[x]
+        else:
+            for x in range(width):
+                out[x] += tap * shifted[x]
 
 
 @kernel
-def weigh(
+def weigh_row(
     activity: FloatArray,
-    floor: np.float32,
-    doublings: int,
+    rule: Rule,
     z: int,
     best: FloatArray,
     total: FloatArray,
@@ -76,33 +106,33 @@ def weigh(
     keep: FloatArray,
     gain: FloatArray,
 ) -> None:
-    """Weigh plane ``z`` by its ``activity`` against the planes before it; all arrays (Y, X).
+    """Weigh plane ``z`` by its ``activity`` against the planes before it; all arrays (X).
 
-    The weight of a plane is ``(activity + floor) ** (2 ** doublings)`` up to a factor common to
-    all planes; with ``doublings < 0`` the most active plane alone counts, the first of equals.
-    ``best``, ``total`` and ``index`` (of the most active plane so far) carry over from plane to
-    plane and start as zeros; ``keep`` and ``gain`` are written.
+    ``best``, ``total`` and ``index`` (the most active plane so far, the first of equals) carry
+    over from plane to plane and start as zeros. ``keep`` and ``gain`` are written; ``activity`` is
+    used up.
     """
-    height, width = activity.shape
-    for i in range(height):
-        new = activity[i]
-        old = best[i]
-        keep_row = keep[i]
-        gain_row = gain[i]
-        total_row = total[i]
-        index_row = index[i]
+    width = activity.shape[0]
+    if rule.doublings < 0:
+        keep[:] = ZERO
+    for x in range(width):
+        a = activity[x] + rule.floor
+        b = best[x]
+        activity[x] = a
+        if rule.doublings >= 0:
+            keep[x] = min(a, b) / max(a, b)
+    for _ in range(rule.doublings):
         for x in range(width):
-            a = new[x] + floor
-            b = old[x]
-            wins = a > b
-            ratio = ZERO if doublings < 0 else min(a, b) / max(a, b)
-            for _ in range(doublings):
-                ratio = ratio * ratio
-            kept = ratio if wins else ONE
-            gained = ONE if wins else ratio
-            keep_row[x] = kept
-            gain_row[x] = gained
-            total_row[x] = total_row[x] * kept + gained
-            old[x] = max(a, b)
-            if wins:
-                index_row[x] = z
+            keep[x] = keep[x] * keep[x]
+    for x in range(width):
+        a = activity[x]
+        b = best[x]
+        ratio = keep[x]
+        wins = a > b
+        kept = ratio if wins else ONE
+        gained = ONE if wins else ratio
+        keep[x] = kept
+        gain[x] = gained
+        total[x] = total[x] * kept + gained
+        best[x] = a if wins else b
+        index[x] = z if wins else index[x]
