@@ -67,7 +67,8 @@ class Reader(Protocol):
 
     @property
     def tile(self) -> Size:
-        """The unit in px that is read at once: a tile, or some rows of the full width."""
+        """The unit in px that is read at once: a tile, some rows of the full width, the whole
+        plane, or (1, 1) where any rectangle can be read alone."""
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class NgffReader:
             raise UnknownNameError(f"the ngff reader opens one store, not {len(source)}")
         self._source = path
         where, attributes = _image_group(path)
-        stack = as_stack(where)
+        stack: Any = as_stack(where)
         image = parse_multiscales(attributes, where)
         self._zarr: Any = stack.source
         self.shape = stack.shape

@@ -96,10 +96,10 @@ class Page:
 
     @property
     def tile(self) -> Size:
-        """Size in px of what has to be read at once."""
+        """Size in px of what has to be read at once; (1, 1) where any rectangle can be."""
         height, width = self.size
         if self.raw:
-            return Size(1, width)
+            return Size(1, 1)
         if self.coding.is_tiled:
             return Size(int(self.coding.tilelength), int(self.coding.tilewidth))
         return Size(min(int(self.coding.rowsperstrip), height), width)

@@ -1,0 +1,307 @@
+"""``slidefusion.convert``: slides of any supported format into one OME-Zarr focus stack."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
+from slidefusion.errors import OptionError, StackError
+from slidefusion.geometry import Size
+from slidefusion.omezarr.journal import fingerprint_of
+from slidefusion.omezarr.metadata import omero
+from slidefusion.omezarr.output import ImageSpec, Output
+from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
+from slidefusion.progress import progress_bar
+from slidefusion.readers import open_reader
+from slidefusion.readers.base import Reader, check_dtype
+from slidefusion.scheduling import active_client, run_tasks
+
+__all__ = ["convert"]
+
+_SHARD_PX = 2048
+
+
+def convert(
+    source: Any,
+    out: str | Path,
+    *,
+    pixel_size_um: float | tuple[float, float] | None = None,
+    z_step_um: float | None = None,
+    z_um: Sequence[float] | None = None,
+    reference: int | None = None,
+    reader: str | None = None,
+    chunk_px: int = CHUNK_PX,
+    shard_px: int = _SHARD_PX,
+    client: Any | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+    **reader_options: Any,
+) -> str:
+    """Convert slides into a chunked, sharded OME-Zarr 0.5 focus stack (c, z, y, x) with a pyramid.
+
+    Every plane of the source is in the stack: a file with planes that cannot be given is refused.
+    Memory is bounded by the blocks in work, and an interrupted call continues when it is repeated.
+
+    Parameters
+    ----------
+    source
+        A multi-plane file (OME-TIFF, TIFF stack, SVS, NDPI), an OME-Zarr image 0.4 or 0.5, a list
+        of slides or pictures, one a plane, a glob or folder of such, or a
+        :class:`~slidefusion.readers.base.Reader`.
+    out
+        Path or URL of the OME-Zarr stack to write.
+    pixel_size_um
+        µm a pixel, one number or (y, x); wins over what the source says, and is needed where that
+        says nothing.
+    z_step_um
+        Distance of neighbouring planes in µm; wins over what the source says.
+    z_um
+        Position of every plane in µm, ascending, for planes that are not equally spaced.
+    reference
+        Index of the plane that has focus offset 0; the middle one by default.
+    reader
+        Name of the reader to use instead of the first that takes ``source``.
+    chunk_px, shard_px
+        Longest side of a chunk and of a shard (one file) of the stack in pixels.
+    client
+        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+    progress
+        Show a progress bar on a terminal.
+    overwrite
+        Delete an existing Zarr store at ``out`` first.
+    **reader_options
+        For the reader, such as ``axes="ZCYX"`` or ``series=1`` for TIFF.
+
+    Returns
+    -------
+    str
+        Where the stack is: the absolute path, or the URL.
+
+    Raises
+    ------
+    UsageError
+        The source cannot be converted as asked (its subclasses say why); nothing was written.
+    ProcessingError
+        Reading or writing failed midway; the output stays marked incomplete.
+
+    >>> import slidefusion as sf
+    >>> sf.convert("slide.ome.tif", "stack.zarr")  # doctest: +SKIP
+    >>> sf.convert("field/z*.png", "stack.zarr", pixel_size_um=0.25, z_step_um=1)  # doctest: +SKIP
+    """
+    opened = open_reader(source, reader=reader, **reader_options)
+    try:
+        facts = _Facts.of(opened, pixel_size_um, z_step_um, z_um, reference)
+        _convert(opened, out, facts, chunk_px, shard_px, active_client(client), progress, overwrite)
+    finally:
+        if opened is not source:
+            opened.close()
+    from slidefusion.omezarr.store import location
+
+    return location(out)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The stack in the world, with the options taken into account."""
+
+    pixel_size_um: tuple[float, float]
+    z_um: tuple[float, ...] | None
+    """None only for a single plane without a position."""
+    reference: int
+
+    @classmethod
+    def of(
+        cls,
+        reader: Reader,
+        pixel_size_um: float | tuple[float, float] | None,
+        z_step_um: float | None,
+        z_um: Sequence[float] | None,
+        reference: int | None,
+    ) -> _Facts:
+        planes = reader.shape[1]
+        reference = planes // 2 if reference is None else reference
+        if not 0 <= reference < planes:
+            raise OptionError(
+                f"reference={reference}: the stack has planes 0 to {planes - 1}; give the index of "
+                "the one that focus offsets count from"
+            )
+        size = _pixel_size(pixel_size_um) or reader.pixel_size_um
+        if size is None:
+            raise StackError(
+                f"{_name(reader)} does not state its pixel size: pass pixel_size_um= "
+                "(--pixel-size-um), in µm, such as 0.25"
+            )
+        return cls(size, _positions(reader, planes, z_step_um, z_um), reference)
+
+    @property
+    def z_step_um(self) -> float | None:
+        """The mean distance of neighbouring planes."""
+        if self.z_um is None or len(self.z_um) < 2:
+            return None
+        return (self.z_um[-1] - self.z_um[0]) / (len(self.z_um) - 1)
+
+
+def _pixel_size(given: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    try:
+        size = (given, given) if isinstance(given, (int, float)) else tuple(given)
+        y, x = (float(value) for value in size)
+    except (TypeError, ValueError):
+        y = x = math.nan
+    if not (0 < y < math.inf and 0 < x < math.inf):
+        raise OptionError(
+            f"pixel_size_um={given!r}: give µm a pixel, one positive number or (y, x)"
+        )
+    return y, x
+
+
+def _positions(
+    reader: Reader, planes: int, z_step_um: float | None, z_um: Sequence[float] | None
+) -> tuple[float, ...] | None:
+    if z_step_um is not None and z_um is not None:
+        raise OptionError("z_step_um and z_um both say where the planes are: give one of them")
+    if z_step_um is not None:
+        if not 0 < z_step_um < math.inf:
+            raise OptionError(f"z_step_um={z_step_um!r}: give a positive distance in µm")
+        start = reader.z_um[0] if reader.z_um else 0.0
+        return tuple(start + k * z_step_um for k in range(planes))
+    option = z_um is not None
+    found = reader.z_um if z_um is None else tuple(float(z) for z in z_um)
+    if found is None:
+        if planes == 1:
+            return None
+        raise StackError(
+            f"{_name(reader)} does not state the distance of its {planes} planes: pass z_step_um= "
+            "(--z-step-um), in µm, or z_um= with the position of each plane"
+        )
+    ascending = all(a < b for a, b in pairwise(found)) and all(map(math.isfinite, found))
+    if len(found) != planes or not ascending:
+        error = OptionError if option else StackError
+        raise error(
+            f"z_um={list(found)}: there are {planes} planes; give {planes} positions in µm, each "
+            "larger than the one before"
+        )
+    return found
+
+
+def _name(reader: Reader) -> str:
+    files = reader.provenance.get("files") or [{"path": f"the source ({type(reader).__name__})"}]
+    return str(files[0]["path"]) + (" (and the other planes)" if len(files) > 1 else "")
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What every task shares."""
+
+    reader: Reader
+    where: str
+    layout: PyramidLayout
+    slide: Size
+    block: Size
+    group: int
+    """Planes a task: those that the source decodes together."""
+
+
+def _convert_block(job: _Job, group: int, row: int, column: int) -> None:
+    window = block_window(job.slide, job.block, row, column)
+    first = group * job.group
+    for z in range(first, min(first + job.group, job.reader.shape[1])):
+        pixels = job.reader.read(z, window)
+        job.layout.write_region(job.where, "", window, pixels, z)
+
+
+def _convert(
+    reader: Reader,
+    out: str | Path,
+    facts: _Facts,
+    chunk_px: int,
+    shard_px: int,
+    client: Any | None,
+    progress: bool,
+    overwrite: bool,
+) -> None:
+    if not 1 <= chunk_px <= shard_px:
+        raise OptionError(
+            f"chunk_px={chunk_px}, shard_px={shard_px}: a chunk has at least 1 px, and a shard "
+            "holds whole chunks"
+        )
+    dtype = check_dtype(reader.dtype, _name(reader))
+    channels, planes, height, width = reader.shape
+    slide = Size(height, width)
+    layout = PyramidLayout(
+        "czyx", reader.shape, dtype.name, shard_px, shard_px=shard_px, chunk_px=chunk_px
+    )
+    # Planes that share chunks of the source are read by one task, one after the other.
+    group = int(getattr(reader, "planes_at_once", 1))
+    pixel_bytes = channels * dtype.itemsize * group
+    block = block_size(slide, reader.tile, shard_px, pixel_bytes, BLOCK_BYTES)
+    rows, columns = block_grid(slide, block)
+    keys = list(product(range(-(-planes // group)), range(rows), range(columns)))
+    index = {key: k for k, key in enumerate(keys)}
+    settings = {
+        "input": {k: v for k, v in reader.provenance.items() if k not in ("versions", "warnings")},
+        "shape": list(reader.shape),
+        "dtype": dtype.name,
+        "pixel_size_um": list(facts.pixel_size_um),
+        "z_um": facts.z_um,
+        "reference": facts.reference,
+        "chunk_px": chunk_px,
+        "shard_px": shard_px,
+        "block": list(block),
+        "planes_a_task": group,
+    }
+    image = ImageSpec(
+        "",
+        layout,
+        pixel_size_um=facts.pixel_size_um,
+        z_step_um=facts.z_step_um,
+        z_start_um=facts.z_um[0] if facts.z_um and facts.z_step_um else 0.0,
+        blocks={"omero": omero(reader.channel_names, dtype.name, rgb=reader.is_rgb)},
+    )
+    output = Output(
+        out,
+        [image],
+        settings=settings,
+        attributes=_attributes(reader, facts, settings),
+        count=len(keys),
+        inputs=[entry["path"] for entry in reader.provenance.get("files", ())],
+        overwrite=overwrite,
+    )
+    journal = output.journal
+    pending = [key for key in keys if not journal.done[index[key]]]
+    job = _Job(reader, output.where, layout, slide, block, group)
+    with progress_bar("converting", len(keys), len(keys) - len(pending), enabled=progress) as bar:
+
+        def on_done(key: tuple[int, ...]) -> None:
+            journal.mark(index[key[0], key[1], key[2]])
+            bar()
+
+        try:
+            run_tasks(_convert_block, job, pending, client=client, name="convert", on_done=on_done)
+        finally:
+            journal.flush()
+    output.finish()
+
+
+def _attributes(reader: Reader, facts: _Facts, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the root group says under ``slidefusion``."""
+    source = dict(reader.provenance)
+    versions = source.pop("versions", {})
+    own = reader.pixel_size_um, reader.z_um
+    return {
+        "kind": "stack",
+        "software": {"slidefusion": importlib.metadata.version("slidefusion"), **versions},
+        "source": source,
+        "pixel_size_from": "source" if own[0] == facts.pixel_size_um else "option",
+        "z_from": "source" if own[1] == facts.z_um else "option",
+        "z_um": None if facts.z_um is None else list(facts.z_um),
+        "reference": facts.reference,
+        "fingerprint": fingerprint_of(settings),
+    }
