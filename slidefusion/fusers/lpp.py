@@ -136,7 +136,7 @@ class Lpp:
         return Fused(fused, np.ascontiguousarray(depth))
 
 
-def _empty_sums(levels: int, count: int, channels: int, height: int, width: int) -> list[LevelSums]:
+def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[LevelSums]:
     """Zeros for each level of a window (C, Y, X) padded to the period."""
     from slidefusion.fusers.lpp_kernels import LevelSums
 
