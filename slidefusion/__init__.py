@@ -10,6 +10,8 @@ The names below load on first use, so that importing the package imports nothing
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,17 +43,30 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "metrics":  # a module, not something in one
-        return importlib.import_module("slidefusion.metrics")
-    if name == "__version__":
-        from importlib.metadata import version
+class _Package(types.ModuleType):
+    """The package itself, with its public names as read-only attributes.
 
-        return version("slidefusion")
-    if name not in _HOME:
+    ``slidefusion.fusers`` is a function and a folder. Importing anything from the folder would set
+    the attribute to the folder; here the public name stays what it is.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        home = _HOME.get(name)
+        if home is None:
+            return super().__getattribute__(name)
+        return getattr(importlib.import_module(home), name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "metrics":
+            return importlib.import_module("slidefusion.metrics")
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("slidefusion")
         raise AttributeError(f"module 'slidefusion' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted([*__all__, "__version__"])
 
 
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+sys.modules[__name__].__class__ = _Package

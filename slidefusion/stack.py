@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
-from slidefusion.geometry import Window
+from slidefusion.source_array import SourceArray
 
 if TYPE_CHECKING:
     import dask.array
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FocusStack",
-    "SourceArray",
     "default_offsets",
     "open_slide",
     "open_stack",
@@ -81,45 +80,6 @@ def default_offsets(planes: int) -> tuple[int, ...]:
     ((-2, -1, 0, 1, 2), (-1, 0))
     """
     return tuple(z - planes // 2 for z in range(planes))
-
-
-class SourceArray:
-    """A plane source (C, Z, Y, X) that can be sliced, for ``dask.array.from_array``."""
-
-    ndim = 4
-
-    def __init__(self, source: PlaneSource) -> None:
-        self.source = source
-        self.shape = source.shape
-        self.dtype = source.dtype
-
-    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        index = index if isinstance(index, tuple) else (index,)
-        index = (*index, *(slice(None),) * (4 - len(index)))
-        c, z, y, x = index
-        rows, y = _span(y, self.shape[2])
-        columns, x = _span(x, self.shape[3])
-        window = Window(
-            rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
-        )
-        chosen = np.arange(self.shape[1])[z]
-        planes = [self.source.read(int(k), window) for k in np.atleast_1d(chosen)]
-        block = np.stack(planes, axis=1)
-        block = block[:, :, :, x][:, :, y]
-        return np.asarray((block[:, 0] if np.ndim(chosen) == 0 else block)[c])
-
-
-def _span(index: Any, length: int) -> tuple[slice, Any]:
-    """The contiguous range that covers ``index``, and the index inside that range."""
-    if isinstance(index, (int, np.integer)):
-        k = int(index) % length
-        return slice(k, k + 1), 0
-    start, stop, step = index.indices(length)
-    if step == 1:
-        return slice(start, max(start, stop)), slice(None)
-    positions = range(start, stop, step)
-    low, high = (min(positions), max(positions) + 1) if positions else (0, 0)
-    return slice(low, high), [p - low for p in positions]
 
 
 def open_stack(store: str | Path | zarr.Group | zarr.Array[Any]) -> xr.DataArray:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slidefusion.engine import ArraySource, WindowPlanes, fuse_array, fuse_region
+from slidefusion.errors import PluginError, StackError
+from slidefusion.fuser import Fused
+from slidefusion.geometry import Size, Window
+from slidefusion.tiling import Tiling
+
+from .conftest import BlockSum
+
+
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    region=st.integers(1, 40),
+    period=st.integers(1, 9),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_cut_equals_whole(height: int, width: int, region: int, period: int, dtype: Any) -> None:
+    stack = np.random.default_rng(height * 61 + width).integers(
+        0, 255, (2, 3, height, width), dtype=dtype
+    )
+    fuser = BlockSum(period)
+    whole, cut = fuse_array(fuser, stack), fuse_array(fuser, stack, region)
+    assert np.array_equal(whole.image, cut.image)
+    assert whole.depth is not None and cut.depth is not None
+    assert np.array_equal(whole.depth, cut.depth)
+
+
+def test_whole_is_the_padded_image(block_sum: BlockSum) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (1, 2, 10, 13), dtype=np.uint8)
+    padded = np.pad(stack, ((0, 0), (0, 0), (0, 2), (0, 3)), mode="edge")
+    expected = block_sum(padded.transpose(1, 0, 2, 3)).image[:, :10, :13]
+    assert np.array_equal(fuse_array(block_sum, stack).image, expected)
+
+
+def test_window_planes_read_lazily_and_read_only() -> None:
+    reads = []
+
+    class Counting(ArraySource):
+        def read(self, z: int, window: Window, /) -> Any:
+            reads.append((z, window))
+            return super().read(z, window)
+
+    array = np.arange(2 * 4 * 6 * 8, dtype=np.uint16).reshape(2, 4, 6, 8)
+    planes = WindowPlanes(Counting(array), [3, 1], Window(4, 4, 4, 8))
+    assert planes.shape == (2, 2, 4, 8) and len(planes) == 2 and planes.dtype == np.uint16
+    assert reads == []
+    plane = planes[0]
+    assert reads == [(3, Window(4, 4, 2, 4))]  # only what lies on the slide
+    assert np.array_equal(plane, np.pad(array[:, 3, 4:, 4:], ((0, 0), (0, 2), (0, 4)), mode="edge"))
+    assert not plane.flags.writeable and plane.flags.c_contiguous
+    assert np.asarray(planes).shape == planes.shape
+    assert array[:, 1, 4:, 4:].sum() == np.asarray(planes)[1, :, :2, :4].sum()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(block_sum: BlockSum, bad: float) -> None:
+    array = np.ones((1, 2, 8, 8), np.float32)
+    array[0, 1, 3, 3] = bad
+    with pytest.raises(StackError, match=r"plane 1 holds 1 values that are NaN or infinite"):
+        fuse_array(block_sum, array)
+
+
+class _Wrong(BlockSum):
+    def __call__(self, stack: Any) -> Fused:
+        right = super().__call__(stack)
+        return {
+            1: Fused(right.image[:, 1:], right.depth),
+            2: replace(right, image=right.image.astype(np.float64)),
+            3: replace(right, depth=np.zeros((1, 1), np.uint8)),
+        }[self.period]
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [(1, "must keep shape and dtype"), (2, "must keep shape and dtype"), (3, "depth map")],
+)
+def test_a_fuser_that_breaks_the_protocol_is_named(which: int, message: str) -> None:
+    array = np.ones((1, 2, 6, 6), np.uint8)
+    tiling = Tiling(Size(6, 6), 6, BlockSum(1).footprint)
+    with pytest.raises(PluginError, match=f"'block-sum' returned .*{message}"):
+        fuse_region(_Wrong(which), ArraySource(array), [0, 1], tiling, Window(0, 0, 6, 6))
