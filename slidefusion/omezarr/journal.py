@@ -77,6 +77,15 @@ class Journal:
         stored = _load(where)
         return None if stored is None else dict(stored.get("settings", {}))
 
+    @staticmethod
+    def stored_progress(where: str) -> tuple[int, int] | None:
+        """Finished and all regions of the run that was interrupted at ``where``, or None."""
+        stored = _load(where)
+        if stored is None:
+            return None
+        packed = np.frombuffer(base64.b64decode(stored["done"]), np.uint8)
+        return int(np.unpackbits(packed).sum()), int(stored.get("count", 8 * packed.size))
+
     def _check(self, stored: dict[str, Any]) -> None:
         if stored == self.settings:
             return
@@ -101,7 +110,9 @@ class Journal:
     def flush(self) -> None:
         """Write the state now, whole or not at all."""
         packed = base64.b64encode(np.packbits(self.done).tobytes()).decode()
-        data = json.dumps({"settings": self.settings, "done": packed}).encode()
+        data = json.dumps(
+            {"settings": self.settings, "count": self.done.size, "done": packed}
+        ).encode()
         with writing(f"the progress of {self.where}"):
             if is_url(self.where):
                 import fsspec

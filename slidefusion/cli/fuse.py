@@ -1,0 +1,130 @@
+"""``slidefusion fuse``."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from slidefusion.cli.option_values import free_value, pairs, typed_value
+from slidefusion.cli.shared_options import (
+    ClientOption,
+    Options,
+    Overwrite,
+    ProgressOption,
+    cluster,
+    numbers,
+)
+from slidefusion.errors import OptionError
+
+__all__ = ["fuse"]
+
+
+def fuse(
+    stack: Annotated[str, typer.Argument(help="OME-Zarr focus stack: a path or URL.")],
+    fuser: Annotated[
+        str, typer.Argument(help="Name of an installed fuser; see 'slidefusion fusers'.")
+    ] = "lpp",
+    *,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="STORE", help="OME-Zarr slide to write.")
+    ],
+    planes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OFFSETS",
+            help="Focus offsets of the planes to use, 0 the reference plane; all by default.",
+        ),
+    ] = None,
+    crop: Annotated[
+        tuple[int, int, int, int] | None,
+        typer.Option(metavar="Y X H W", help="Fuse only this rectangle, in level-0 pixels."),
+    ] = None,
+    chunks: Annotated[
+        str,
+        typer.Option(metavar="PX|auto", help="Side of a region in pixels: what one task fuses."),
+    ] = "auto",
+    option: Options = None,
+    device: Annotated[
+        str, typer.Option(help="Where the fuser computes: auto, or what it allows.")
+    ] = "auto",
+    client: ClientOption = None,
+    overwrite: Overwrite = False,
+    progress: ProgressOption = True,
+) -> None:
+    """Fuse a focus stack into one all-in-focus OME-Zarr slide.
+
+    An interrupted run continues when it is repeated. The result does not depend on how the slide
+    is cut (--chunks) or where it runs.
+
+    \b
+    Examples:
+      slidefusion fuse stack.zarr --out slide.zarr
+      slidefusion fuse stack.zarr lpp -o slide.zarr -O levels=4 -O selection=max
+      slidefusion fuse stack.zarr -o few.zarr --planes=-1,0,1
+      slidefusion fuse stack.zarr -o part.zarr --crop 2048 4096 1024 1024
+      slidefusion fuse s3://bucket/stack.zarr -o slide.zarr --client tcp://10.0.0.5:8786
+    """
+    options = fuser_options(fuser, option)
+    offsets = numbers("--planes", planes, int)
+    side = _side(chunks)
+
+    import slidefusion as sf
+
+    started = time.perf_counter()
+    with cluster(client) as connected:
+        slide = sf.fuse(
+            stack,
+            fuser,
+            planes=offsets,
+            out=out,
+            crop=crop,
+            chunks=side,
+            client=connected,
+            device=device,
+            progress=progress,
+            overwrite=overwrite,
+            **options,
+        )
+    channels, height, width = slide.shape
+    count = len(slide.attrs["slidefusion"]["planes"])
+    seconds = time.perf_counter() - started
+    print(
+        f"{out}: {height} x {width} px, {channels} channel{'s'[: channels != 1]}, {fuser} of "
+        f"{count} plane{'s'[: count != 1]}, {seconds:.1f} s"
+    )
+
+
+def fuser_options(fuser: str, given: list[str] | None) -> dict[str, Any]:
+    """The ``-O`` options of a fuser as values of the types that it declares.
+
+    Raises :class:`~slidefusion.errors.OptionError` naming a near match for a misspelt one.
+    """
+    texts = pairs(given)
+    if not texts:
+        return {}
+    from slidefusion.registry import fuser_options as options_of
+    from slidefusion.registry import get_fuser
+
+    infos = {info.name: info for info in options_of(fuser)}
+    if not infos:  # the fuser checks its own
+        return {name: free_value(text) for name, text in texts.items()}
+    for name, text in texts.items():
+        if name not in infos:
+            get_fuser(fuser, **{name: text})  # raises, with the near match
+    return {
+        name: typed_value(f"fuser {fuser!r}", name, text, infos[name].type)
+        for name, text in texts.items()
+    }
+
+
+def _side(chunks: str) -> Any:
+    if chunks == "auto":
+        return "auto"
+    try:
+        return int(chunks)
+    except ValueError:
+        raise OptionError(
+            f"--chunks {chunks!r}: give the side of a region in pixels, or auto"
+        ) from None

@@ -1,0 +1,119 @@
+"""``slidefusion fusers``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["columns", "fusers"]
+
+
+def fusers(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, or 'distribution:name': show its options.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the installed fusers, or the options of one.
+
+    \b
+    Examples:
+      slidefusion fusers
+      slidefusion fusers lpp
+      slidefusion fusers lpp --json
+    """
+    if name is None:
+        _list(as_json)
+    else:
+        _show(name, as_json)
+
+
+def _list(as_json: bool) -> None:
+    import slidefusion as sf
+
+    found = [
+        {"name": p.name, "distribution": p.distribution, "version": p.version, "target": p.target}
+        for p in sf.fusers()
+    ]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    rows = [(p["name"], f"{p['distribution']} {p['version']}", p["target"]) for p in found]
+    print(columns([("FUSER", "FROM", "TARGET"), *rows]))
+    print("\n'slidefusion fusers NAME' shows the options of one.")
+
+
+def _show(name: str, as_json: bool) -> None:
+    from slidefusion.registry import FUSERS, find, options_of
+
+    plugin = find(FUSERS, name)
+    factory = plugin.load()
+    infos = options_of(factory)
+    text = textwrap.dedent(factory.__doc__ or "").strip().partition("\n\n")[0]
+    options = [
+        {
+            "name": info.name,
+            "type": info.type,
+            "default": info.default,
+            "choices": None if info.choices is None else list(info.choices),
+            "minimum": info.minimum,
+            "maximum": info.maximum,
+            "help": info.help,
+        }
+        for info in infos
+    ]
+    planes = getattr(factory, "planes", None)
+    described = {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "target": plugin.target,
+        "planes": str(planes) if isinstance(getattr(planes, "min", None), int) else None,
+        "description": " ".join(text.split()),
+        "options": options,
+    }
+    if as_json:
+        print(json.dumps(described, indent=2, default=str))
+        return
+    print(f"{plugin.name} ({plugin.distribution} {plugin.version}, {plugin.target})")
+    if described["description"]:
+        print(textwrap.fill(str(described["description"]), 96))
+    if described["planes"]:
+        print(f"planes: {described['planes']}")
+    if not options:
+        print("no options are declared")
+        return
+    rows = [(o["name"], o["type"], str(o["default"]), _allowed(o), o["help"]) for o in options]
+    print()
+    print(columns([("OPTION", "TYPE", "DEFAULT", "ALLOWED", "MEANING"), *rows]))
+    example = options[0]
+    print(f"\nset one with -O, for example: -O {example['name']}={example['default']}")
+
+
+def _allowed(option: dict[str, Any]) -> str:
+    if option["choices"] is not None:
+        return ", ".join(map(str, option["choices"]))
+    low, high = option["minimum"], option["maximum"]
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f">= {low:g}"
+    return f"<= {high:g}" if low is None else f"{low:g} to {high:g}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of texts as lines with aligned columns.
+
+    >>> print(columns([("A", "B"), ("one", "2")]))
+    A    B
+    one  2
+    """
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,77 @@
+"""Running a command: every way it can end becomes one line and one exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+import typer
+
+from slidefusion.errors import SlidefusionError
+
+__all__ = ["FAILURE", "INTERRUPTED", "USAGE", "run"]
+
+FAILURE = 1
+USAGE = 2
+INTERRUPTED = 130
+_PIPE_CLOSED = 0  # the reader (``| head``) has what it wanted
+
+
+def run(args: list[str]) -> int:
+    """Run ``args`` and return the exit code.
+
+    An error prints one line, ``error: …``, on standard error; ``--debug`` anywhere before ``--``
+    prints its traceback first.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    debug = "--debug" in args[:end]
+    args = [arg for k, arg in enumerate(args) if arg != "--debug" or k >= end]
+    try:
+        code = _invoke(args or ["--help"])
+        sys.stdout.flush()
+        return code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, and would complain again.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        message, code = _explain(error)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return code
+
+
+def _invoke(args: list[str]) -> int:
+    from slidefusion.cli.app import app
+
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("slidefusion", args) as context:
+            command.invoke(context)
+    except typer.Exit as done:  # --help, --version
+        return int(done.exit_code)
+    return 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Message and exit code of an exception."""
+    if isinstance(error, SlidefusionError):
+        return str(error), error.exit_code
+    if hasattr(error, "format_message"):  # what typer raises for a wrong command line
+        return f"{error.format_message()}{_help_hint(error)}", USAGE
+    if isinstance(error, MemoryError):
+        return "out of memory: pass a smaller --chunks", FAILURE
+    return f"internal: {type(error).__name__}: {error} (--debug shows where)", FAILURE
+
+
+def _help_hint(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f" (see {context.command_path} --help)" if context is not None else ""

@@ -1,0 +1,98 @@
+"""Options that several commands have, and how their values are read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from slidefusion.errors import OptionError, ProcessingError
+
+__all__ = [
+    "ClientOption",
+    "Options",
+    "Overwrite",
+    "ProgressOption",
+    "cluster",
+    "numbers",
+]
+
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Delete an existing Zarr store at the output first.")
+]
+ProgressOption = Annotated[
+    bool, typer.Option("--progress/--no-progress", help="Show a progress bar on a terminal.")
+]
+ClientOption = Annotated[
+    str | None,
+    typer.Option(
+        "--client",
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="Run on this Dask cluster; on this machine's threads otherwise.",
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("-O", "--option", metavar="NAME=VALUE", help="One option; may be repeated."),
+]
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[Any | None]:
+    """A Dask client connected to ``address``, or None without one; closed at the end.
+
+    Raises :class:`OptionError` for what is no address, :class:`ProcessingError` when nothing
+    answers there.
+    """
+    if address is None:
+        yield None
+        return
+    scheme, separator, host = address.partition("://")
+    if not separator or not scheme or not host:
+        raise OptionError(
+            f"--client {address!r} is no scheduler's address; give one like tcp://127.0.0.1:8786"
+        )
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except ValueError as error:
+        raise OptionError(f"--client {address!r}: {error}") from error
+    except (OSError, TimeoutError) as error:
+        raise ProcessingError(
+            f"no Dask scheduler answers at {address}; start one with 'dask scheduler', or leave "
+            "--client out to use this machine's threads"
+        ) from error
+    with client:
+        yield client
+
+
+def numbers(
+    name: str, text: str | None, kind: type[int] | type[float], lengths: Sequence[int] = ()
+) -> list[Any] | None:
+    """The numbers of a comma-separated list, or None.
+
+    Raises :class:`OptionError` for anything else, or another count than ``lengths`` allows.
+
+    >>> numbers("--planes", "-1,0,1", int)
+    [-1, 0, 1]
+    """
+    if text is None:
+        return None
+    parts = text.replace(",", " ").split()
+    what = "whole numbers" if kind is int else "numbers"
+    try:
+        values = [kind(part) for part in parts]
+    except ValueError:
+        values = []
+    if not values or (lengths and len(values) not in lengths):
+        count = f" ({' or '.join(map(str, lengths))} of them)" if lengths else ""
+        raise OptionError(
+            f"{name}={text!r}: give {what} separated by commas{count}, for example {name}=-1,0,1"
+            if kind is int
+            else f"{name}={text!r}: give {what} separated by commas{count}"
+        )
+    return values

@@ -1,0 +1,292 @@
+"""``write_phantom``: a phantom of any size as OME-Zarr, with its truth and depth beside it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from slidefusion.fuser import Footprint
+from slidefusion.geometry import Size, Window
+from slidefusion.omezarr.journal import fingerprint_of
+from slidefusion.omezarr.metadata import omero
+from slidefusion.omezarr.output import ImageSpec, Output
+from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.store import location
+from slidefusion.phantom import Phantom, PhantomRegion
+from slidefusion.progress import progress_bar
+from slidefusion.scheduling import active_client, run_tasks
+from slidefusion.tiling import Tiling
+
+__all__ = ["PhantomPaths", "Sink", "beside", "render_into", "truth_sinks", "write_phantom"]
+
+_REGION_CHOICES_PX = (2048, 1024, 512)
+_REGION_BYTES = 192 * 2**20
+_SMALL_PX = 4096
+"""Slides up to this side are cut finely, so that every core has work."""
+
+
+class PhantomPaths(NamedTuple):
+    """Where a phantom was written: absolute paths or URLs."""
+
+    stack: str
+    """OME-Zarr focus stack (c, z, y, x)."""
+    truth: str
+    """OME-Zarr image (c, y, x): the slide in focus everywhere, without noise."""
+    depth: str
+    """OME-Zarr image (c, y, x), one float32 channel: µm from the reference plane, NaN on glass."""
+
+
+class Sink(Protocol):
+    """Takes rendered regions; picklable, and safe to call from several threads."""
+
+    def write(self, window: Window, region: PhantomRegion) -> None:
+        """Store what it wants of the region that fills ``window``."""
+
+
+def write_phantom(
+    phantom: Phantom,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    client: Any | None = None,
+    progress: bool = True,
+) -> PhantomPaths:
+    """Write a phantom as an OME-Zarr stack at ``out``, truth and depth beside it.
+
+    Each region is rendered once, for all three. Streams; an interrupted call continues when it is
+    repeated. ``client``, ``progress`` and ``overwrite`` are as for :func:`slidefusion.fuse`.
+
+    Raises
+    ------
+    OutputError
+        An output exists.
+    ProcessingError
+        Writing failed midway; the outputs stay marked incomplete.
+
+    >>> write_phantom(Phantom(2000, 3000, planes=5), "p.zarr").truth  # doctest: +SKIP
+    '/data/p-truth.zarr'
+    """
+    region_px = _region_px(phantom)
+    sinks = [
+        _stack_sink(phantom, out, region_px, overwrite),
+        *truth_sinks(
+            phantom, beside(out, "truth"), beside(out, "depth"), region_px, overwrite=overwrite
+        ),
+    ]
+    render_into(
+        phantom, sinks, region_px, client=active_client(client), progress=progress, label="phantom"
+    )
+    stack, truth, depth = (sink.output.where for sink in sinks)
+    return PhantomPaths(stack, truth, depth)
+
+
+def beside(out: str | Path, what: str) -> str:
+    """The path next to ``out`` for its truth or depth.
+
+    >>> beside("data/p.zarr", "truth"), beside("p.ome.zarr", "depth")
+    ('data/p-truth.zarr', 'p-depth.ome.zarr')
+    """
+    text = str(out).rstrip("/")
+    for ending in (".ome.zarr", ".zarr"):
+        if text.endswith(ending):
+            return f"{text.removesuffix(ending)}-{what}{ending}"
+    return f"{text}-{what}"
+
+
+@dataclass(frozen=True, eq=False)
+class ZarrSink:
+    """One OME-Zarr being filled with one part of the phantom."""
+
+    output: Output
+    layout: PyramidLayout
+    part: Literal["stack", "truth", "depth_um"]
+
+    def __reduce__(self) -> Any:  # workers need the place and the layout, not the journal
+        return _ZarrWriter, (self.output.where, self.layout, self.part)
+
+    def write(self, window: Window, region: PhantomRegion) -> None:
+        """Write the region and the levels that it determines."""
+        _ZarrWriter(self.output.where, self.layout, self.part).write(window, region)
+
+
+@dataclass(frozen=True)
+class _ZarrWriter:
+    where: str
+    layout: PyramidLayout
+    part: str
+
+    def write(self, window: Window, region: PhantomRegion) -> None:
+        if self.part == "stack":
+            for z, plane in enumerate(region.stack):
+                self.layout.write_region(self.where, "", window, plane, z)
+            return
+        block = region.truth if self.part == "truth" else region.depth_um[np.newaxis]
+        self.layout.write_region(self.where, "", window, block)
+
+
+def _stack_sink(phantom: Phantom, out: str | Path, region_px: int, overwrite: bool) -> ZarrSink:
+    z = phantom.z_um
+    step = (z[-1] - z[0]) / (len(z) - 1) if len(z) > 1 else None
+    extra = {
+        "z_um": list(z),
+        "reference": phantom.reference,
+        "pixel_size_from": "source",
+        "z_from": "source",
+    }
+    return _sink(
+        phantom, out, region_px, overwrite, "stack", z_step_um=step, z_start_um=z[0], extra=extra
+    )
+
+
+def truth_sinks(
+    phantom: Phantom,
+    truth: str | Path,
+    depth: str | Path,
+    region_px: int,
+    *,
+    overwrite: bool = False,
+) -> list[ZarrSink]:
+    """Begin the OME-Zarr images of the truth and the depth at these places.
+
+    Raises :class:`OutputError` when one exists.
+    """
+    return [
+        _sink(phantom, truth, region_px, overwrite, "truth"),
+        _sink(phantom, depth, region_px, overwrite, "depth_um"),
+    ]
+
+
+def _sink(
+    phantom: Phantom,
+    out: str | Path,
+    region_px: int,
+    overwrite: bool,
+    part: Literal["stack", "truth", "depth_um"],
+    *,
+    z_step_um: float | None = None,
+    z_start_um: float = 0.0,
+    extra: dict[str, Any] | None = None,
+) -> ZarrSink:
+    channels, planes, height, width = phantom.shape
+    names: tuple[str, ...] = phantom.channel_names
+    dtype = "uint8"
+    if part == "stack":
+        layout = PyramidLayout("czyx", (channels, planes, height, width), dtype, region_px)
+    elif part == "truth":
+        layout = PyramidLayout("cyx", (channels, height, width), dtype, region_px)
+    else:
+        dtype, names = "float32", ("depth (µm)",)
+        layout = PyramidLayout("cyx", (1, height, width), dtype, region_px)
+    block = omero(names, dtype, rgb=len(names) == 3)
+    if part == "depth_um":
+        reach = phantom.settings.depth_um
+        block["channels"][0]["window"] = {
+            "min": -reach,
+            "max": reach,
+            "start": -reach,
+            "end": reach,
+        }
+    image = ImageSpec(
+        "",
+        layout,
+        pixel_size_um=phantom.pixel_size_um,
+        z_step_um=z_step_um,
+        z_start_um=z_start_um,
+        blocks={"omero": block},
+    )
+    settings = {"phantom": phantom.provenance, "part": part, "region_px": region_px}
+    attributes = {
+        "kind": {"stack": "stack", "truth": "truth", "depth_um": "depth"}[part],
+        "software": {"slidefusion": importlib.metadata.version("slidefusion")},
+        "source": {"reader": "phantom", **phantom.provenance},
+        **(extra or {}),
+        "fingerprint": fingerprint_of(settings),
+    }
+    output = Output(
+        location(out),
+        [image],
+        settings=settings,
+        attributes=attributes,
+        count=_tiling(phantom, region_px).count,
+        overwrite=overwrite,
+    )
+    return ZarrSink(output, layout, part)
+
+
+def render_into(
+    phantom: Phantom,
+    sinks: Sequence[Sink],
+    region_px: int,
+    *,
+    client: Any | None = None,
+    progress: bool = True,
+    label: str,
+) -> None:
+    """Render the phantom region by region into all ``sinks``, each region once, and finish them.
+
+    Regions that every :class:`ZarrSink` has already are left out.
+    """
+    tiling = _tiling(phantom, region_px)
+    columns = tiling.grid[1]
+    outputs = [sink.output for sink in sinks if isinstance(sink, ZarrSink)]
+    pending = [
+        (row, column)
+        for row, column in tiling.regions()
+        if not all(output.journal.done[row * columns + column] for output in outputs)
+    ]
+    job = _Job(phantom, tiling, tuple(sinks))
+    finished = tiling.count - len(pending)
+    with progress_bar(label, tiling.count, finished, enabled=progress) as advance:
+        on_done = _marker(outputs, columns, advance)
+        try:
+            run_tasks(_write_region, job, pending, client=client, name="phantom", on_done=on_done)
+        finally:
+            for output in outputs:
+                output.journal.flush()
+    for output in outputs:
+        output.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    phantom: Phantom
+    tiling: Tiling
+    sinks: tuple[Sink, ...]
+
+
+def _write_region(job: _Job, row: int, column: int) -> None:
+    window = job.tiling.region(row, column)
+    region = job.phantom.render(window)
+    for sink in job.sinks:
+        sink.write(window, region)
+
+
+def _marker(
+    outputs: Sequence[Output], columns: int, advance: Callable[[], None]
+) -> Callable[[tuple[int, ...]], None]:
+    def on_done(key: tuple[int, ...]) -> None:
+        for output in outputs:
+            output.journal.mark(key[0] * columns + key[1])
+        advance()
+
+    return on_done
+
+
+def _tiling(phantom: Phantom, region_px: int) -> Tiling:
+    return Tiling(Size(phantom.height, phantom.width), region_px, Footprint())
+
+
+def _region_px(phantom: Phantom) -> int:
+    """The side of a region, of which a few fit into memory with all their planes."""
+    channels, planes = phantom.shape[:2]
+    if max(phantom.height, phantom.width) <= _SMALL_PX:
+        return _REGION_CHOICES_PX[-1]
+    for side in _REGION_CHOICES_PX:
+        if side * side * channels * planes <= _REGION_BYTES:
+            return side
+    return _REGION_CHOICES_PX[-1]
