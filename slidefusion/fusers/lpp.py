@@ -104,16 +104,16 @@ class Lpp:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        Counted for float32: the sums of all levels (4/3 of the image), the levels of one plane
-        (1/3), three maps at half the resolution, a padded plane, the range of the planes, the
-        result and the depth.
+        Counted for float32, in images: the sums (4/3), two planes' coarser levels (2/3), the range
+        of the planes (2), and two planes kept or padded (2); then the maps of blocks, the depth,
+        and the rows that a kernel holds.
         """
         period: int = 2**self.levels
-        area = (height + -height % period) * (width + -width % period)
-        maps = (4 + 4 + 2) * area // 3 + 2 * 2 * area
-        images = channels * area * 4
-        rows = 64 * (self.window + 2) * channels * (width + period)
-        return images * (4 + 1) // 3 + 5 * images + maps + rows + 2**16
+        rows, columns = height + -height % period, width + -width % period
+        image = channels * rows * columns * 4
+        maps = rows * columns * (4 + 4 + 2) // 3 + rows * columns * 2 * 2
+        kernel = 4 * columns * (4 + (2 * self.window + 8) + 4 * channels * (self.window + 1))
+        return image * 6 + maps + kernel + 2**16
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
@@ -126,9 +126,9 @@ class Lpp:
             doublings=HARD if self.selection == "max" else doublings_of(self.power),
         )
         sums = _empty_sums(self.levels, *stack.shape[1:])
-        lowest, highest = _sum_planes(stack, rule, sums, self.clamp)
+        clamped = _sum_planes(stack, rule, sums, self.clamp)
         image = _rebuild(sums)
-        fused = _finish(image, lowest, highest, stack.dtype, height, width)
+        fused = _finish(image, clamped, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels - 1)
         block: int = 2 ** (level + 1)
         index = sums[level].index.astype(np.uint8 if len(stack) <= 256 else np.uint16)
@@ -160,32 +160,40 @@ def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[Lev
 
 def _sum_planes(
     stack: Planes, rule: Rule, sums: list[LevelSums], clamp: bool
-) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """Add every plane to ``sums``; the lowest and highest values (C, Y, X) if ``clamp``."""
-    from slidefusion.fusers.lpp_kernels import add_plane
-    from slidefusion.transforms.laplacian_kernels import reduce
+    from slidefusion.fusers.lpp_kernels import add_planes, widen
 
     channels = stack.shape[1]
     full_range = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
     scale = np.float32(1 / (4 * channels * full_range))
-    coarser = [np.empty((channels, *level.best.shape), np.float32) for level in sums]
-    lowest: npt.NDArray[Any] | None = None
-    highest: npt.NDArray[Any] | None = None
-    for z in range(len(stack)):
-        plane = np.ascontiguousarray(pad_to_period(stack[z], 2 ** len(sums))).view()
-        plane.flags.writeable = False  # one compiled kernel for writable and read-only planes
-        if clamp and (lowest is None or highest is None):
-            lowest, highest = plane.copy(), plane.copy()
-        elif lowest is not None and highest is not None:
-            np.minimum(lowest, plane, out=lowest)
-            np.maximum(highest, plane, out=highest)
-        fine = plane
+    shapes = [(channels, *level.best.shape) for level in sums]
+    coarser = [(np.empty(shape, np.float32), np.empty(shape, np.float32)) for shape in shapes]
+    clamped: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    for z in range(0, len(stack), 2):
+        count = min(2, len(stack) - z)
+        first = _padded(stack[z], 2 ** len(sums))
+        fine = (first, _padded(stack[z + 1], 2 ** len(sums)) if count == 2 else first)
+        if clamp:
+            if clamped is None:
+                clamped = np.empty_like(first), np.empty_like(first)
+            widen(fine, *clamped, z == 0)
         for coarse, level in zip(coarser, sums, strict=True):
-            reduce(fine, coarse)
-            add_plane(fine, coarse, z, scale, rule, level)
-            fine = coarse.view()
-            fine.flags.writeable = False
-    return lowest, highest
+            add_planes(fine, coarse, count, z, scale, rule, level)
+            fine = (_read_only(coarse[0]), _read_only(coarse[1]))
+        del first, fine  # before the next planes are read
+    return clamped
+
+
+def _padded(plane: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
+    return _read_only(np.ascontiguousarray(pad_to_period(plane, period)))
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view that lets writable and read-only arrays share one compiled kernel."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _rebuild(sums: list[LevelSums]) -> FloatArray:
@@ -203,8 +211,7 @@ def _rebuild(sums: list[LevelSums]) -> FloatArray:
 
 def _finish(
     image: FloatArray,
-    lowest: npt.NDArray[Any] | None,
-    highest: npt.NDArray[Any] | None,
+    clamped: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None,
     dtype: np.dtype[Any],
     height: int,
     width: int,
@@ -212,14 +219,13 @@ def _finish(
     """Clamp ``image``, round it unless ``dtype`` is float32, and trim it to (C, height, width)."""
     from slidefusion.fusers.lpp_kernels import to_integer
 
-    inside = (slice(None), slice(height), slice(width))
     if dtype.kind == "f":
-        if lowest is None or highest is None:
-            return image[inside].copy()
-        return np.clip(image[inside], lowest[inside], highest[inside])
-    if lowest is None or highest is None:
-        lowest = np.zeros(image.shape, dtype)
-        highest = np.full(image.shape, np.iinfo(dtype).max, dtype)
+        if clamped is not None:
+            np.clip(image, *clamped, out=image)
+        return image[:, :height, :width]
+    if clamped is None:
+        highest = np.iinfo(dtype).max
+        clamped = np.zeros(image.shape, dtype), np.full(image.shape, highest, dtype)
     fused = np.empty((len(image), height, width), dtype)
-    to_integer(image, lowest, highest, fused)
+    to_integer(image, *clamped, fused)
     return fused

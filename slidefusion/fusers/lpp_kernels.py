@@ -1,4 +1,4 @@
-"""Compiled loops of the `lpp` fuser: one plane into the sums of one level, and rebuilding.
+"""Compiled loops of the `lpp` fuser: planes into the sums of one level, and rebuilding.
 
 The detail of a level is never stored as an image: it is the difference of a level and the
 expansion of the next coarser one, computed row by row, weighed as soon as the rows that its window
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from slidefusion.fusers.selection import Rule, smooth_row, weigh_row
 from slidefusion.transforms.jit import kernel
-from slidefusion.transforms.laplacian_kernels import detail_rows, expand_rows
+from slidefusion.transforms.laplacian_kernels import detail_rows, expand_rows, reduce_row
 
-__all__ = ["LevelSums", "add_plane", "rebuild", "to_integer"]
+__all__ = ["LevelSums", "add_planes", "rebuild", "to_integer", "widen"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -45,55 +45,99 @@ class LevelSums(NamedTuple):
 
 
 @kernel
-def add_plane(
-    fine: npt.NDArray[Any],
-    coarse: FloatArray,
+def add_planes(
+    fine: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    coarse: tuple[FloatArray, FloatArray],
+    count: int,
     z: int,
     scale: np.float32,
     rule: Rule,
     sums: LevelSums,
 ) -> None:
-    """Add plane ``z`` to the ``sums`` of one level.
+    """Add plane ``z``, and with ``count`` = 2 plane ``z + 1``, to the ``sums`` of one level.
 
-    ``fine`` (C, Y, X) is the plane at this level, ``coarse`` (C, Y/2, X/2) at the next. The
-    activity of a block of 2 x 2 samples is ``scale`` times the sum of the magnitudes of the detail
-    over the block and the channels, averaged over the window of ``rule``.
+    ``fine`` are the planes (C, Y, X) at this level; the next coarser level of each is written to
+    ``coarse`` (C, Y/2, X/2). The activity of a block of 2 x 2 samples is ``scale`` times the sum
+    of the magnitudes of the detail over the block and the channels, averaged over the window of
+    ``rule``. Two planes at a time halve the traffic of the sums, which are larger than the caches.
     """
-    channels, height, width = coarse.shape
+    channels, height, width = coarse[0].shape
     taps = rule.window.shape[0]
     radius = taps // 2
+    kept_rows = radius + 1
+    wide = np.empty(2 * width + 3, np.float32)
     even = np.empty(width + 2, np.float32)
     odd = np.empty(width + 2, np.float32)
     column = np.empty(width + taps - 1, np.float32)
     activity = np.empty(width, np.float32)
-    keep = np.empty(width, np.float32)
-    gain = np.empty(width, np.float32)
-    magnitudes = np.empty((taps, width), np.float32)
-    details = np.empty((radius + 1, channels, 4, width), np.float32)
-    for newest in range(height + radius):
-        if newest < height:
-            magnitude = magnitudes[newest % taps]
-            magnitude[:] = ZERO
-            for c in range(channels):
-                detail = details[newest % (radius + 1), c]
-                expand_rows(coarse[c], newest, even, odd)
-                detail_rows(fine[c, 2 * newest], even, detail[0], detail[1])
-                detail_rows(fine[c, 2 * newest + 1], odd, detail[2], detail[3])
-                for x in range(width):
-                    magnitude[x] += scale * (
-                        (abs(detail[0, x]) + abs(detail[1, x]))
-                        + (abs(detail[2, x]) + abs(detail[3, x]))
-                    )
+    keep = np.empty((count, width), np.float32)
+    gain = np.empty((count, width), np.float32)
+    magnitudes = np.empty((count, taps, width), np.float32)
+    details = np.empty((count, kept_rows, channels, 4, width), np.float32)
+    for newest in range(-1, height + radius):
+        for p in range(count):
+            if newest + 1 < height:
+                for c in range(channels):
+                    reduce_row(fine[p][c], newest + 1, wide, coarse[p][c, newest + 1])
+            if 0 <= newest < height:
+                magnitude = magnitudes[p, newest % taps]
+                magnitude[:] = ZERO
+                for c in range(channels):
+                    detail = details[p, newest % kept_rows, c]
+                    expand_rows(coarse[p][c], newest, even, odd)
+                    detail_rows(fine[p][c, 2 * newest], even, detail[0], detail[1])
+                    detail_rows(fine[p][c, 2 * newest + 1], odd, detail[2], detail[3])
+                    add_magnitudes(detail, scale, magnitude)
         i = newest - radius
         if i < 0:
             continue
-        smooth_row(magnitudes, i, height, rule.window, column, activity)
-        weigh_row(activity, rule, z, sums.best[i], sums.total[i], sums.index[i], keep, gain)
+        for p in range(count):
+            smooth_row(magnitudes[p], i, height, rule.window, column, activity)
+            best, total, index = sums.best[i], sums.total[i], sums.index[i]
+            weigh_row(activity, rule, z + p, best, total, index, keep[p], gain[p])
         for c in range(channels):
             for phase in range(4):
-                add_row(details[i % (radius + 1), c, phase], keep, gain, sums.detail[c, i, phase])
+                for p in range(count):
+                    values = details[p, i % kept_rows, c, phase]
+                    add_row(values, keep[p], gain[p], sums.detail[c, i, phase])
         for c in range(sums.low.shape[0]):
-            add_row(coarse[c, i], keep, gain, sums.low[c, i])
+            for p in range(count):
+                add_row(coarse[p][c, i], keep[p], gain[p], sums.low[c, i])
+
+
+@kernel
+def add_magnitudes(detail: FloatArray, scale: np.float32, out: FloatArray) -> None:
+    """Add to ``out`` (X) the magnitudes of the four phases ``detail`` (4, X), times ``scale``."""
+    for x in range(out.shape[0]):
+        out[x] += scale * (
+            (abs(detail[0, x]) + abs(detail[1, x])) + (abs(detail[2, x]) + abs(detail[3, x]))
+        )
+
+
+@kernel
+def widen(
+    planes: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    low: npt.NDArray[Any],
+    high: npt.NDArray[Any],
+    begin: bool,
+) -> None:
+    """Widen the range ``low`` to ``high`` by two planes, or ``begin`` with it; all (C, Y, X)."""
+    first, second = planes
+    channels, height, width = low.shape
+    for c in range(channels):
+        for y in range(height):
+            a = first[c, y]
+            b = second[c, y]
+            lowest = low[c, y]
+            highest = high[c, y]
+            if begin:
+                for x in range(width):
+                    lowest[x] = min(a[x], b[x])
+                    highest[x] = max(a[x], b[x])
+            else:
+                for x in range(width):
+                    lowest[x] = min(lowest[x], min(a[x], b[x]))
+                    highest[x] = max(highest[x], max(a[x], b[x]))
 
 
 @kernel

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["collapse", "detail_rows", "expand_rows", "reduce"]
+__all__ = ["collapse", "detail_rows", "expand_rows", "reduce", "reduce_row"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -26,37 +26,42 @@ SCALE = np.float32(1 / 256)
 
 
 @kernel
-def reduce(fine: npt.NDArray[Any], coarse: FloatArray) -> None:
-    """Smooth ``fine`` (C, Y, X) with [1 4 6 4 1]/16 both ways and keep every second sample.
+def reduce_row(fine: npt.NDArray[Any], i: int, column: FloatArray, out: FloatArray) -> None:
+    """Smooth ``fine`` (Y, X) with [1 4 6 4 1]/16 both ways, keep every second sample: row ``i``.
 
-    Y and X are even; ``coarse`` (C, Y/2, X/2) is written.
+    Y and X are even. ``column`` (X + 3) is scratch, ``out`` (X/2) is written.
     """
-    channels, height, width = fine.shape
-    half_width = width // 2
-    column = np.empty(width + 3, np.float32)  # two samples repeated on the left, one on the right
+    height, width = fine.shape
+    above2 = fine[max(2 * i - 2, 0)]
+    above1 = fine[max(2 * i - 1, 0)]
+    middle = fine[2 * i]
+    below1 = fine[2 * i + 1]
+    below2 = fine[min(2 * i + 2, height - 1)]
+    for x in range(width):
+        column[x + 2] = (
+            (np.float32(above2[x]) + np.float32(below2[x]))
+            + FOUR * (np.float32(above1[x]) + np.float32(below1[x]))
+            + SIX * np.float32(middle[x])
+        )
+    column[0] = column[2]
+    column[1] = column[2]
+    column[width + 2] = column[width + 1]
+    for x in range(width // 2):
+        out[x] = SCALE * (
+            (column[2 * x] + column[2 * x + 4])
+            + FOUR * (column[2 * x + 1] + column[2 * x + 3])
+            + SIX * column[2 * x + 2]
+        )
+
+
+@kernel
+def reduce(fine: npt.NDArray[Any], coarse: FloatArray) -> None:
+    """Write to ``coarse`` (C, Y/2, X/2) the next coarser level of ``fine`` (C, Y, X)."""
+    channels, height, _ = coarse.shape
+    column = np.empty(fine.shape[2] + 3, np.float32)
     for c in range(channels):
-        for i in range(height // 2):
-            above2 = fine[c, max(2 * i - 2, 0)]
-            above1 = fine[c, max(2 * i - 1, 0)]
-            middle = fine[c, 2 * i]
-            below1 = fine[c, 2 * i + 1]
-            below2 = fine[c, min(2 * i + 2, height - 1)]
-            for x in range(width):
-                column[x + 2] = (
-                    (np.float32(above2[x]) + np.float32(below2[x]))
-                    + FOUR * (np.float32(above1[x]) + np.float32(below1[x]))
-                    + SIX * np.float32(middle[x])
-                )
-            column[0] = column[2]
-            column[1] = column[2]
-            column[width + 2] = column[width + 1]
-            out = coarse[c, i]
-            for x in range(half_width):
-                out[x] = SCALE * (
-                    (column[2 * x] + column[2 * x + 4])
-                    + FOUR * (column[2 * x + 1] + column[2 * x + 3])
-                    + SIX * column[2 * x + 2]
-                )
+        for i in range(height):
+            reduce_row(fine[c], i, column, coarse[c, i])
 
 
 @kernel

@@ -233,7 +233,7 @@ def test_memory_stays_within_the_bound(dtype: type, shape: tuple[int, ...], clam
 def test_memory_does_not_grow_with_the_planes() -> None:
     fuser = Lpp()
     peaks = []
-    for planes in (2, 9):
+    for planes in (4, 11):
         stack: Any = OnePlaneAtATime((planes, 1, 256, 256), np.uint8)
         fuser(stack)
         tracemalloc.start()
