@@ -125,7 +125,9 @@ def _nothing_matches(source: Source, names: list[str]) -> ReaderError:
     shown = source if isinstance(source, str) else source[0]
     what = "unknown"
     if not is_url(shown):
-        what = kind(plane_files(source)[0][0])
+        first = plane_files(source)[0][0]
+        what = kind(first)
+        refuse_unsupported(first, what)
     return ReaderError(
         f"no reader takes {public_name(shown)} (its content: {what}). Supported are OME-Zarr, TIFF "
         f"stacks and slides (OME-TIFF, SVS, NDPI), and pictures ({', '.join(sorted(IMAGES))}); "

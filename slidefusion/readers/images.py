@@ -114,7 +114,7 @@ class _Header:
                 frames = getattr(image, "n_frames", 1)
                 width, height = image.size
                 mode, self.format = image.mode, str(image.format)
-                if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+                if _orientation(image) in (5, 6, 7, 8):
                     width, height = height, width
         except (OSError, ValueError, SyntaxError) as error:
             raise ReaderError(
@@ -164,11 +164,19 @@ def _decode(path: str) -> npt.NDArray[Any]:
     from PIL import ImageOps
 
     with _opened(path) as image:
+        turned = _orientation(image) != 1
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         elif image.mode in ("1", "YCbCr"):
             image = image.convert("L" if image.mode == "1" else "RGB")
-        return np.asarray(ImageOps.exif_transpose(image))
+        return np.asarray(ImageOps.exif_transpose(image) if turned else image)
+
+
+def _orientation(image: Any) -> int:
+    # Pillow decodes a whole PNG to find out that it has none.
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(0x0112, 1))
 
 
 def _png_header(path: str) -> bytes:

@@ -18,7 +18,7 @@ def all_alike(what: str, files: Sequence[str], values: Sequence[Hashable]) -> No
     """
     if len(set(values)) <= 1:
         return
-    common = max(set(values), key=values.count)
+    common = max(values, key=values.count)
     odd = [
         f"{PurePath(file).name}: {value}"
         for file, value in zip(files, values, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,6 +49,8 @@ class SlidesReader:
         files, order = plane_files(source)
         self._source = source if isinstance(source, str) else tuple(source)
         self._slides: list[Any] = []
+        # A reader that is let go of closes its files, like one that fails to open.
+        self._close = weakref.finalize(self, _close_all, self._slides)
         planes = []
         for path in files:
             slide, plane = _open(path)
@@ -98,8 +101,7 @@ class SlidesReader:
 
     def close(self) -> None:
         """Close the files."""
-        for slide in self._slides:
-            slide.close()
+        self._close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopen, (SlidesReader, self._source, ())
@@ -153,16 +155,25 @@ def _open(path: str) -> tuple[Any, _Plane]:
     # Opened here first, so that a file of another kind gets its own message.
     with open_tiff(path):
         pass
+    slide: Any = None
     try:
         slide = tiffslide.TiffSlide(path)
         return slide, _Plane(slide, path)
     except (ReaderError, StackError):
+        _close_all([slide])
         raise
     except Exception as error:  # NotImplementedError for axes, and whatever a damaged file causes
+        _close_all([slide])
         raise ReaderError(
             f"{public_name(path)} cannot be opened by tiffslide as a slide of one plane: "
             f"{type(error).__name__}: {error}; if it holds several planes, pass it alone"
         ) from error
+
+
+def _close_all(slides: list[Any]) -> None:
+    for slide in slides:
+        if slide is not None:
+            slide.close()
 
 
 def _provenance(files: list[str], order: str, format_name: str) -> dict[str, Any]:

@@ -65,14 +65,15 @@ class TiffReader:
             chosen = choose_series(tif, series)
             layout = layout_of(tif, chosen, axes)
             check_nothing_left(tif, chosen, layout, log)
-            pages = pages_of(chosen, path, self._files)
+            pages = pages_of(chosen, path, self._files, split=layout.split > 1)
             if len(pages) != layout.planes * layout.page_channels:
                 raise ReaderError(
                     f"{public_name(path)} has {len(pages)} pages for {layout.planes} planes"
                 )
             coding = chosen.keyframe
             coding.decode  # noqa: B018 - made once, here, not by every thread
-            first = [chosen.pages[row[0]] for row in layout.order] if chosen.kind == "ndpi" else []
+            numbers = [row[0] // layout.split for row in layout.order]
+            first = [chosen.pages[number] for number in numbers] if chosen.kind == "ndpi" else []
             facts = physical(tif, chosen, layout.planes, first)
             left_out = [s.name for s in tif.series if s is not chosen and s.name]
         order = list(range(layout.planes))
@@ -82,7 +83,9 @@ class TiffReader:
             z_um = tuple(z_um[k] for k in order)
         self._planes = [[pages[number] for number in layout.order[k]] for k in order]
         page = pages[0]
-        self._alpha = bool(coding.extrasamples) and int(coding.extrasamples[-1]) in (1, 2)
+        # Where the file calls its samples channels ("C"), none of them is an alpha.
+        extra = int(coding.extrasamples[-1]) if coding.extrasamples else 0
+        self._alpha = "S" in layout.axes and layout.split == 1 and extra in (1, 2)
         samples = page.samples - self._alpha
         height, width = page.size
         channels = layout.page_channels * samples

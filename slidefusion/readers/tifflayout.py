@@ -39,6 +39,8 @@ class Layout:
     """``order[z][c]`` is the number of the page."""
     axes: str
     """The axes as they were understood."""
+    split: int = 1
+    """Pages that one page of the file counts as: its separate samples are planes."""
 
 
 @dataclass
@@ -71,30 +73,34 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
     logger.addHandler(log)
     opened: Any = None
     try:
-        if is_url(path):
-            import fsspec
-
-            source = fsspec.open(path, "rb").open()
-        else:
-            source = path
-        opened = tifffile.TiffFile(source)
-        if not opened.series:
-            raise ReaderError(f"{public_name(path)} holds no picture")
-    except ReaderError:
-        raise
-    except Exception as error:  # a damaged file makes tifffile raise almost anything
-        if not is_url(path):
-            refuse_unsupported(path, kind(path))
-        raise ReaderError(
-            f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
-            "it is damaged, truncated or of another format"
-        ) from error
-    finally:
-        logger.removeHandler(log)
-    try:
+        try:
+            opened = tifffile.TiffFile(_file_or_path(path))
+            empty = not opened.series
+        except Exception as error:  # a damaged file makes tifffile raise almost anything
+            if not is_url(path):
+                refuse_unsupported(path, kind(path))
+            raise ReaderError(
+                f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
+                "it is damaged, truncated or of another format"
+            ) from error
+        if empty:
+            raise ReaderError(
+                f"{public_name(path)} holds no picture; it is damaged, truncated or of another "
+                "format"
+            )
         yield opened, log.messages
     finally:
-        opened.close()
+        logger.removeHandler(log)
+        if opened is not None:
+            opened.close()
+
+
+def _file_or_path(path: str) -> Any:
+    if not is_url(path):
+        return path
+    import fsspec
+
+    return fsspec.open(path, "rb").open()
 
 
 def choose_series(tif: Any, number: int | None) -> Any:
@@ -169,17 +175,24 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
             f"{_name(tif)} holds {lengths['T']} time points (axes {found}, shape {shape}); a focus "
             f"stack has one. Extract one; or, if these are focal planes, {hint}"
         )
-    wrong = [a for a, n in zip(found[head:], shape[head:], strict=True) if a == "Z" and n > 1]
-    if wrong:
-        raise StackError(
-            f"{_name(tif)} stores its planes as colour samples of one page (axes {found}); write "
-            "one page a plane"
-        )
+    # Writers that take any 3 or 4 gray pictures for RGB store planes as samples of one page.
+    inside = dict(zip(found[head:], shape[head:], strict=True))
+    split = inside.get("Z", 1)
+    if split > 1:
+        if split != series.keyframe.shaped[0] or "Z" in lengths:
+            raise StackError(
+                f"{_name(tif)} stores its planes as samples of a pixel (axes {found}, shape "
+                f"{shape}); write one page a plane"
+            )
+        frames.append(("Z", split))
+    planes = lengths.get("Z", 1) * split
     channels = lengths.get("C", 1) * lengths.get("S", 1)
-    return _layout(frames, lengths.get("Z", 1), channels, found)
+    return _layout(frames, planes, channels, found, split)
 
 
-def _layout(frames: list[tuple[str, int]], planes: int, channels: int, axes: str) -> Layout:
+def _layout(
+    frames: list[tuple[str, int]], planes: int, channels: int, axes: str, split: int
+) -> Layout:
     order = [[0] * channels for _ in range(planes)]
     for number in range(planes * channels):
         rest, z, c = number, 0, 0
@@ -191,7 +204,7 @@ def _layout(frames: list[tuple[str, int]], planes: int, channels: int, axes: str
             elif letter in "CS":
                 c, c_unit = c + k * c_unit, c_unit * length
         order[z][c] = number
-    return Layout(planes, channels, tuple(map(tuple, order)), axes)
+    return Layout(planes, channels, tuple(map(tuple, order)), axes, split)
 
 
 def _example(axes: str) -> str:
@@ -204,7 +217,7 @@ def check_nothing_left(tif: Any, series: Any, layout: Layout, log: list[str]) ->
     Raises:
         ReaderError: naming how many pages there are and how many the series has.
     """
-    given = layout.planes * layout.page_channels
+    given = layout.planes * layout.page_channels // layout.split
     way_out = (
         "; no plane may be lost, so the file is refused. Re-export it as OME-TIFF, or pass one "
         "file a plane"
@@ -237,7 +250,10 @@ def check_nothing_left(tif: Any, series: Any, layout: Layout, log: list[str]) ->
                 f"size, than the {given} of its series (pages {left[:8]}){way_out}"
             )
     if lossy:
-        raise ReaderError(f"{_name(tif)} is not complete: {_clean(lossy[0])}{way_out}")
+        raise ReaderError(
+            f"{_name(tif)} is not complete: {_clean(lossy[0])}; restore what is missing, or "
+            "copy the file again"
+        )
 
 
 def _clean(message: str) -> str:

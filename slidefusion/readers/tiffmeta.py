@@ -60,13 +60,16 @@ def micrometres(unit: str | None) -> float | None:
 
 def physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physical:
     """What ``tif`` says of ``series``; ``pages`` has the first page of each of ``planes``."""
-    if series.kind == "ome":
-        return _ome(tif, series, planes)
-    if series.kind == "imagej":
-        return _imagej(tif, planes)
-    pixel_size = _aperio(tif) if series.kind == "svs" else None
-    pixel_size = pixel_size or resolution_tags(series.keyframe)
-    return Physical(pixel_size, _ndpi_z(pages) if series.kind == "ndpi" else None)
+    try:
+        if series.kind == "ome":
+            return _ome(tif, series, planes)
+        if series.kind == "imagej":
+            return _imagej(tif, planes)
+        pixel_size = _aperio(tif) if series.kind == "svs" else None
+        pixel_size = pixel_size or resolution_tags(series.keyframe)
+        return Physical(pixel_size, _ndpi_z(pages) if series.kind == "ndpi" else None)
+    except (ValueError, KeyError, IndexError, TypeError, ElementTree.ParseError):
+        return Physical()  # a number that cannot be read is a number that is not stated
 
 
 def _ome(tif: Any, series: Any, planes: int) -> Physical:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class ByteFile:
         else:
             self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close
             self.size_bytes = os.fstat(self._file.fileno()).st_size
+        # A reader that is let go of closes its files, like one that fails to open.
+        self._close = weakref.finalize(self, self._file.close)
         self._pread = None if is_url(path) else getattr(os, "pread", None)
 
     def read(self, offset: int, count: int) -> bytes:
@@ -64,7 +67,7 @@ class ByteFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +85,22 @@ class Page:
     """Of this page, which may differ from those of ``coding``."""
     raw: bool
     """Whether the rows lie in the file as they are in memory, one after the other."""
+    only: int | None = None
+    """The one separately stored sample that is meant; None is all."""
 
     @property
     def samples(self) -> int:
         """Samples a pixel, interleaved or not."""
-        separate, _, _, _, contig = self.coding.shaped
-        return int(separate * contig)
+        return len(self._separate) * int(self.coding.shaped[4])
+
+    @property
+    def _separate(self) -> range:
+        """The separately stored samples that are meant."""
+        return (
+            range(int(self.coding.shaped[0]))
+            if self.only is None
+            else range(self.only, self.only + 1)
+        )
 
     @property
     def size(self) -> Size:
@@ -116,13 +129,13 @@ class Page:
             self._read_segments(window, out)
 
     def _read_rows(self, window: Window, out: npt.NDArray[Any]) -> None:
-        separate, _, height, width, contig = self.coding.shaped
+        _, _, height, width, contig = self.coding.shaped
         dtype = np.dtype(self.coding.parent.byteorder + self.coding.dtype.str[1:])
         row = width * contig * dtype.itemsize
         narrow = window.width * 4 < width
-        for s in range(separate):
+        for k, s in enumerate(self._separate):
             start = self.offsets[0] + (s * height + window.y) * row
-            part = out[s * contig : (s + 1) * contig]
+            part = out[k * contig : (k + 1) * contig]
             if not narrow:
                 data = self.file.read(start, window.height * row)
                 rows = np.frombuffer(data, dtype).reshape(window.height, width, contig)
@@ -134,11 +147,11 @@ class Page:
                 part[:, y] = np.frombuffer(data, dtype).reshape(window.width, contig).T
 
     def _read_segments(self, window: Window, out: npt.NDArray[Any]) -> None:
-        separate, _, height, width, contig = self.coding.shaped
+        _, _, height, width, contig = self.coding.shaped
         tile = self.tile
         down, across = -(-height // tile.height), -(-width // tile.width)
-        for s in range(separate):
-            part = out[s * contig : (s + 1) * contig]
+        for k, s in enumerate(self._separate):
+            part = out[k * contig : (k + 1) * contig]
             for ty in range(window.y // tile.height, -(-window.bottom // tile.height)):
                 for tx in range(window.x // tile.width, -(-window.right // tile.width)):
                     data = self._segment((s * down + ty) * across + tx)
@@ -174,10 +187,13 @@ class Page:
         return result
 
 
-def pages_of(series: Any, path: str, files: dict[str, ByteFile]) -> list[Page]:
+def pages_of(
+    series: Any, path: str, files: dict[str, ByteFile], *, split: bool = False
+) -> list[Page]:
     """Every page of a ``tifffile.TiffPageSeries`` of the file at ``path``, in its order.
 
     ``files`` keeps the files open that the pages lie in, by path: OME-TIFF may spread over several.
+    With ``split`` every separately stored sample counts as a page.
 
     Raises:
         ReaderError: a page is missing, or reaches beyond the end of its file.
@@ -186,7 +202,7 @@ def pages_of(series: Any, path: str, files: dict[str, ByteFile]) -> list[Page]:
     root = coding.parent.root.filehandle
     check_coding(series, coding, path)
     if series.dataoffset is not None:
-        return _virtual_pages(series, coding, _open(path, files))
+        return _split(_virtual_pages(series, coding, _open(path, files)), split)
     pages = []
     for number, page in enumerate(series.pages):
         if page is None or page.keyframe is None:
@@ -201,7 +217,13 @@ def pages_of(series: Any, path: str, files: dict[str, ByteFile]) -> list[Page]:
         tables = page.jpegtables if page.jpegtables is not None else coding.jpegtables
         raw = _is_raw(page.keyframe, offsets, counts)
         pages.append(Page(file, offsets, counts, page.keyframe, tables, raw))
-    return pages
+    return _split(pages, split)
+
+
+def _split(pages: list[Page], split: bool) -> list[Page]:
+    if not split:
+        return pages
+    return [replace(page, only=s) for page in pages for s in range(int(page.coding.shaped[0]))]
 
 
 def _virtual_pages(series: Any, coding: Any, file: ByteFile) -> list[Page]:

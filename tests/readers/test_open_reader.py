@@ -1,0 +1,151 @@
+"""Which reader takes what, and one clear error for what none takes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+import tifffile
+from PIL import Image
+from synthetic import noise, whole
+
+from slidefusion.errors import (
+    OptionError,
+    PluginError,
+    ReaderError,
+    StackError,
+    UnknownNameError,
+)
+from slidefusion.readers import Reader, open_reader
+from slidefusion.readers.sources import describe, public_name
+from slidefusion.readers.tiff import TiffReader
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(path, noise(3, 20, 30), metadata={"axes": "ZYX"}, photometric="minisblack")
+    return path
+
+
+def test_a_reader_passes_through(stack: Path) -> None:
+    reader = open_reader(stack)
+    assert isinstance(reader, Reader)
+    assert open_reader(reader) is reader
+    with pytest.raises(OptionError, match="axes"):
+        open_reader(reader, axes="ZYX")
+
+
+def test_one_file_as_a_list_is_that_file(stack: Path) -> None:
+    assert open_reader([stack]).shape == open_reader(stack).shape
+
+
+def test_a_reader_by_name(stack: Path) -> None:
+    assert isinstance(open_reader(stack, reader="tiff"), TiffReader)
+    with pytest.raises(UnknownNameError, match=r"'tifff'.*did you mean 'tiff'"):
+        open_reader(stack, reader="tifff")
+    with pytest.raises(ReaderError, match=r"stack\.ome\.tif"):
+        open_reader(stack, reader="images")
+    with pytest.raises(OptionError, match=r"'axis'.*'axes'"):
+        open_reader(stack, axis="ZYX")
+
+
+@pytest.mark.parametrize("source", ["no.tif", "no/*.png", ["no.tif"], [], "no.zarr"])
+def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: object) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match=r"nothing was read|is not a file"):
+        open_reader(source)
+
+
+def test_sources_of_no_kind() -> None:
+    with pytest.raises(UnknownNameError, match="type int"):
+        open_reader(7)
+
+
+def test_lists_with_a_file_twice_or_of_mixed_kinds(stack: Path, tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="more than once"):
+        open_reader([stack, stack])
+    Image.fromarray(noise(20, 30)).save(tmp_path / "a.png")
+    with pytest.raises(ReaderError, match=r"stack\.ome\.tif"):
+        open_reader([tmp_path / "a.png", stack])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.mrxs", b"\xff\xd8\xff\xe0", "MIRAX.*no open reader.*OME-TIFF"),
+        ("a.vsi", b"II*\0", "VSI.*OME-TIFF"),
+        ("a.czi", b"ZISRAWFILE", "CZI"),
+        ("a.dcm", b"\0" * 128 + b"DICM", "DICOM.*wsidicom"),
+        ("nameless", b"\0" * 128 + b"DICM", "DICOM"),
+        ("a.zip", b"PK\x03\x04", "unpack"),
+        ("a.tif", b"not a tiff", "Supported are"),
+        ("a.svs", b"", "Supported are"),
+        ("a.tif", b"II*\0\x08\0\0\0", "cannot be read as TIFF|no picture"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", "cannot be opened"),
+    ],
+)
+def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ReaderError, match=says) as error:
+        open_reader(path)
+    assert str(path) in str(error.value)
+
+
+def test_an_mrxs_in_a_folder_or_list_is_refused(tmp_path: Path) -> None:
+    for z in range(2):
+        (tmp_path / f"{z}.mrxs").write_bytes(b"\xff\xd8\xff\xe0")
+    for source in (tmp_path, sorted(tmp_path.glob("*.mrxs")), str(tmp_path / "*.mrxs")):
+        with pytest.raises(ReaderError, match="MIRAX"):
+            open_reader(source)
+
+
+def test_a_plugin_is_asked_after_the_built_in_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slidefusion import registry
+
+    class Plugin(TiffReader):
+        @classmethod
+        def matches(cls, source: object) -> bool:
+            return True
+
+    real = registry.plugins("slidefusion.readers")
+    added = registry.Plugin("mine", "other", "1", "nowhere:Mine", "slidefusion.readers")
+    monkeypatch.setattr(registry, "plugins", lambda group: (added, *real))
+    (tmp_path / "a.xyz").write_bytes(b"something")
+    with pytest.raises(PluginError, match="mine"):
+        open_reader(tmp_path / "a.xyz")
+    load = registry.Plugin.load
+    monkeypatch.setattr(
+        registry.Plugin, "load", lambda self: Plugin if self.name == "mine" else load(self)
+    )
+    with pytest.raises(ReaderError, match="cannot be read as TIFF"):
+        open_reader(tmp_path / "a.xyz")
+
+
+def test_built_in_readers_are_registered() -> None:
+    names = {e.name for e in importlib.metadata.entry_points(group="slidefusion.readers")}
+    assert {"images", "ngff", "slides", "tiff"} <= names
+
+
+def test_provenance_holds_no_credentials(stack: Path) -> None:
+    url = "https://user:secret@host.org/a.tif?X-Amz-Signature=abc"
+    assert describe([url]) == [{"path": "https://host.org/a.tif"}]
+    entry = open_reader(stack).provenance["files"][0]
+    assert entry["path"] == public_name(str(stack))
+    assert entry["bytes"] == stack.stat().st_size
+
+
+def test_a_url_is_read_through_fsspec(stack: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/stack.tif", stack.read_bytes())
+    try:
+        remote = open_reader("memory://stack.tif")
+        assert (whole(remote) == whole(open_reader(stack))).all()
+    finally:
+        memory.rm("/stack.tif")

@@ -1,0 +1,66 @@
+"""The order of plane files: pure functions of their names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slidefusion.readers.order import natural_order, one_series, pattern, suggested_glob
+
+
+@given(
+    st.sets(st.integers(0, 10**6), min_size=1, max_size=20),
+    st.sampled_from(["z", "scan-", "a b_", "plane+", "slide 3 z"]),
+    st.randoms(use_true_random=False),
+)
+def test_unsigned_numbers_sort_by_value(numbers: set[int], prefix: str, random) -> None:
+    wanted = [f"dir-7/{prefix}{n}.png" for n in sorted(numbers)]
+    shuffled = wanted.copy()
+    random.shuffle(shuffled)
+    assert natural_order(shuffled) == wanted
+    assert one_series(wanted) is None
+
+
+@given(st.sets(st.integers(-50, 50), min_size=1, max_size=20))
+def test_focus_offsets_sort_by_value_with_their_sign(numbers: set[int]) -> None:
+    wanted = [f"smear/{n}.bmp" for n in sorted(numbers)]
+    assert natural_order(sorted(wanted)) == wanted
+
+
+def test_signs_after_a_prefix_count_when_some_names_have_none() -> None:
+    assert natural_order(["z0.png", "z-1.png", "z1.png", "z-2.png"]) == [
+        "z-2.png",
+        "z-1.png",
+        "z0.png",
+        "z1.png",
+    ]
+
+
+def test_decimals_and_numbered_folders() -> None:
+    assert natural_order(["z10.5.png", "z2.25.png"]) == ["z2.25.png", "z10.5.png"]
+    assert natural_order(["z10/a.svs", "z9/a.svs"]) == ["z9/a.svs", "z10/a.svs"]
+    assert one_series(["z9/a.svs", "z10/a.svs"]) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["edf_reference.png", "z0.png", "z1.png"], "edf_reference.png does not fit"),
+        (["far.png", "near.png"], "no number in common"),
+        (["s1_z1.png", "s1_z2.png", "s2_z1.png", "s2_z2.png"], "more than one number"),
+        (["a/1.png", "b/1.png"], "no number in common"),
+    ],
+)
+def test_names_that_are_not_clearly_one_stack(names: list[str], reason: str) -> None:
+    assert reason in str(one_series(natural_order(names)))
+
+
+def test_numbers_that_grow_together_are_one_stack() -> None:
+    names = ["t1201_z1.png", "t1205_z2.png", "t1300_z3.png"]
+    assert one_series(names) is None
+
+
+def test_pattern_and_glob() -> None:
+    assert pattern("s0/z07.PNG") == "s#/z#.png"
+    assert suggested_glob(["s0/edf.png", "s0/z0.png", "s0/z1.png"]) == "s0/z*.png"
