@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +66,7 @@ _LUMA = np.array(
 """ITU-T T.81 (JPEG), table K.1."""
 
 
-def _quantise(image: npt.NDArray[np.uint8], quality: float) -> npt.NDArray[Any]:
+def _quantise(image: npt.NDArray[np.uint8], quality: float) -> npt.NDArray[np.uint8]:
     """Round the 8 x 8 cosine transform of each channel, as JPEG does at ``quality``."""
     scale = 50 / quality if quality < 50 else 2 - quality / 50
     table = np.maximum(1.0, np.floor(_LUMA * np.float32(scale) + np.float32(0.5)))
@@ -80,5 +79,5 @@ def _quantise(image: npt.NDArray[np.uint8], quality: float) -> npt.NDArray[Any]:
     spectrum = basis @ (cells.astype(np.float32) - 128) @ basis.T
     spectrum = np.round(spectrum / table) * table
     cells = basis.T @ spectrum @ basis + 128
-    result = np.clip(np.round(cells), 0, 255).astype(np.uint8)
-    return result.transpose(0, 1, 3, 2, 4).reshape(channels, height, width)
+    cells = np.clip(np.round(cells), 0, 255).transpose(0, 1, 3, 2, 4)
+    return np.asarray(cells.reshape(channels, height, width), np.uint8)

@@ -8,7 +8,9 @@ thread, fixed blocks: the same bytes however the slide is cut.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+import numpy.typing as npt
+
+from slidefusion.transforms.jit import kernel
 
 __all__ = [
     "TILE",
@@ -21,12 +23,25 @@ __all__ = [
     "to_absorption",
 ]
 
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
 TILE = 32
 """Side in px of the tiles that are skipped when empty."""
 
 
-@njit(nogil=True, cache=True)
-def add_sheet(layer, dirty, sheet_y, sheet_x, amount, depth, colour, level, per_um):
+@kernel
+def add_sheet(
+    layer: Floats,
+    dirty: Flags,
+    sheet_y: int,
+    sheet_x: int,
+    amount: Floats,
+    depth: Floats,
+    colour: Floats,
+    level: np.float32,
+    per_um: np.float32,
+) -> None:
     """Add to ``layer`` (C, Y, X) the optical density of a sheet's part near depth ``level``.
 
     Depths between two layers are shared linearly. ``level`` counts layers, ``per_um`` layers a um;
@@ -52,8 +67,17 @@ def add_sheet(layer, dirty, sheet_y, sheet_x, amount, depth, colour, level, per_
                 layer[c, y, x] += a * colour[c]
 
 
-@njit(nogil=True, cache=True)
-def add_total(total, salience, depth_um, sheet_y, sheet_x, amount, depth, colour):
+@kernel
+def add_total(
+    total: Floats,
+    salience: Floats,
+    depth_um: Floats,
+    sheet_y: int,
+    sheet_x: int,
+    amount: Floats,
+    depth: Floats,
+    colour: Floats,
+) -> None:
     """Add a sheet's optical density to ``total`` (C, Y, X); keep the depth of the densest sheet."""
     channels, height, width = total.shape
     rows, columns = amount.shape
@@ -76,8 +100,8 @@ def add_total(total, salience, depth_um, sheet_y, sheet_x, amount, depth, colour
                 depth_um[y, x] = depth[iy, ix]
 
 
-@njit(nogil=True, cache=True)
-def to_absorption(layer, dirty):
+@kernel
+def to_absorption(layer: Floats, dirty: Flags) -> None:
     """Turn decadic optical density into absorption ``1 - 10**-od`` in place, on dirty tiles."""
     channels, height, width = layer.shape
     scale = np.float32(-2.302585093)
@@ -94,8 +118,8 @@ def to_absorption(layer, dirty):
                             layer[c, y, x] = np.float32(1.0) - np.exp(scale * od)
 
 
-@njit(nogil=True, cache=True)
-def halve(source, target):
+@kernel
+def halve(source: Floats, target: Floats) -> None:
     """Reduce (C, Y, X) to half, with weights 1 3 3 1; outside is 0."""
     channels, height, width = source.shape
     for c in range(channels):
@@ -116,8 +140,8 @@ def halve(source, target):
                 )
 
 
-@njit(nogil=True, cache=True)
-def active_tiles(dirty, level, reach, tiles_y, tiles_x):
+@kernel
+def active_tiles(dirty: Flags, level: int, reach: int, tiles_y: int, tiles_x: int) -> Flags:
     """Which tiles (of TILE px at reduced ``level``) a PSF of ``reach`` px there can touch."""
     result = np.zeros((tiles_y, tiles_x), np.bool_)
     for ty in range(dirty.shape[0]):
@@ -134,8 +158,15 @@ def active_tiles(dirty, level, reach, tiles_y, tiles_x):
     return result
 
 
-@njit(nogil=True, cache=True)
-def blur_multiply(layer, active, quadrant, origin, planes, chosen):
+@kernel
+def blur_multiply(
+    layer: Floats,
+    active: Flags,
+    quadrant: Floats,
+    origin: int,
+    planes: Floats,
+    chosen: npt.NDArray[np.int64],
+) -> None:
     """Multiply ``planes[p]`` for every p in ``chosen`` by the blurred transmission of ``layer``.
 
     ``layer`` (C, Y, X) absorption and ``planes`` (P, C, h, w) transmission are at one resolution;
@@ -193,8 +224,8 @@ def blur_multiply(layer, active, quadrant, origin, planes, chosen):
                             target[x] *= np.float32(1.0) - acc[x]
 
 
-@njit(nogil=True, cache=True)
-def enlarge_multiply(coarse, fine, margin):
+@kernel
+def enlarge_multiply(coarse: Floats, fine: Floats, margin: int) -> None:
     """Multiply ``fine`` (C, Y, X) by ``coarse`` enlarged twice, linearly.
 
     Pixel (margin, margin) of ``coarse`` covers pixels 0 and 1 of ``fine``; ``margin`` >= 1.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+import numpy.typing as npt
+
+from slidefusion.transforms.jit import kernel
 
 __all__ = ["sensor"]
 
-_MARGIN = 8
+_MARGIN = 8  # camera.CAMERA_MARGIN
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _mixed(word):
+@kernel
+def _mixed(word: np.uint64) -> np.uint64:
     """A well-mixed 64-bit word (the finaliser of splitmix64)."""
     word ^= word >> np.uint64(30)
     word *= np.uint64(0xBF58476D1CE4E5B9)
@@ -20,8 +22,16 @@ def _mixed(word):
     return word ^ (word >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
-def sensor(transmission, light, well, sharpen, key, y0, x0):
+@kernel
+def sensor(
+    transmission: npt.NDArray[np.float32],
+    light: npt.NDArray[np.float32],
+    well: np.float32,
+    sharpen: np.float32,
+    key: np.uint64,
+    y0: int,
+    x0: int,
+) -> npt.NDArray[np.uint8]:
     """Expose (C, Y + 16, X + 16) transmission to (C, Y, X) uint8.
 
     Noise is Gaussian of the Poisson variance: with ``well`` electrons at gray value 255, a value
@@ -45,12 +55,12 @@ def sensor(transmission, light, well, sharpen, key, y0, x0):
                 line[x] = source[x]
             if sharpen > 0:
                 for x in range(width):
-                    total = np.float32(0.0)
+                    around = np.float32(0.0)
                     for j in range(-1, 2):
                         for i in range(-1, 2):
                             weight = np.float32((2 - abs(i)) * (2 - abs(j)))
-                            total += weight * transmission[c, y + _MARGIN + j, x + _MARGIN + i]
-                    line[x] += sharpen * (line[x] - total * np.float32(0.0625))
+                            around += weight * transmission[c, y + _MARGIN + j, x + _MARGIN + i]
+                    line[x] += sharpen * (line[x] - around * np.float32(0.0625))
             row = result[c, y]
             base = _mixed(
                 key

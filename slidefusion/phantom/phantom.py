@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OptionError
 from slidefusion.geometry import Size, Window
+from slidefusion.phantom.cache import Cache
 from slidefusion.phantom.render import BLOCK, PhantomRegion, render_block
 from slidefusion.phantom.settings import PhantomSettings
-from slidefusion.phantom.structures import Sheet, Structure, draw
+from slidefusion.phantom.structures import Sheet, Structure
 
 __all__ = ["PHANTOM_VERSION", "Phantom"]
 
 PHANTOM_VERSION = 1
 """Raised whenever the same seed and settings give other pixels."""
 
-T = TypeVar("T")
+_Slices = tuple[slice, slice]
 
-
-class _Cache:
-    """Least recently used values up to a number of bytes; a value is made once, by one thread."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._held: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], tuple[T, int]]) -> T:
-        """The value of ``key``; ``make`` returns it with its size in bytes when it is missing."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key][0]  # type: ignore[no-any-return]
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
-            with self._lock:
-                if key in self._held:
-                    return self._held[key][0]  # type: ignore[no-any-return]
-            value, size = make()
-            with self._lock:
-                self._held[key] = (value, size)
-                self._bytes += size
-                while self._bytes > self._limit and len(self._held) > 1:
-                    self._bytes -= self._held.popitem(last=False)[1][1]
-                self._making.pop(key, None)
-        return value
-
-
-_SHEETS = _Cache(128 * 2**20)
-_BLOCKS = _Cache(256 * 2**20)
+# Blocks and sheets are shared by all phantoms of a process; the keys name settings and seed.
+_SHEETS = Cache(128 * 2**20)
+_BLOCKS = Cache(256 * 2**20)
 
 
 class Phantom:
@@ -132,6 +100,11 @@ class Phantom:
         return ("gray",) if self.settings.gray else ("red", "green", "blue")
 
     @property
+    def is_rgb(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return not self.settings.gray
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What makes this phantom again, JSON-able."""
         return {
@@ -160,7 +133,10 @@ class Phantom:
             np.empty(size, np.float32),
             np.empty(size, np.bool_),
         )
-        self._fill(window, region, ...)
+        for block, inside, outside in self._blocks(window):
+            arrays: Iterator[tuple[Any, Any]] = zip(block, region, strict=True)
+            for source, target in arrays:
+                target[..., *outside] = source[..., *inside]
         return region
 
     def read(self, z: int, window: Window) -> npt.NDArray[np.uint8]:
@@ -172,6 +148,9 @@ class Phantom:
         for block, inside, outside in self._blocks(window):
             result[:, *outside] = block.stack[z][:, *inside]
         return result
+
+    def close(self) -> None:
+        """Nothing to close: a phantom holds no file."""
 
     def stack(self, window: Window) -> npt.NDArray[np.uint8]:
         """All planes of ``window``, (Z, C, h, w)."""
@@ -189,11 +168,6 @@ class Phantom:
         """Whether there is any material at each pixel, (h, w)."""
         return self.render(window).cell_mask
 
-    def _fill(self, window: Window, region: PhantomRegion, _: Any) -> None:
-        for block, inside, outside in self._blocks(window):
-            for source, target in zip(block, region, strict=True):
-                target[..., *outside] = source[..., *inside]
-
     def _checked(self, window: Window) -> Window:
         whole = Window(0, 0, self.height, self.width)
         window = Window(*window)
@@ -201,21 +175,17 @@ class Phantom:
             raise OptionError(f"{window}: must be at least 1 px and inside {whole}")
         return window
 
-    def _blocks(self, window: Window):  # type: ignore[no-untyped-def]
-        """Blocks under ``window``, each with its slices in the block and in the window."""
+    def _blocks(self, window: Window) -> Iterator[tuple[PhantomRegion, _Slices, _Slices]]:
+        """Blocks under ``window``, each with the common part in the block and in the window."""
         for row in range(window.y // BLOCK, -(-window.bottom // BLOCK)):
             for column in range(window.x // BLOCK, -(-window.right // BLOCK)):
-                y0, x0 = max(window.y, row * BLOCK), max(window.x, column * BLOCK)
-                y1, x1 = (
-                    min(window.bottom, (row + 1) * BLOCK),
-                    min(window.right, (column + 1) * BLOCK),
-                )
-                inside = (
-                    slice(y0 - row * BLOCK, y1 - row * BLOCK),
-                    slice(x0 - column * BLOCK, x1 - column * BLOCK),
-                )
-                outside = (slice(y0 - window.y, y1 - window.y), slice(x0 - window.x, x1 - window.x))
-                yield self._block(row, column), inside, outside
+                block = Window(row * BLOCK, column * BLOCK, BLOCK, BLOCK)
+                y, x = max(window.y, block.y), max(window.x, block.x)
+                height = min(window.bottom, block.bottom) - y
+                width = min(window.right, block.right) - x
+                common = Window(y, x, height, width)
+                inside, outside = common.relative_to(block), common.relative_to(window)
+                yield self._block(row, column), inside.slices, outside.slices
 
     def _block(self, row: int, column: int) -> PhantomRegion:
         key = (self.settings, self.seed, self.planes, row, column)
@@ -229,6 +199,8 @@ class Phantom:
         return _BLOCKS.get(key, make)
 
     def _sheets(self, item: Structure) -> list[Sheet]:
+        from slidefusion.phantom.drawing import draw
+
         def make() -> tuple[list[Sheet], int]:
             sheets = draw(item, self.settings)
             return sheets, 400 + sum(s.amount.nbytes + s.depth.nbytes for s in sheets)

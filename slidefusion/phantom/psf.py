@@ -45,7 +45,7 @@ class Kernel:
     @property
     def reach(self) -> int:
         """Largest offset with a weight, in px of its level."""
-        return self.quadrant.shape[0] - 1
+        return int(self.quadrant.shape[0]) - 1
 
 
 def blur_radius_px(settings: PhantomSettings, dz_um: float) -> float:

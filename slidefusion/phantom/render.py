@@ -6,19 +6,27 @@ Blocks lie on one fixed grid, so a pixel never depends on the window it was aske
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from slidefusion.phantom.camera import CAMERA_MARGIN, expose, illumination
-from slidefusion.phantom.psf import Kernel, kernel
+from slidefusion.phantom.psf import kernel
 from slidefusion.phantom.scene import structures_near
 from slidefusion.phantom.settings import PhantomSettings
-from slidefusion.phantom.structures import Sheet, Structure
+from slidefusion.phantom.structures import Sheet, Structure, deepest_um
 
-__all__ = ["BLOCK", "Layers", "PhantomRegion", "margin_px", "plan_layers", "render_block"]
+__all__ = [
+    "BLOCK",
+    "Layers",
+    "PhantomRegion",
+    "compose_block",
+    "margin_px",
+    "plan_layers",
+    "render_block",
+]
 
 BLOCK = 512
 """Side of a block in px: a multiple of 8 (JPEG cells) and of twice the coarsest reduction."""
@@ -60,16 +68,13 @@ def plan_layers(settings: PhantomSettings) -> Layers:
     return Layers(per_step / settings.z_step_um, per_step)
 
 
-def _level_of(settings: PhantomSettings, layers: Layers, difference: int) -> Kernel:
-    return kernel(settings, round(difference / layers.per_um, 9))
-
-
-def margin_px(settings: PhantomSettings, planes: Sequence[float], deepest_um: float) -> int:
+def margin_px(settings: PhantomSettings, planes: int) -> int:
     """How far in px around a block structures matter, a multiple of 32."""
-    far = deepest_um + max(abs(z) for z in planes) + 1.0 / plan_layers(settings).per_um
+    farthest = (planes // 2) * settings.z_step_um
+    far = deepest_um(settings) + farthest + 1.0 / plan_layers(settings).per_um
     widest = kernel(settings, round(far, 9))
     scale = 2**widest.level
-    reach = (widest.reach + _PAD + 4) * scale + CAMERA_MARGIN + 2**_COARSEST
+    reach: int = (widest.reach + _PAD + 4) * scale + CAMERA_MARGIN + 2**_COARSEST
     return -(-reach // 32) * 32
 
 
@@ -81,84 +86,93 @@ def render_block(
     column: int,
     sheets_of: Callable[[Structure], list[Sheet]],
 ) -> PhantomRegion:
-    """Render the block in ``row``, ``column`` of the grid of :data:`BLOCK` px."""
+    """Render the block in ``row``, ``column`` of the grid of :data:`BLOCK` px.
+
+    ``sheets_of`` gives the sheets of a structure, drawn now or before.
+    """
+    y, x = row * BLOCK, column * BLOCK
+    margin, mpp = margin_px(settings, planes), settings.mpp_um
+    near = structures_near(
+        seed,
+        settings,
+        (y - margin) * mpp,
+        (x - margin) * mpp,
+        (y + BLOCK + margin) * mpp,
+        (x + BLOCK + margin) * mpp,
+    )
+    sheets = [sheet for item in near for sheet in sheets_of(item)]
+    return compose_block(sheets, settings, planes, y, x, seed)
+
+
+def compose_block(
+    sheets: Sequence[Sheet], settings: PhantomSettings, planes: int, y: int, x: int, seed: int
+) -> PhantomRegion:
+    """The block of :data:`BLOCK` px at (y, x), multiples of 8, of a slide with these ``sheets``.
+
+    ``seed`` is that of the photon noise.
+    """
+    margin = margin_px(settings, planes)
+    side = BLOCK + 2 * margin
+    placed = [sheet._replace(y=sheet.y - y + margin, x=sheet.x - x + margin) for sheet in sheets]
+    placed = [s for s in placed if _touches(s, side)]
+    light = illumination(settings, y, x, BLOCK, BLOCK)
+    stack = np.empty((planes, len(light), BLOCK, BLOCK), np.uint8)
+    for z, transmission in enumerate(_planes(placed, settings, planes, margin)):
+        key = (seed * 1000003 + z * 7919 + 1) % 2**63 + 1
+        stack[z] = expose(transmission, light, settings, key, y, x)
+    return PhantomRegion(stack, *_truth(placed, settings, margin, light))
+
+
+def _touches(sheet: Sheet, side: int) -> bool:
+    rows, columns = sheet.amount.shape
+    return bool(-rows < sheet.y < side and -columns < sheet.x < side)
+
+
+def _planes(
+    sheets: list[Sheet], settings: PhantomSettings, planes: int, margin: int
+) -> Iterator[Floats]:
+    """Transmission (C, Y, X) of each plane, with a border of CAMERA_MARGIN px."""
     from slidefusion.phantom import compose
 
     layers = plan_layers(settings)
-    reference = planes // 2
-    offsets = [(z - reference) * settings.z_step_um for z in range(planes)]
-    margin = margin_px(settings, offsets, settings.depth_um + 6.0)
-    y0, x0 = row * BLOCK, column * BLOCK
-    side = BLOCK + 2 * margin
-    mpp = settings.mpp_um
-    around = [
-        (y0 - margin) * mpp,
-        (x0 - margin) * mpp,
-        (y0 + BLOCK + margin) * mpp,
-        (x0 + BLOCK + margin) * mpp,
-    ]
-    sheets: list[Sheet] = []
-    for item in structures_near(seed, settings, *around):
-        for sheet in sheets_of(item):
-            top, left = sheet.y - (y0 - margin), sheet.x - (x0 - margin)
-            rows, columns = sheet.amount.shape
-            if top < side and left < side and top + rows > 0 and left + columns > 0:
-                sheets.append(sheet._replace(y=top, x=left))
-
     channels = 1 if settings.gray else 3
-    view = BLOCK + 2 * CAMERA_MARGIN
-    # Plane accumulators: full resolution, and each reduction with a border for enlarging.
-    shapes = [view] + [view // 2**n + 2 * _PAD for n in range(1, _COARSEST + 1)]
-    stacks = [np.ones((planes, channels, s, s), np.float32) for s in shapes]
-    origins = [margin - CAMERA_MARGIN] + [
-        (margin - CAMERA_MARGIN) // 2**n - _PAD for n in range(1, _COARSEST + 1)
-    ]
-    reduced = [np.zeros((channels, side >> n, side >> n), np.float32) for n in range(_COARSEST + 1)]
-    tiles = [-(-(side >> n) // compose.TILE) for n in range(_COARSEST + 1)]
+    side, view = BLOCK + 2 * margin, BLOCK + 2 * CAMERA_MARGIN
+    resolutions = range(_COARSEST + 1)
+    # A plane is the product of four images: full resolution, and each reduction with a border.
+    borders = [0] + [_PAD] * _COARSEST
+    sizes = [(view >> n) + 2 * borders[n] for n in resolutions]
+    images = [np.ones((planes, channels, size, size), np.float32) for size in sizes]
+    origins = [((margin - CAMERA_MARGIN) >> n) - borders[n] for n in resolutions]
+    reduced = [np.zeros((channels, side >> n, side >> n), np.float32) for n in resolutions]
+    tiles = [-(-(side >> n) // compose.TILE) for n in resolutions]
     for level, members in _by_layer(sheets, layers):
         reduced[0][:] = 0
         dirty = np.zeros((tiles[0], tiles[0]), np.bool_)
+        at = (np.float32(level), np.float32(layers.per_um))
         for s in members:
-            compose.add_sheet(
-                reduced[0],
-                dirty,
-                s.y,
-                s.x,
-                s.amount,
-                s.depth,
-                s.colour,
-                np.float32(level),
-                np.float32(layers.per_um),
-            )
+            compose.add_sheet(reduced[0], dirty, s.y, s.x, s.amount, s.depth, s.colour, *at)
         if not dirty.any():
             continue
         compose.to_absorption(reduced[0], dirty)
         for n in range(_COARSEST):
             compose.halve(reduced[n], reduced[n + 1])
+        # Planes equally far above and below share one blurred image.
         distances: dict[int, list[int]] = {}
         for z in range(planes):
-            distances.setdefault(abs(level - (z - reference) * layers.per_step), []).append(z)
-        for difference, chosen in sorted(distances.items()):
-            psf = _level_of(settings, layers, difference)
+            steps = level - (z - planes // 2) * layers.per_step
+            distances.setdefault(abs(steps), []).append(z)
+        for steps, chosen in distances.items():
+            psf = kernel(settings, round(steps / layers.per_um, 9))
             n = psf.level
             active = compose.active_tiles(dirty, n, psf.reach, tiles[n], tiles[n])
             compose.blur_multiply(
-                reduced[n], active, psf.quadrant, origins[n], stacks[n], np.array(chosen)
+                reduced[n], active, psf.quadrant, origins[n], images[n], np.array(chosen)
             )
-
-    light = illumination(settings, y0, x0, BLOCK, BLOCK)
-    stack = np.empty((planes, channels, BLOCK, BLOCK), np.uint8)
     for z in range(planes):
-        for n in range(_COARSEST, 1, -1):
-            # A reduced plane keeps a border of _PAD px; the next finer one is 2 * _PAD px wider.
-            finer = stacks[n - 1][z]
-            compose.enlarge_multiply(stacks[n][z], finer, _PAD // 2)
-        compose.enlarge_multiply(stacks[1][z], stacks[0][z], _PAD)
-        key = (seed * 1000003 + z * 7919 + 1) % 2**63 + 1
-        stack[z] = expose(stacks[0][z], light, settings, key, y0, x0)
-
-    truth, depth_um, mask = _truth(settings, sheets, layers, margin, side, light, channels)
-    return PhantomRegion(stack, truth, depth_um, mask)
+        for n in range(_COARSEST, 0, -1):
+            # The finer image of a reduction starts _PAD of its own px before the camera's view.
+            compose.enlarge_multiply(images[n][z], images[n - 1][z], _PAD - borders[n - 1] // 2)
+        yield images[0][z]
 
 
 def _by_layer(sheets: list[Sheet], layers: Layers) -> list[tuple[int, list[Sheet]]]:
@@ -172,14 +186,16 @@ def _by_layer(sheets: list[Sheet], layers: Layers) -> list[tuple[int, list[Sheet
     return sorted(found.items())
 
 
-def _truth(settings, sheets, layers, margin, side, light, channels):  # type: ignore[no-untyped-def]
-    """Everything in focus: optical densities of all sheets added, then the in-focus PSF."""
+def _truth(
+    sheets: list[Sheet], settings: PhantomSettings, margin: int, light: Floats
+) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np.bool_]]:
+    """Truth, depth and mask: optical densities of all sheets added, then the in-focus PSF."""
     from slidefusion.phantom import compose
 
-    border = CAMERA_MARGIN + 8
+    border, channels = 2 * CAMERA_MARGIN, light.shape[0]
     view = BLOCK + 2 * border
     total = np.zeros((channels, view, view), np.float32)
-    salience = np.full((view, view), 0.005, np.float32)
+    salience = np.full((view, view), _MATERIAL_OD / 3, np.float32)
     depth = np.full((view, view), np.nan, np.float32)
     for s in sheets:
         y, x = s.y - margin + border, s.x - margin + border
@@ -189,8 +205,8 @@ def _truth(settings, sheets, layers, margin, side, light, channels):  # type: ig
     tiles = -(-view // compose.TILE)
     everywhere = np.ones((tiles, tiles), np.bool_)
     compose.to_absorption(total, everywhere)
-    sharp = np.ones((1, channels, BLOCK + 2 * CAMERA_MARGIN, BLOCK + 2 * CAMERA_MARGIN), np.float32)
+    sharp = np.ones((1, *total.shape[:1], view - border, view - border), np.float32)
     psf = kernel(settings, 0.0)
-    compose.blur_multiply(total, everywhere, psf.quadrant, 8, sharp, np.array([0]))
+    compose.blur_multiply(total, everywhere, psf.quadrant, CAMERA_MARGIN, sharp, np.array([0]))
     truth = expose(sharp[0], light, settings, 0, 0, 0)
     return truth, depth[inner, inner].copy(), mask

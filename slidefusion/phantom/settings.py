@@ -78,17 +78,17 @@ class PhantomSettings:
     """Number of mucus strands, relative to the default."""
 
     # stain: optical densities (decadic) of red, green and blue for a unit amount
-    hematoxylin: Rgb = _range((1.0, 0.95, 0.52), 0.0, 3.0)
+    hematoxylin: tuple[float, float, float] = _range((1.0, 0.93, 0.60), 0.0, 3.0)
     """Optical density of hematoxylin (nuclei, bacteria) in red, green, blue, a unit amount."""
-    light_green: Rgb = _range((1.0, 0.50, 0.45), 0.0, 3.0)
+    light_green: tuple[float, float, float] = _range((1.0, 0.53, 0.45), 0.0, 3.0)
     """Optical density of EA light green (cyan cytoplasm) in red, green, blue, a unit amount."""
-    eosin: Rgb = _range((0.25, 1.0, 0.55), 0.0, 3.0)
+    eosin: tuple[float, float, float] = _range((0.25, 1.0, 0.55), 0.0, 3.0)
     """Optical density of EA eosin (pink cytoplasm) in red, green, blue, a unit amount."""
-    orange: Rgb = _range((0.12, 0.55, 1.0), 0.0, 3.0)
+    orange: tuple[float, float, float] = _range((0.12, 0.55, 1.0), 0.0, 3.0)
     """Optical density of OG-6 (orange cytoplasm) in red, green, blue, a unit amount."""
     cytoplasm_density: float = _range(0.085, 0.0, 2.0)
     """Mean optical density of one flat cytoplasm."""
-    nucleus_density: float = _range(0.33, 0.0, 3.0)
+    nucleus_density: float = _range(0.31, 0.0, 3.0)
     """Mean optical density of an intermediate nucleus."""
     pink: float = _range(0.25, 0.0, 1.0)
     """Fraction of cells with pink or orange cytoplasm."""
@@ -98,7 +98,7 @@ class PhantomSettings:
     # camera
     gray: bool = False
     """One gray channel, with the mean of the three optical densities, instead of three colours."""
-    white: Rgb = _range((238.0, 240.0, 240.0), 20.0, 255.0)
+    white: tuple[float, float, float] = _range((238.0, 240.0, 240.0), 20.0, 255.0)
     """Gray value of clear glass in red, green, blue, 0 to 255."""
     vignette: float = _range(0.01, 0.0, 0.3)
     """Loss of light from the centre to the corner of a camera field, as a fraction."""

@@ -29,7 +29,8 @@ def _filtered(
     gain[0, 0] = 0.0
     image = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) * gain, s=(SIDE, SIDE))
     image -= image.mean()
-    return image / image.std()
+    image /= image.std()
+    return np.asarray(image, np.float64)
 
 
 @lru_cache(maxsize=1)
