@@ -9,11 +9,11 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic import noise, whole
 
 from slidefusion.errors import ProcessingError, ReaderError, StackError, UnknownNameError
 from slidefusion.geometry import Size, Window
 from slidefusion.readers import open_reader
+from tests.readers.synthetic import noise, whole
 
 
 def save(path: Path, array: np.ndarray, **options: object) -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from synthetic import noise, whole
 
 from slidefusion.errors import ProcessingError, StackError
 from slidefusion.geometry import Size, Window
 from slidefusion.readers import open_reader
+from tests.readers.synthetic import noise, whole
 
 
 def write(

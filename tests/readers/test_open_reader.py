@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import tifffile
 from PIL import Image
-from synthetic import noise, whole
 
 from slidefusion.errors import (
     OptionError,
@@ -20,6 +19,7 @@ from slidefusion.errors import (
 from slidefusion.readers import Reader, open_reader
 from slidefusion.readers.sources import describe, public_name
 from slidefusion.readers.tiff import TiffReader
+from tests.readers.synthetic import noise, whole
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from synthetic import noise, whole, write_ndpi, write_svs
 
 from slidefusion.errors import ReaderError, StackError
 from slidefusion.geometry import Size, Window
 from slidefusion.readers import open_reader
+from tests.readers.synthetic import noise, whole, write_ndpi, write_svs
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import APERIO, noise, whole, write_ndpi, write_svs
 
 from slidefusion.errors import (
     OptionError,
@@ -23,6 +22,7 @@ from slidefusion.errors import (
 from slidefusion.geometry import Size, Window
 from slidefusion.readers import open_reader
 from slidefusion.readers.tiff import TiffReader
+from tests.readers.synthetic import APERIO, noise, whole, write_ndpi, write_svs
 
 UM = {
     "PhysicalSizeX": 0.25,
