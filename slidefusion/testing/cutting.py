@@ -20,6 +20,7 @@ __all__ = [
     "diagnose",
     "difference",
     "fuse_window",
+    "halos_to_try",
     "periods_to_try",
     "tiling_of",
 ]
@@ -103,7 +104,7 @@ def diagnose(fuser: Fuser, stacks: Sequence[Array]) -> str:
         footprint = Footprint(halo, period, declared.tolerance)
         return all(_tile_agrees(fuser, stack, footprint, k) for k, stack in enumerate(stacks))
 
-    for halo in (declared.halo + 1, *(max(2, declared.halo) * k // 2 for k in (3, 4, 8))):
+    for halo in halos_to_try(declared):
         if agrees(halo, declared.period):
             return (
                 f"with a halo of {halo} instead of {declared.halo} px they agree, so "
@@ -121,6 +122,13 @@ def diagnose(fuser: Fuser, stacks: Sequence[Array]) -> str:
         "random numbers, or for state kept between calls; what must be known of the whole slide "
         "belongs into prepare(overview)"
     )
+
+
+def halos_to_try(footprint: Footprint) -> list[int]:
+    """Halos in px, larger than the declared one, that a diagnosis can afford."""
+    declared = footprint.halo
+    candidates = {declared + 1, declared * 3 // 2, declared * 2, declared * 4, 16, 64, 160}
+    return sorted(halo for halo in candidates if halo > declared)
 
 
 def periods_to_try(footprint: Footprint) -> list[int]:

@@ -16,6 +16,7 @@ from slidefusion.testing.cutting import (
     diagnose,
     difference,
     fuse_window,
+    halos_to_try,
     periods_to_try,
     tiling_of,
 )
@@ -108,8 +109,8 @@ class CuttingLaws(ContractBase):
     def _evidence(self, fuser: Fuser) -> list[Array]:
         """Slides for the diagnosis, larger than any window that it tries."""
         footprint = fuser.footprint
-        long = 8 * footprint.halo + 4 * max(periods_to_try(footprint)) + 32
-        dtypes = self.dtypes if long < 2000 else self.dtypes[-1:]
+        long = 2 * max(halos_to_try(footprint)) + 4 * max(periods_to_try(footprint)) + 32
+        dtypes = self.dtypes if long < 1000 else self.dtypes[-1:]
         planes, channels = self.plane_counts(fuser)[-1], self.channels[0]
         return [
             Case(k, planes, channels, *size, dtype).stack()

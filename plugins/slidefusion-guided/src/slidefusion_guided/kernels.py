@@ -135,11 +135,12 @@ def fit(
                 slope[y, x] = 0
                 offset[y, x] = 0 if s_p == 0 else np.int32(MODEL_STEPS)
                 continue
+            # covariance / (variance + eps), both times (n LUMA_RANGE)²: divisions are what costs.
             count = float(n)
-            covariance = float(n * s_ip - s_i * s_p) / (count * count) / LUMA_RANGE
-            variance = float(n * s_ii - s_i * s_i) / (count * count) / (LUMA_RANGE * LUMA_RANGE)
-            a = covariance / (variance + eps)
-            b = float(s_p) / count - a * (float(s_i) / count / LUMA_RANGE)
+            covariance = float(n * s_ip - s_i * s_p) * LUMA_RANGE
+            variance = float(n * s_ii - s_i * s_i)
+            a = covariance / (variance + eps * (count * LUMA_RANGE) ** 2)
+            b = (float(s_p) - a * (float(s_i) * (1 / LUMA_RANGE))) / count
             slope[y, x] = np.int32(np.rint(a * MODEL_STEPS))
             offset[y, x] = np.int32(np.rint(b * MODEL_STEPS))
 
@@ -187,7 +188,7 @@ def refine(
             if x < 0:
                 continue
             count = rows * (min(right, width - 1) - max(left, -1))
-            model = float(s_a) * (luma[y, x] / LUMA_RANGE) + float(s_b)
+            model = float(s_a) * (luma[y, x] * (1 / LUMA_RANGE)) + float(s_b)
             w = np.float32(model / (count * MODEL_STEPS))
             w = max(w, LEAST_WEIGHT if chosen[y, x] == z else np.float32(0))
             weight[y, x] = w
