@@ -24,7 +24,7 @@ _Slices = tuple[slice, slice]
 
 # Blocks and sheets are shared by all phantoms of a process; the keys name settings and seed.
 _SHEETS = Cache(128 * 2**20)
-_BLOCKS = Cache(256 * 2**20)
+_BLOCKS = Cache(192 * 2**20)
 
 
 class Phantom:

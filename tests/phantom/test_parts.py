@@ -54,8 +54,6 @@ def test_quantisation_is_that_of_jpeg(quality):
     Image.fromarray(image).save(file, "JPEG", quality=quality)
     other = np.asarray(Image.open(file)).astype(int)
     ours = _quantise(image[None], quality)[0].astype(int)
-    # Values halfway between two steps may be rounded either way.
-    assert np.quantile(np.abs(ours - other), 0.97) <= 2
     assert np.abs(ours - other).mean() < 0.5
     assert np.abs(ours - image).mean() > 0.3
 
