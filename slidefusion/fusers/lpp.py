@@ -163,6 +163,7 @@ def _sum_planes(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """Add every plane to ``sums``; the lowest and highest values (C, Y, X) if ``clamp``."""
     from slidefusion.fusers.lpp_kernels import add_planes, widen
+    from slidefusion.transforms.laplacian_kernels import column_dtype
 
     channels = stack.shape[1]
     full_range = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
@@ -179,7 +180,8 @@ def _sum_planes(
                 clamped = np.empty_like(first), np.empty_like(first)
             widen(fine, *clamped, z == 0)
         for coarse, level in zip(coarser, sums, strict=True):
-            add_planes(fine, coarse, count, z, scale, rule, level)
+            column = np.empty(fine[0].shape[2], column_dtype(fine[0].dtype))
+            add_planes(fine, coarse, column, count, z, scale, rule, level)
             fine = (_read_only(coarse[0]), _read_only(coarse[1]))
         del first, fine  # before the next planes are read
     return clamped

@@ -48,6 +48,7 @@ class LevelSums(NamedTuple):
 def add_planes(
     fine: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     coarse: tuple[FloatArray, FloatArray],
+    column: npt.NDArray[Any],
     count: int,
     z: int,
     scale: np.float32,
@@ -57,18 +58,18 @@ def add_planes(
     """Add plane ``z``, and with ``count`` = 2 plane ``z + 1``, to the ``sums`` of one level.
 
     ``fine`` are the planes (C, Y, X) at this level; the next coarser level of each is written to
-    ``coarse`` (C, Y/2, X/2). The activity of a block of 2 x 2 samples is ``scale`` times the sum
-    of the magnitudes of the detail over the block and the channels, averaged over the window of
-    ``rule``. Two planes at a time halve the traffic of the sums, which are larger than the caches.
+    ``coarse`` (C, Y/2, X/2), with ``column`` (X) as scratch. The activity of a block of 2 x 2
+    samples is ``scale`` times the sum of the magnitudes of the detail over the block and the
+    channels, averaged over the window of ``rule``. Two planes at a time halve the traffic of the
+    sums, which are larger than the caches.
     """
     channels, height, width = coarse[0].shape
     taps = rule.window.shape[0]
     radius = taps // 2
     kept_rows = radius + 1
-    wide = np.empty(2 * width + 3, np.float32)
     even = np.empty(width + 2, np.float32)
     odd = np.empty(width + 2, np.float32)
-    column = np.empty(width + taps - 1, np.float32)
+    window_column = np.empty(width + taps - 1, np.float32)
     activity = np.empty(width, np.float32)
     keep = np.empty((count, width), np.float32)
     gain = np.empty((count, width), np.float32)
@@ -78,7 +79,8 @@ def add_planes(
         for p in range(count):
             if newest + 1 < height:
                 for c in range(channels):
-                    reduce_row(fine[p][c], newest + 1, wide, coarse[p][c, newest + 1])
+                    out = coarse[p][c, newest + 1]
+                    reduce_row(fine[p][c], newest + 1, column, even, odd, out)
             if 0 <= newest < height:
                 magnitude = magnitudes[p, newest % taps]
                 magnitude[:] = ZERO
@@ -92,7 +94,7 @@ def add_planes(
         if i < 0:
             continue
         for p in range(count):
-            smooth_row(magnitudes[p], i, height, rule.window, column, activity)
+            smooth_row(magnitudes[p], i, height, rule.window, window_column, activity)
             best, total, index = sums.best[i], sums.total[i], sums.index[i]
             weigh_row(activity, rule, z + p, best, total, index, keep[p], gain[p])
         for c in range(channels):
@@ -158,24 +160,34 @@ def rebuild(coarse: FloatArray, total: FloatArray, detail: FloatArray) -> None:
     even = np.empty(width + 2, np.float32)
     odd = np.empty(width + 2, np.float32)
     share = np.empty(width, np.float32)
-    pair = np.empty((2, 2 * width), np.float32)
-    for c in range(channels):
-        for i in range(height):
+    rows = np.empty(4 * width, np.float32)
+    for i in range(height):
+        for x in range(width):
+            share[x] = ONE / total[i, x]
+        for c in range(channels):
+            phases = detail[c, i]
             expand_rows(coarse[c], i, even, odd)
-            for x in range(width):
-                share[x] = ONE / total[i, x]
-            for row in range(2):
-                column = even if row == 0 else odd
-                out = pair[row]
-                at_even = detail[c, i, 2 * row]
-                at_odd = detail[c, i, 2 * row + 1]
-                for x in range(width):
-                    left = column[x]
-                    here = column[x + 1]
-                    right = column[x + 2]
-                    out[2 * x] = EIGHTH * ((left + right) + SIX * here) + share[x] * at_even[x]
-                    out[2 * x + 1] = HALF * (here + right) + share[x] * at_odd[x]
-            detail[c, i].reshape(4 * width)[:] = pair.reshape(4 * width)
+            rebuild_row(even, share, phases[0], phases[1], rows[: 2 * width])
+            rebuild_row(odd, share, phases[2], phases[3], rows[2 * width :])
+            out = phases.reshape(4 * width)
+            for x in range(4 * width):
+                out[x] = rows[x]
+
+
+@kernel
+def rebuild_row(
+    column: FloatArray, share: FloatArray, even: FloatArray, odd: FloatArray, out: FloatArray
+) -> None:
+    """Write to ``out`` (2X) the expansion of ``column``, a row of `expand_rows`, plus the detail.
+
+    The detail is ``share`` times ``even`` and ``odd`` (X), at the even and the odd samples.
+    """
+    for x in range(share.shape[0]):
+        left = column[x]
+        here = column[x + 1]
+        right = column[x + 2]
+        out[2 * x] = EIGHTH * ((left + right) + SIX * here) + share[x] * even[x]
+        out[2 * x + 1] = HALF * (here + right) + share[x] * odd[x]
 
 
 @kernel

@@ -113,6 +113,7 @@ def weigh_row(
     used up.
     """
     width = activity.shape[0]
+    here = index.dtype.type(z)
     if rule.doublings < 0:
         keep[:] = ZERO
     for x in range(width):
@@ -135,4 +136,4 @@ def weigh_row(
         gain[x] = gained
         total[x] = total[x] * kept + gained
         best[x] = a if wins else b
-        index[x] = z if wins else index[x]
+        index[x] = here if wins else index[x]

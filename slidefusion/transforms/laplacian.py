@@ -77,7 +77,7 @@ def forward(image: npt.NDArray[Any], levels: int) -> list[npt.NDArray[np.float32
     for j in range(levels):
         channels, height, width = pyramid[j].shape
         pyramid.append(np.empty((channels, height // 2, width // 2), np.float32))
-        kernels.reduce(pyramid[j], pyramid[j + 1])
+        kernels.reduce(pyramid[j], pyramid[j + 1], np.empty(width, np.float32))
         kernels.collapse(-pyramid[j + 1], pyramid[j])
     return pyramid
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["collapse", "detail_rows", "expand_rows", "reduce", "reduce_row"]
+__all__ = ["collapse", "column_dtype", "detail_rows", "expand_rows", "reduce", "reduce_row"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -25,11 +25,24 @@ SIX = np.float32(6)
 SCALE = np.float32(1 / 256)
 
 
+def column_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """In what a column of ``dtype`` is smoothed: 16 times a byte fits into 16 bits, exactly."""
+    return np.dtype(np.uint16 if dtype == np.uint8 else np.float32)
+
+
 @kernel
-def reduce_row(fine: npt.NDArray[Any], i: int, column: FloatArray, out: FloatArray) -> None:
+def reduce_row(
+    fine: npt.NDArray[Any],
+    i: int,
+    column: npt.NDArray[Any],
+    even: FloatArray,
+    odd: FloatArray,
+    out: FloatArray,
+) -> None:
     """Smooth ``fine`` (Y, X) with [1 4 6 4 1]/16 both ways, keep every second sample: row ``i``.
 
-    Y and X are even. ``column`` (X + 3) is scratch, ``out`` (X/2) is written.
+    Y and X are even. ``column`` (X) of `column_dtype`, ``even`` and ``odd`` (X/2 + 2) are scratch,
+    ``out`` (X/2) is written.
     """
     height, width = fine.shape
     above2 = fine[max(2 * i - 2, 0)]
@@ -37,31 +50,36 @@ def reduce_row(fine: npt.NDArray[Any], i: int, column: FloatArray, out: FloatArr
     middle = fine[2 * i]
     below1 = fine[2 * i + 1]
     below2 = fine[min(2 * i + 2, height - 1)]
+    kind = column.dtype.type  # each sum is cast, else it would be widened to 64 bits
     for x in range(width):
-        column[x + 2] = (
-            (np.float32(above2[x]) + np.float32(below2[x]))
-            + FOUR * (np.float32(above1[x]) + np.float32(below1[x]))
-            + SIX * np.float32(middle[x])
-        )
-    column[0] = column[2]
-    column[1] = column[2]
-    column[width + 2] = column[width + 1]
-    for x in range(width // 2):
+        outer = kind(kind(above2[x]) + kind(below2[x]))
+        inner = kind(kind(4) * kind(kind(above1[x]) + kind(below1[x])))
+        column[x] = kind(kind(outer + inner) + kind(kind(6) * kind(middle[x])))
+    half = width // 2
+    for x in range(half):
+        even[x + 1] = column[2 * x]
+        odd[x + 1] = column[2 * x + 1]
+    even[0] = column[0]
+    odd[0] = column[0]
+    even[half + 1] = column[width - 1]
+    for x in range(half):
         out[x] = SCALE * (
-            (column[2 * x] + column[2 * x + 4])
-            + FOUR * (column[2 * x + 1] + column[2 * x + 3])
-            + SIX * column[2 * x + 2]
+            (even[x] + even[x + 2]) + FOUR * (odd[x] + odd[x + 1]) + SIX * even[x + 1]
         )
 
 
 @kernel
-def reduce(fine: npt.NDArray[Any], coarse: FloatArray) -> None:
-    """Write to ``coarse`` (C, Y/2, X/2) the next coarser level of ``fine`` (C, Y, X)."""
-    channels, height, _ = coarse.shape
-    column = np.empty(fine.shape[2] + 3, np.float32)
+def reduce(fine: npt.NDArray[Any], coarse: FloatArray, column: npt.NDArray[Any]) -> None:
+    """Write to ``coarse`` (C, Y/2, X/2) the next coarser level of ``fine`` (C, Y, X).
+
+    ``column`` (X) of `column_dtype` is scratch.
+    """
+    channels, height, width = coarse.shape
+    even = np.empty(width + 2, np.float32)
+    odd = np.empty(width + 2, np.float32)
     for c in range(channels):
         for i in range(height):
-            reduce_row(fine[c], i, column, coarse[c, i])
+            reduce_row(fine[c], i, column, even, odd, coarse[c, i])
 
 
 @kernel
