@@ -66,7 +66,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def small_stack(rng: np.random.Generator) -> np.ndarray:
-    """(C, Z, Y, X) = (3, 5, 301, 419) of uint8: smooth things sharp in one plane each, and noise."""
+    """(C, Z, Y, X) = (3, 5, 301, 419) uint8: texture, sharpest in the middle plane, and noise."""
     from scipy.ndimage import gaussian_filter
 
     texture = rng.normal(128, 60, (3, 301, 419))

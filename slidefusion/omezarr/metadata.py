@@ -233,17 +233,17 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
                 translation = [
                     t + float(v) for t, v in zip(translation, transform["translation"], strict=True)
                 ]
+        labels = [
+            str(channel.get("label") or f"channel {k}")
+            for k, channel in enumerate((block.get("omero") or {}).get("channels") or ())
+        ]
         if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
             raise ValueError(f"axes {[entry.get('name') for entry in described]}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StackError(
             f"the OME-Zarr metadata of {where} is not valid NGFF 0.4 or 0.5 "
             f"({type(error).__name__}: {error}); re-write it with its producer, or convert it"
         ) from error
-    labels = [
-        str(channel.get("label") or f"channel {k}")
-        for k, channel in enumerate((block.get("omero") or {}).get("channels") or ())
-    ]
     return Multiscale(
         version=version,
         axes=axes,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK_PX", "PyramidLayout"]
 
-CHUNK_PX = 256
-"""Side of a chunk: small, so that a window's halo decodes little beyond itself."""
+CHUNK_PX = 512
+"""Side of a chunk: the smallest for which decoding costs more than finding the chunk does."""
 _SHARD_PX = 2048
 _SMALLEST_SHARD_PX = 128
 _BAND_PX = 1024
@@ -37,7 +37,7 @@ class PyramidLayout:
 
     >>> layout = PyramidLayout("cyx", (3, 5000, 4321), "uint8", region_px=2048)
     >>> layout.shape(1), layout.shard(1), layout.chunk(1), layout.levels, layout.region_levels
-    ((3, 2500, 2161), (3, 1024, 1024), (3, 256, 256), 6, 5)
+    ((3, 2500, 2161), (3, 1024, 1024), (3, 512, 512), 6, 5)
     """
 
     axes: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ __all__ = [
     "writing",
 ]
 
+# zarr's configuration belongs to the process, not to a thread: one that opens with another thread's
+# settings, or restores them late, would leave them behind for everybody.
+_CONFIGURING = threading.RLock()
+
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -59,16 +64,16 @@ def location(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def codec_pipeline(where: str) -> Iterator[None]:
+def codec_pipeline(where: str, *, fast: bool = True) -> Iterator[None]:
     """Within it, Zarr arrays of ``where`` are opened with the fastest codecs installed."""
     import zarr
 
     # zarrs reads local files itself; of other stores it supports a few, and warns about the rest.
-    fast = not is_url(where) and importlib.util.find_spec("zarrs") is not None
+    fast = fast and not is_url(where) and importlib.util.find_spec("zarrs") is not None
     settings: dict[str, Any] = {"array.write_empty_chunks": True}
     if fast:
         settings["codec_pipeline.path"] = "zarrs.ZarrsCodecPipeline"
-    with zarr.config.set(settings):
+    with _CONFIGURING, zarr.config.set(settings):
         yield
 
 
@@ -118,8 +123,12 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
         _check_local(where)
     try:
         with codec_pipeline(where):
-            return zarr.open_group(where, mode=mode)  # type: ignore[arg-type]
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError) as error:
+            return zarr.open_group(where, mode=mode)
+    except (
+        FileNotFoundError,
+        zarr.errors.GroupNotFoundError,
+        zarr.errors.ContainsArrayError,
+    ) as error:
         if is_url(where):
             raise UnknownNameError(f"there is no Zarr group at {where}") from error
         raise StackError(
@@ -184,7 +193,12 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
 
     try:
         with codec_pipeline(path):
-            return zarr.open_array(path, path=name, mode=mode)  # type: ignore[arg-type]
+            array = zarr.open_array(path, path=name, mode=mode)
+            if array.dtype.isnative:
+                return array
+        # zarrs decodes into the byte order of the machine only.
+        with codec_pipeline(path, fast=False):
+            return zarr.open_array(path, path=name, mode=mode)
     except Exception as error:
         raise StackError(
             f"the array {name!r} of {path} cannot be opened: {_cause(error)}"

@@ -1,0 +1,159 @@
+"""Zarr to Zarr: slidefusion against what one would write by hand, in one run.
+
+    python benchmarks/end_to_end.py                        # 10 planes of 8192 x 8192, about 3 min
+    python benchmarks/end_to_end.py --size 4096 --repeat 3
+
+The hand-written way is `dask.array.from_zarr`, `overlap`, an OpenCV Laplacian pyramid for each
+chunk, trim, `to_zarr`, on Dask's threads: all cores, nothing exotic. Both read the same store and
+write all pixels; slidefusion writes the pyramid and the depth map besides. The stack is a phantom
+of 2048 x 2048 px, repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEVELS = 5
+DEPTH_PX = 192
+CHUNK_PX = 1024
+
+
+def make_stack(path: Path, size: int, planes: int) -> None:
+    """Write the stack to fuse with slidefusion's own layout."""
+    import slidefusion as sf
+    from slidefusion.geometry import Size, Window
+    from slidefusion.phantom import Phantom
+
+    side = min(size, 2048)
+    block = Phantom(side, side, planes=planes, seed=1).stack(Window(0, 0, side, side))
+
+    class Repeated:
+        """The block again and again: (C, Z, Y, X)."""
+
+        shape = (block.shape[1], planes, size, size)
+        dtype = block.dtype
+        name = "repeated"
+        tile = Size(side, side)
+        is_rgb = True
+        pixel_size_um = (0.243, 0.243)
+        z_um = tuple(2.7 * (z - planes // 2) for z in range(planes))
+        channel_names = ("red", "green", "blue")
+        provenance: dict[str, Any] = {"source": "a phantom, repeated"}  # noqa: RUF012
+
+        def read(self, z: int, window: Window) -> np.ndarray:
+            rows = np.arange(window.y, window.bottom) % side
+            columns = np.arange(window.x, window.right) % side
+            return block[z][:, rows][:, :, columns]
+
+        def close(self) -> None:
+            pass
+
+    sf.convert(Repeated(), path, progress=False)
+
+
+def fuse_by_hand(block: np.ndarray) -> np.ndarray:
+    """One chunk (C, Z, Y, X) fused in an OpenCV Laplacian pyramid: (C, Y, X)."""
+    import cv2
+
+    best: list[np.ndarray] = []
+    activity: list[np.ndarray] = []
+    for z in range(block.shape[1]):
+        image = np.ascontiguousarray(block[:, z].transpose(1, 2, 0)).astype(np.float32)
+        levels = []
+        for _ in range(LEVELS):
+            smaller = cv2.pyrDown(image)
+            levels.append(image - cv2.pyrUp(smaller, dstsize=image.shape[1::-1]))
+            image = smaller
+        levels.append(image)
+        for j, level in enumerate(levels):
+            level = level.reshape(*level.shape[:2], -1)
+            now = cv2.blur(np.abs(level).sum(2), (3, 3))
+            if z == 0:
+                best.append(level)
+                activity.append(now)
+            else:
+                better = now > activity[j]
+                activity[j][better] = now[better]
+                best[j][better] = level[better]
+    image = best[-1]
+    for level in best[-2::-1]:
+        up = cv2.pyrUp(image, dstsize=level.shape[1::-1])
+        image = level + up.reshape(level.shape)
+    return np.clip(np.rint(image), 0, 255).astype(block.dtype).transpose(2, 0, 1)
+
+
+def by_hand(source: Path, out: Path) -> None:
+    """The hand-written way, zarr to zarr."""
+    import dask.array as da
+
+    stack = da.from_zarr(str(source), component="0")
+    channels, planes = stack.shape[:2]
+    stack = stack.rechunk((channels, planes, CHUNK_PX, CHUNK_PX))
+    grown = da.overlap.overlap(stack, {2: DEPTH_PX, 3: DEPTH_PX}, "nearest")
+    fused = grown.map_blocks(
+        fuse_by_hand, drop_axis=1, dtype=stack.dtype, meta=np.empty((0, 0, 0), stack.dtype)
+    )
+    trimmed = da.overlap.trim_internal(fused, {1: DEPTH_PX, 2: DEPTH_PX}, boundary="nearest")
+    da.to_zarr(trimmed, str(out))
+
+
+def by_slidefusion(source: Path, out: Path, fuser: str) -> None:
+    """The same with slidefusion."""
+    import slidefusion as sf
+
+    sf.fuse(source, fuser, out=out, progress=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=8192, help="side of the slide in px")
+    parser.add_argument("--planes", type=int, default=10)
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each, in turn")
+    parser.add_argument("--fusers", nargs="+", default=["lpp"])
+    parser.add_argument("--folder", type=Path, help="where to put the stores (default: temporary)")
+    arguments = parser.parse_args()
+
+    import cv2
+
+    cv2.setNumThreads(1)  # Dask runs one chunk a core; OpenCV's own threads would only compete
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        source, out = Path(folder) / "stack.zarr", Path(folder) / "out.zarr"
+        start = time.perf_counter()
+        make_stack(source, arguments.size, arguments.planes)
+        made = time.perf_counter() - start
+        work = arguments.size**2 * arguments.planes / 1e6
+        print(f"{arguments.planes} planes of {arguments.size}^2 RGB = {work:.0f} megapixel-planes")
+        print(f"converted in {made:.1f} s\n")
+        ways = {"dask + OpenCV by hand": lambda: by_hand(source, out)}
+        for fuser in arguments.fusers:
+            small = np.zeros((3, 2, 64, 64), np.uint8)
+            import slidefusion as sf
+
+            sf.fuse(small, fuser).compute()  # compiles once, as an installed program has
+            ways[f"slidefusion {fuser}"] = lambda fuser=fuser: by_slidefusion(source, out, fuser)
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(arguments.repeat):
+            for name, run in ways.items():
+                start = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - start)
+                shutil.rmtree(out)
+        hand = statistics.median(seconds["dask + OpenCV by hand"])
+        print(f"{'':24s}{'seconds':>9s}{'MP-planes/s':>13s}{'ratio':>7s}")
+        for name, taken in seconds.items():
+            median = statistics.median(taken)
+            print(f"{name:24s}{median:9.1f}{work / median:13.1f}{hand / median:7.2f}")
+
+
+if __name__ == "__main__":
+    main()

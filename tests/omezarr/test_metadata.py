@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slidefusion.errors import StackError
+from slidefusion.omezarr.metadata import level_sizes, multiscales, omero, parse_multiscales
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6))
+def test_levels_halve_until_they_are_small(height: int, width: int) -> None:
+    sizes = level_sizes(height, width)
+    assert sizes[0] == (height, width)
+    assert max(sizes[-1]) <= 256
+    assert all(max(size) > 256 for size in sizes[:-1])
+    for (y, x), (y2, x2) in pairwise(sizes):
+        assert (y2, x2) == ((y + 1) // 2, (x + 1) // 2)
+
+
+@given(
+    st.sampled_from(["czyx", "cyx", "zyx"]),
+    st.integers(1, 9),
+    st.floats(0.01, 10),
+    st.floats(0.1, 30),
+    st.floats(-50, 50),
+)
+def test_what_is_written_is_read_back(
+    axes: str, levels: int, size: float, step: float, start: float
+) -> None:
+    block = multiscales(
+        axes, levels, pixel_size_um=(size, 2 * size), z_step_um=step, z_start_um=start
+    )
+    image = parse_multiscales({"ome": {"version": "0.5", "multiscales": block}}, "here")
+    assert (image.version, image.axes, len(image.paths)) == ("0.5", axes, levels)
+    assert image.pixel_size_um == (size, 2 * size)
+    if "z" in axes:
+        at = axes.index("z")
+        assert (image.scale[at], image.translation[at]) == (step, start)
+
+
+def test_pixel_centres_of_a_level_lie_between_those_below() -> None:
+    block = multiscales("cyx", 3, pixel_size_um=(0.5, 0.5))[0]["datasets"][2]
+    scale, translation = block["coordinateTransformations"]
+    assert scale["scale"] == [1.0, 2.0, 2.0]
+    # The first pixel of level 2 is the mean of pixels 0 to 3: centre 1.5 pixels.
+    assert translation["translation"] == [0.0, 0.75, 0.75]
+
+
+def test_no_pixel_size_means_no_unit() -> None:
+    block = multiscales("cyx", 1, pixel_size_um=None)
+    assert not any("unit" in axis for axis in block[0]["axes"])
+    image = parse_multiscales({"ome": {"version": "0.5", "multiscales": block}}, "here")
+    assert image.pixel_size_um is None
+
+
+def test_version_0_4_and_other_units_are_read() -> None:
+    attributes = {
+        "multiscales": [
+            {
+                "version": "0.4",
+                "axes": [
+                    {"name": "t", "type": "time"},
+                    {"name": "c", "type": "channel"},
+                    {"name": "z", "type": "space", "unit": "nanometer"},
+                    {"name": "y", "type": "space", "unit": "millimeter"},
+                    {"name": "x", "type": "space", "unit": "millimeter"},
+                ],
+                "datasets": [
+                    {
+                        "path": "0",
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": [1, 1, 500, 0.00025, 0.00025]}
+                        ],
+                    }
+                ],
+                "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 2, 1, 1]}],
+            }
+        ],
+        "omero": {"channels": [{"label": "DAPI"}, {}]},
+    }
+    image = parse_multiscales(attributes, "here")
+    assert image.scale == pytest.approx((1, 1, 1.0, 0.25, 0.25))
+    assert image.channel_names == ("DAPI", "channel 1")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"multiscales": []},
+        {"multiscales": "no"},
+        {"multiscales": [{}]},
+        {"multiscales": [{"datasets": []}]},
+        {"multiscales": [{"axes": ["y"], "datasets": [{"path": "0"}]}]},
+        {"multiscales": [{"axes": ["y", "x"], "datasets": [{"pth": "0"}]}]},
+        {
+            "multiscales": [
+                {
+                    "axes": ["y", "x"],
+                    "datasets": [
+                        {
+                            "path": "0",
+                            "coordinateTransformations": [{"type": "scale", "scale": [1]}],
+                        }
+                    ],
+                }
+            ]
+        },
+        {"ome": {"multiscales": [3]}},
+    ],
+)
+def test_damaged_metadata_gives_one_clear_error(attributes: dict[str, object]) -> None:
+    with pytest.raises(StackError, match="here"):
+        parse_multiscales(attributes, "here")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 9])
+def test_omero_has_a_colour_and_a_window_for_every_channel(channels: int) -> None:
+    names = [f"c{k}" for k in range(channels)]
+    block = omero(names, "uint16", rgb=False)
+    assert [c["label"] for c in block["channels"]] == names
+    for channel in block["channels"]:
+        assert len(channel["color"]) == 6
+        assert channel["window"] == {"min": 0, "max": 65535, "start": 0, "end": 65535}

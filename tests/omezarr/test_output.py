@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from slidefusion.errors import OutputError, ProcessingError
+from slidefusion.geometry import Window
+from slidefusion.omezarr.journal import JOURNAL_NAME, Journal, fingerprint_of
+from slidefusion.omezarr.output import ImageSpec, Output, interrupted_settings
+from slidefusion.omezarr.pyramid import PyramidLayout
+
+
+def begin(out: Path, settings: dict[str, Any] | None = None, **more: Any) -> Output:
+    layout = PyramidLayout("cyx", (1, 40, 50), "uint8", 32)
+    return Output(
+        out,
+        [ImageSpec("", layout, pixel_size_um=(0.5, 0.5))],
+        settings=settings or {"a": 1},
+        attributes={"kind": "slide"},
+        count=4,
+        **more,
+    )
+
+
+def test_an_output_is_no_image_until_it_is_finished(tmp_path: Path) -> None:
+    output = begin(tmp_path / "a.zarr")
+    attributes = dict(zarr.open_group(tmp_path / "a.zarr", mode="r").attrs)
+    assert attributes == {"slidefusion": {"kind": "slide", "complete": False}}
+    output.finish()
+    attributes = dict(zarr.open_group(tmp_path / "a.zarr", mode="r").attrs)
+    assert attributes["ome"]["version"] == "0.5"
+    assert attributes["slidefusion"] == {"kind": "slide", "complete": True}
+    assert not (tmp_path / "a.zarr" / JOURNAL_NAME).exists()
+
+
+def test_the_journal_continues(tmp_path: Path) -> None:
+    first = begin(tmp_path / "a.zarr")
+    first.journal.mark(2)
+    first.journal.flush()
+    first = begin(tmp_path / "a.zarr")
+    first.journal.mark(1)
+    first.journal.flush()
+    assert begin(tmp_path / "a.zarr").journal.done.tolist() == [False, True, True, False]
+    assert interrupted_settings(tmp_path / "a.zarr") == {"a": 1}
+
+
+def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+    begin(tmp_path / "a.zarr", {"levels": 4, "planes": (0, 1)})
+    begin(tmp_path / "a.zarr", {"planes": [0, 1], "levels": 4})  # the same
+    with pytest.raises(OutputError, match=r"other settings \(levels was 4, now 5\)"):
+        begin(tmp_path / "a.zarr", {"levels": 5, "planes": [0, 1]})
+
+
+def test_a_complete_output_is_refused_unless_overwritten(tmp_path: Path) -> None:
+    begin(tmp_path / "a.zarr").finish()
+    with pytest.raises(OutputError, match="is already complete"):
+        begin(tmp_path / "a.zarr")
+    begin(tmp_path / "a.zarr", overwrite=True).finish()
+
+
+def test_what_is_not_ours_is_never_deleted(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="exists and is not empty"):
+            begin(tmp_path / "notes", overwrite=overwrite)
+        with pytest.raises(OutputError, match="is a file"):
+            begin(tmp_path / "notes" / "thesis.txt", overwrite=overwrite)
+    assert (tmp_path / "notes" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    begin(tmp_path / "a.zarr").finish()
+
+
+@pytest.mark.parametrize("out", [".", "in.zarr", "in.zarr/out.zarr", "../{name}"])
+def test_an_output_above_or_inside_its_input_is_refused(tmp_path: Path, out: str) -> None:
+    source = tmp_path / "in.zarr"
+    zarr.create_group(source)
+    place = source.parent / out.format(name=tmp_path.name)
+    with pytest.raises(OutputError, match=r"the output .* (is|contains|lies inside) the input"):
+        begin(place, inputs=[source], overwrite=True)
+    assert (source / "zarr.json").exists()
+
+
+def test_a_link_does_not_hide_the_input(tmp_path: Path) -> None:
+    source = tmp_path / "in.zarr"
+    zarr.create_group(source)
+    (tmp_path / "link").symlink_to(source)
+    with pytest.raises(OutputError, match="the input"):
+        begin(tmp_path / "link", inputs=[source], overwrite=True)
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    begin(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr" / JOURNAL_NAME).write_text("{")
+    with pytest.raises(OutputError, match=rf"{JOURNAL_NAME} .* is damaged"):
+        begin(tmp_path / "a.zarr")
+
+
+def test_the_journal_is_written_whole(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path), {"a": 1}, 11)
+    journal.mark(10)
+    journal.flush()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [JOURNAL_NAME]
+    assert json.loads((tmp_path / JOURNAL_NAME).read_text())["settings"] == {"a": 1}
+    again = Journal(str(tmp_path), {"a": 1}, 11)
+    assert again.done.nonzero()[0].tolist() == [10]
+    again.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"cannot create /proc/nowhere\.zarr"):
+        begin(Path("/proc/nowhere.zarr"))
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = begin(tmp_path / "a.zarr")
+    layout = output.images[0].layout
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    with pytest.raises(ProcessingError, match=r"cannot write level 0.*No space left.*incomplete"):
+        layout.write_region(output.where, "", Window(0, 0, 32, 32), np.zeros((1, 32, 32), np.uint8))
+
+
+def test_fingerprints_differ_with_any_setting() -> None:
+    base = {"a": 1, "b": [1, 2]}
+    assert fingerprint_of(base) == fingerprint_of({"b": [1, 2], "a": 1})
+    assert fingerprint_of(base) != fingerprint_of({"a": 1, "b": [2, 1]})

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import slidefusion as sf
+from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.geometry import Size
+from slidefusion.stack import plane_indices
+from slidefusion.stack_inputs import as_stack
+
+
+class Planes:
+    """An array (C, Z, Y, X) that converts as a reader does."""
+
+    name = "test"
+    tile = Size(64, 64)
+    is_rgb = True
+    pixel_size_um = (0.5, 0.25)
+    channel_names = ("red", "green", "blue")
+    provenance: dict[str, Any] = {"source": "a test"}  # noqa: RUF012
+
+    def __init__(self, array: np.ndarray, z_um: tuple[float, ...]) -> None:
+        self.array, self.z_um = array, z_um
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def read(self, z: int, window: Any) -> np.ndarray:
+        return self.array[(slice(None), z, *window.slices)]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def store(tmp_path: Path, small_stack: np.ndarray) -> Path:
+    """The small stack as an OME-Zarr with unequal planes."""
+    out = tmp_path / "stack.zarr"
+    sf.convert(Planes(small_stack, (-4.0, -2.0, 0.0, 3.0, 8.0)), out, progress=False)
+    return out
+
+
+def test_open_stack_has_physical_coordinates(store: Path, small_stack: np.ndarray) -> None:
+    stack = sf.open_stack(store)
+    assert stack.dims == ("c", "z", "y", "x")
+    assert stack.shape == small_stack.shape and stack.dtype == np.uint8
+    assert stack.z.values.tolist() == [-4.0, -2.0, 0.0, 3.0, 8.0]
+    assert stack.focus_offset.values.tolist() == [-2, -1, 0, 1, 2]
+    assert (float(stack.y[3]), float(stack.x[3])) == (1.5, 0.75)
+    assert stack.y.attrs["units"] == "micrometer"
+    assert stack.c.values.tolist() == ["red", "green", "blue"]
+    assert "provenance" in stack.attrs["slidefusion"] or stack.attrs["slidefusion"]
+    assert np.array_equal(stack.values, small_stack)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (slice(None), 2, slice(10, 50), slice(0, 419, 7)),
+        (1, slice(None, None, 2), slice(300, 100, -3), 5),
+        (slice(0, 0), slice(1, 3), 4, slice(None)),
+        ([0, 2], [4, 1], slice(5, 6), slice(400, 419)),
+    ],
+)
+def test_slicing_is_that_of_numpy(store: Path, small_stack: np.ndarray, index: Any) -> None:
+    stack = sf.open_stack(store)
+    expected = xr.DataArray(small_stack, dims=stack.dims)[index]
+    assert np.array_equal(stack[index].values, expected.values)
+
+
+def test_any_zarr_is_a_stack(store: Path, small_stack: np.ndarray, tmp_path: Path) -> None:
+    group = zarr.open_group(store, mode="r")
+    loose = zarr.create_array(tmp_path / "loose.zarr", data=small_stack)
+    memory = zarr.create_array(zarr.storage.MemoryStore(), data=small_stack[0])
+    nested = zarr.create_group(tmp_path / "nested.zarr")
+    nested.create_array("deep/zxy", data=small_stack[0].transpose(0, 2, 1), dimension_names="zxy")
+    for given, expected in [
+        (group, small_stack),
+        (group["0"], small_stack),
+        (loose, small_stack),
+        (memory, small_stack[:1]),
+        (nested["deep/zxy"], small_stack[:1]),
+    ]:
+        found = sf.open_stack(given)
+        assert found.shape == expected.shape
+        assert np.array_equal(found.values, expected)
+
+
+def test_an_ome_zarr_0_4_of_other_axes_is_a_stack(tmp_path: Path, small_stack: np.ndarray) -> None:
+    group = zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2)
+    data = small_stack.transpose(1, 0, 2, 3)[np.newaxis].astype(">u2")  # t z c y x, big-endian
+    group.create_array("s0", data=data, chunks=(1, 1, 1, 100, 100))
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4",
+            "axes": [
+                {"name": "t", "type": "time"},
+                {"name": "z", "type": "space", "unit": "micrometer"},
+                {"name": "c", "type": "channel"},
+                {"name": "y", "type": "space", "unit": "micrometer"},
+                {"name": "x", "type": "space", "unit": "micrometer"},
+            ],
+            "datasets": [
+                {
+                    "path": "s0",
+                    "coordinateTransformations": [{"type": "scale", "scale": [1, 2, 1, 0.3, 0.3]}],
+                }
+            ],
+        }
+    ]
+    stack = sf.open_stack(tmp_path / "old.zarr")
+    assert stack.dims == ("c", "z", "y", "x") and stack.dtype == np.dtype("u2")
+    assert stack.z.values.tolist() == [0, 2, 4, 6, 8]
+    assert np.array_equal(stack.values, small_stack)
+
+
+def test_an_opened_stack_is_read_from_its_store_directly(store: Path) -> None:
+    opened = sf.open_stack(store)
+    assert as_stack(opened).store == str(store)
+    assert as_stack(opened.data).store == str(store)
+    changed = as_stack(opened + 1)
+    assert changed.store is None and changed.lazy is not None
+    # What xarray knows is kept even so.
+    assert changed.pixel_size_um == (0.5, 0.25)
+    assert as_stack(opened.isel(z=[3, 1])).offsets == (1, -1)
+
+
+def test_unnamed_axes_and_missing_channel() -> None:
+    array = np.zeros((3, 2, 5, 6), np.float32)
+    assert as_stack(array).channel_names == ("red", "green", "blue")
+    named = xr.DataArray(np.zeros((6, 2, 5), np.uint16), dims=("x", "z", "y"))
+    assert as_stack(named).shape == (1, 2, 5, 6)
+    assert as_stack(da.zeros((1, 4, 5, 6), dtype="u1")).offsets == (-2, -1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((2, 3, 4), np.uint8), r"has 3 axes \(2, 3, 4\)"),
+        (np.zeros((1, 0, 4, 4), np.uint8), "is empty"),
+        (np.zeros((1, 2, 4, 4), np.float64), "dtype float64; allowed are uint8, uint16, float32"),
+        (da.zeros((1, 2, 4, 4), dtype="i8"), "dtype int64"),
+        (xr.DataArray(np.zeros((2, 3), np.uint8), dims=("y", "x")), r"has dims \('y', 'x'\)"),
+        (xr.Dataset(), "Dataset is no focus stack"),
+        (42, "a int is no focus stack"),
+        (None, "a NoneType is no focus stack"),
+    ],
+)
+def test_what_is_no_stack_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(StackError, match=message):
+        as_stack(given)
+
+
+def test_paths_that_hold_no_stack(tmp_path: Path, store: Path) -> None:
+    with pytest.raises(UnknownNameError, match="there is nothing at"):
+        sf.open_stack(tmp_path / "nowhere.zarr")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StackError, match="without Zarr metadata"):
+        sf.open_stack(tmp_path / "folder")
+    (tmp_path / "file.tif").write_bytes(b"II*\0")
+    with pytest.raises(StackError, match="is a file, not a Zarr store"):
+        sf.open_stack(tmp_path / "file.tif")
+    with pytest.raises(StackError, match="is no Zarr group"):
+        sf.open_stack(store / "0")
+    zarr.create_group(tmp_path / "plain.zarr")
+    with pytest.raises(StackError, match="is no OME-Zarr image"):
+        sf.open_stack(tmp_path / "plain.zarr")
+
+
+def test_damaged_stores_are_named(store: Path) -> None:
+    root = store / "zarr.json"
+    text = root.read_text()
+    attributes = json.loads(text)
+    attributes["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = "7"
+    root.write_text(json.dumps(attributes))
+    with pytest.raises(StackError, match="lacks the array '7'"):
+        sf.open_stack(store)
+    root.write_text(text[: len(text) // 2])
+    with pytest.raises(StackError, match=r"metadata of .* is damaged"):
+        sf.open_stack(store)
+
+
+def test_an_incomplete_stack_is_refused(store: Path) -> None:
+    group = zarr.open_group(store, mode="r+")
+    group.attrs["slidefusion"] = {**dict(group.attrs)["slidefusion"], "complete": False}
+    with pytest.raises(StackError, match="is incomplete"):
+        sf.open_stack(store)
+
+
+def test_planes_are_chosen_by_focus_offset() -> None:
+    stack = as_stack(np.zeros((1, 5, 4, 4), np.uint8))
+    assert plane_indices(stack, None) == (0, 1, 2, 3, 4)
+    assert plane_indices(stack, [1, -2]) == (3, 0)
+    with pytest.raises(UnknownNameError, match="no plane at focus offset 3, 9; it has -2 to 2"):
+        plane_indices(stack, [0, 3, 9])
+    for wrong in ([], [1, 1]):
+        with pytest.raises(StackError, match="at least one focus offset, and none twice"):
+            plane_indices(stack, wrong)
