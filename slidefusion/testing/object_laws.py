@@ -24,8 +24,9 @@ __all__ = ["ObjectLaws"]
 MOST_PICKLED_BYTES = 64 * 1024
 """A fuser travels with every task; weights and kernels do not."""
 
-SLACK_BYTES = 256 * 1024
-"""Python's own objects, which no fuser needs to count."""
+SLACK_BYTES = 128 * 1024
+"""Python's own objects, which no fuser needs to count: half a byte a pixel of the largest window
+tried, so that no forgotten map hides in it."""
 
 PLANES_IN_HAND = 2
 """Of a lazily read stack the engine itself counts the plane in hand and the one being read."""
@@ -184,7 +185,8 @@ class ObjectLaws(ContractBase):
         for dtype in self.dtypes:
             fuser(self._stack(fuser, 32, 32, dtype=dtype))  # what loads once is no working memory
         for planes, channels, height, width, dtype in (
-            (counts[-1], self.channels[-1], 190, 210, self.dtypes[-1]),
+            (counts[-1], self.channels[-1], 421, 509, self.dtypes[-1]),
+            (counts[0], self.channels[0], 509, 421, self.dtypes[0]),
             (counts[-1], self.channels[0], 33, 1100, self.dtypes[0]),
             (counts[0], self.channels[-1], 301, 97, self.dtypes[0]),
         ):

@@ -77,6 +77,7 @@ WRONG = [
     (zoo.Mean, SHARP, "only sharp one"),
     (zoo.BackwardsDepth, SHARP, "depth map names it"),
     (zoo.DeclaresNoMemory, MEMORY, "working_bytes declares 0"),
+    (zoo.ForgetsAMask, MEMORY, "count everything a call allocates"),
     (zoo.HoldsAllPlanes, MEMORY, "read one by one"),
     (zoo.HoldsALock, COPIES, "cannot be pickled"),
     (zoo.PicklesItsWeights, COPIES, "pickles to 8"),

@@ -240,6 +240,21 @@ class HoldsAllPlanes(Sharpest):
 
 
 @dataclass(frozen=True)
+class ForgetsAMask(Sharpest):
+    """Declares the image and one map of 8 bytes a pixel, and makes a mask of 1 byte as well."""
+
+    def working_bytes(self, planes, channels, height, width):
+        return height * width * (8 + 4 * channels)
+
+    def __call__(self, stack):
+        image = np.array(stack[0], dtype=stack.dtype)
+        total = np.zeros(stack.shape[2:], np.float64)
+        mask = np.zeros(stack.shape[2:], bool)
+        image[:, mask] = total[mask]
+        return Fused(image)
+
+
+@dataclass(frozen=True)
 class HoldsALock(Sharpest):
     lock: Any = dataclasses.field(default_factory=threading.Lock, compare=False)
 

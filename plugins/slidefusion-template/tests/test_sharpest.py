@@ -10,4 +10,4 @@ from slidefusion.testing import FuserContract
 class TestSharpest(FuserContract):
     fuser_class = Sharpest
     # Every configuration to prove.
-    options: ClassVar = [{}, {"radius": 1}]
+    options: ClassVar = [{}, {"radius": 1}, {"radius": 32}]

@@ -97,8 +97,8 @@ class Guided:
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call; it does not grow with the planes."""
-        maps = 46  # choice, saliency, luminance, two models, weights and their sums, depth
-        per_channel = 4 + 4 + 4 + 4 + 8  # sums of base and detail, result, one plane, conversion
+        maps = 50  # choice, depth, luminance, values, slope, offset, weights and their sums
+        per_channel = 4 + 4 + 4  # sums of base and of detail, result
         rows = 64 * (width + 128)  # column sums
         return height * width * (maps + per_channel * channels) + rows + 2**20
 

@@ -51,10 +51,12 @@ class Sharpest:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """An upper bound in bytes of what one call allocates, the result included.
 
-        Here the image, of at most 4 bytes a value, and some maps. It does not depend on
-        ``planes``, because they are read one at a time.
+        Here the image, of at most 4 bytes a value, and maps of together 72 bytes a pixel at most,
+        one of them padded by the radius on two sides. It does not depend on ``planes``, because
+        they are read one at a time. FuserContract measures it, so guess high and let it tell.
         """
-        return height * width * (4 * channels + 64) + 65536
+        padding = 2 * self.radius * 8 * max(height, width)
+        return height * width * (4 * channels + 72) + padding + 65536
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X) of uint8, uint16 or float32 into an image (C, Y, X)."""
