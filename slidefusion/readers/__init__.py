@@ -17,7 +17,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from slidefusion.errors import OptionError, ReaderError, UnknownNameError, near_match
+from slidefusion.errors import (
+    OptionError,
+    ReaderError,
+    SlidefusionError,
+    UnknownNameError,
+    UsageError,
+    near_match,
+)
 from slidefusion.readers.base import Reader, Source
 from slidefusion.readers.sources import (
     IMAGES,
@@ -66,15 +73,18 @@ def open_reader(source: Any, *, reader: str | None = None, **options: Any) -> Re
         (p for p in installed if p.built_in and p.name in _FIRST),
         key=lambda p: _FIRST.index(p.name),
     )
-    for plugin in own:
-        cls = plugin.load()
-        if cls.matches(given):
+    reasons: list[SlidefusionError] = []
+    for plugin in (*own, *(p for p in installed if p not in own)):
+        try:
+            cls = plugin.load()
+            mine = cls.matches(given)
+        except SlidefusionError as error:
+            # A broken plugin, or a built-in that sees what is wrong: another may still take it.
+            reasons.append(error)
+            continue
+        if mine:
             return _open(plugin.name, cls, given, options)
-    for plugin in (p for p in installed if p not in own):
-        cls = plugin.load()
-        if cls.matches(given):
-            return _open(plugin.name, cls, given, options)
-    raise _nothing_matches(given, sorted({p.name for p in installed}))
+    raise _refusal(given, reasons, sorted({p.name for p in installed}))
 
 
 def _paths(source: Any) -> Source:
@@ -83,8 +93,6 @@ def _paths(source: Any) -> Source:
         path = _expanded(source)
         if not is_url(path) and not Path(path).exists() and not any(c in path for c in "*?["):
             raise UnknownNameError(f"there is no file or folder {path}; nothing was read")
-        if Path(path).is_file() and not is_url(path):
-            refuse_unsupported(path, kind(path))
         return path
     try:
         paths = tuple(_expanded(item) for item in source)
@@ -93,9 +101,7 @@ def _paths(source: Any) -> Source:
             f"a source of type {type(source).__name__} is not supported: give a path, URL, glob or "
             "folder, or a list of paths, one file a plane"
         ) from None
-    for path in plane_files(paths)[0]:
-        if not is_url(path):
-            refuse_unsupported(path, kind(path))
+    plane_files(paths)  # refuses what is not there, or twice
     return paths
 
 
@@ -121,13 +127,19 @@ def _check_options(name: str, known: Any, options: dict[str, Any]) -> None:
             )
 
 
-def _nothing_matches(source: Source, names: list[str]) -> ReaderError:
+def _refusal(source: Source, reasons: list[SlidefusionError], names: list[str]) -> SlidefusionError:
+    """Why no reader takes ``source``, the most telling reason first."""
+    usage = [reason for reason in reasons if isinstance(reason, UsageError)]
+    if usage:
+        return usage[0]
     shown = source if isinstance(source, str) else source[0]
     what = "unknown"
     if not is_url(shown):
         first = plane_files(source)[0][0]
         what = kind(first)
         refuse_unsupported(first, what)
+    if reasons:
+        return reasons[0]
     return ReaderError(
         f"no reader takes {public_name(shown)} (its content: {what}). Supported are OME-Zarr, TIFF "
         f"stacks and slides (OME-TIFF, SVS, NDPI), and pictures ({', '.join(sorted(IMAGES))}); "

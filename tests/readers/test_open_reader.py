@@ -107,23 +107,35 @@ def test_a_plugin_is_asked_after_the_built_in_ones(
 ) -> None:
     from slidefusion import registry
 
-    class Plugin(TiffReader):
+    class Plugin:
+        def __init__(self, source: object) -> None:
+            self.source = source
+
         @classmethod
         def matches(cls, source: object) -> bool:
             return True
 
     real = registry.plugins("slidefusion.readers")
-    added = registry.Plugin("mine", "other", "1", "nowhere:Mine", "slidefusion.readers")
-    monkeypatch.setattr(registry, "plugins", lambda group: (added, *real))
+    group = "slidefusion.readers"
+    broken = registry.Plugin("broken", "other", "1", "nowhere:Broken", group)
+    mine = registry.Plugin("mine", "other", "1", "somewhere:Mine", group)
+    monkeypatch.setattr(registry, "plugins", lambda group: (broken, *real))
     (tmp_path / "a.xyz").write_bytes(b"something")
-    with pytest.raises(PluginError, match="mine"):
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PluginError, match="broken"):
         open_reader(tmp_path / "a.xyz")
+    with pytest.raises(ReaderError, match="CZI"):
+        open_reader(tmp_path / "a.czi")
+    with pytest.raises(UnknownNameError, match="no image"):
+        open_reader(tmp_path / "folder")
     load = registry.Plugin.load
+    monkeypatch.setattr(registry, "plugins", lambda group: (broken, mine, *real))
     monkeypatch.setattr(
         registry.Plugin, "load", lambda self: Plugin if self.name == "mine" else load(self)
     )
-    with pytest.raises(ReaderError, match="cannot be read as TIFF"):
-        open_reader(tmp_path / "a.xyz")
+    for name in ("a.xyz", "a.czi", "folder"):
+        assert isinstance(open_reader(tmp_path / name), Plugin)
 
 
 def test_built_in_readers_are_registered() -> None:

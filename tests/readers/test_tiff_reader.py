@@ -266,6 +266,18 @@ def test_ome_tiff_over_several_files_needs_all_of_them(tmp_path: Path) -> None:
         open_reader(tmp_path / "a.ome.tif")
 
 
+def test_a_part_of_a_set_is_not_the_whole(tmp_path: Path) -> None:
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:b">'
+        '<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:a"/></OME>'
+    )
+    with tifffile.TiffWriter(tmp_path / "b.ome.tif") as tif:
+        for plane in noise(2, 20, 30):
+            tif.write(plane, description=xml, metadata=None, contiguous=False)
+    with pytest.raises(ReaderError, match="one of a set of files"):
+        open_reader(tmp_path / "b.ome.tif")
+
+
 def test_axes_that_the_file_does_not_name(tmp_path: Path) -> None:
     path = tmp_path / "q.tif"
     data = noise(5, 2, 20, 30)
