@@ -224,9 +224,9 @@ def check_nothing_left(tif: Any, series: Any, layout: Layout, log: list[str]) ->
     )
     if tif.is_ome and series.kind not in ("ome", "imagej"):
         raise ReaderError(
-            f"{_name(tif)} has OME-XML that does not describe its own planes (it is one of a set of "
-            "files, or damaged): pass the file of the set that holds the whole OME-XML, or re-export "
-            "the planes into one OME-TIFF"
+            f"{_name(tif)} has OME-XML that does not describe its own planes (it is one of a set "
+            "of files, or damaged): pass the file of the set that holds the whole OME-XML, or "
+            "re-export the planes into one OME-TIFF"
         )
     lossy = [message for message in log if _LOSS.search(message)]
     if series.dataoffset is None:
