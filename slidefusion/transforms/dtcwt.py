@@ -28,6 +28,7 @@ from slidefusion.transforms.dtcwt_filters import DualTree, dual_tree
 
 __all__ = [
     "ORIENTATIONS",
+    "QUAD",
     "Pyramid",
     "analyse",
     "analysis_reach_px",
@@ -170,7 +171,7 @@ def forward(
     if image.ndim < 2 or 0 in image.shape:
         raise StackError(f"shape {image.shape} has no wavelet transform: it must be (..., Y, X)")
     *lead, height, width = image.shape
-    flat = np.require(image, np.float32, "CW").reshape(-1, 1, height, width)
+    flat = np.require(image, np.float32, ["C", "W"]).reshape(-1, 1, height, width)
     source = np.pad(flat, ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     count = len(source)
     highpasses = []
@@ -218,13 +219,13 @@ def inverse(pyramid: Pyramid, level1: str = "near_sym_a", qshift: str = "qshift_
             f"{pyramid.shape[0]} x {pyramid.shape[1]} px, which are {wanted} and {wanted_low}"
         )
     count = math.prod(lead)
-    lowpass = np.require(pyramid.lowpass, np.float32, "CW").reshape(count, *wanted_low[-2:])
+    lowpass = np.require(pyramid.lowpass, np.float32, ["C", "W"]).reshape(count, *wanted_low[-2:])
     image = np.empty((count, *pyramid.shape), np.float32)
     for c in range(count):
         low = _quads(lowpass[c])
         for j in reversed(range(len(shapes))):
             y, x = shapes[j]
-            bands = np.require(pyramid.highpasses[j], np.complex64, "CW")
+            bands = np.require(pyramid.highpasses[j], np.complex64, ["C", "W"])
             parts = bands.reshape(count, 6, y, x)[c].view(np.float32).reshape(6, y, x, 2)
             details = np.empty((3, QUAD, y, x), np.float32)
             for real, (first, second) in enumerate(ORIENTATIONS):

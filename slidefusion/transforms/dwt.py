@@ -123,7 +123,7 @@ def forward(
     if image.ndim < 2 or 0 in image.shape:
         raise StackError(f"shape {image.shape} has no wavelet transform: it must be (..., Y, X)")
     *lead, height, width = image.shape
-    source = np.require(image, np.float32, "CW").reshape(-1, 1, height, width)
+    source = np.require(image, np.float32, ["C", "W"]).reshape(-1, 1, height, width)
     pyramid = []
     for y, x in level_shapes(bank, levels, height, width):
         low = np.empty((len(source), 1, y, x), np.float32)
@@ -164,9 +164,9 @@ def inverse(
             "forward was called with"
         )
     count = math.prod(lead)
-    image = np.require(low, np.float32, "CW").reshape(count, 1, *low.shape[-2:])
+    image = np.require(low, np.float32, ["C", "W"]).reshape(count, 1, *low.shape[-2:])
     for band, target in zip(reversed(details), [*expected[-2::-1], shape], strict=True):
-        stored = np.require(band, np.float32, "CW").reshape(count, *band.shape[-3:])
+        stored = np.require(band, np.float32, ["C", "W"]).reshape(count, *band.shape[-3:])
         rebuilt = np.empty((count, 1, *target), np.float32)
         for c in range(count):
             synthesise(image[c], stored[c], bank, rebuilt[c])

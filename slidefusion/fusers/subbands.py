@@ -1,0 +1,192 @@
+"""What the wavelet fusers share: planes in one at a time, sums of a level, the result out.
+
+At each coefficient of each level the planes are weighed by their *activity*: the energy (or the
+magnitude) of all detail coefficients there, summed over the orientations and the channels and
+averaged over a window. One decision for all of them keeps colours together and orientations
+consistent. The low pass is weighed like the coarsest level, or averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.fuser import Planes
+from slidefusion.transforms.laplacian import pad_to_period
+
+if TYPE_CHECKING:
+    from slidefusion.fusers.selection import Rule
+    from slidefusion.fusers.subband_kernels import LevelSums
+
+__all__ = [
+    "ACTIVITIES",
+    "LOWPASSES",
+    "SELECTIONS",
+    "Summed",
+    "activity_scale",
+    "depth_dtype",
+    "empty_sums",
+    "finish",
+    "halo_px",
+    "rule_for",
+    "sum_planes",
+]
+
+FloatArray = npt.NDArray[np.float32]
+
+ACTIVITIES = ("energy", "magnitude")
+LOWPASSES = ("activity", "mean")
+SELECTIONS = ("soft", "max")
+
+
+def rule_for(selection: str, power: int, window: int, noise: float) -> Rule:
+    """The rule that turns activities into weights."""
+    from slidefusion.fusers.selection import HARD, Rule, binomial_window, doublings_of
+
+    return Rule(
+        window=binomial_window(window),
+        floor=np.float32(noise),
+        doublings=HARD if selection == "max" else doublings_of(power),
+    )
+
+
+def halo_px(
+    levels: int,
+    radius: int,
+    analysis: Callable[[int], tuple[int, int]],
+    synthesis: Callable[[int], tuple[int, int]],
+) -> int:
+    """How far in pixels the input around an output pixel influences it.
+
+    A pixel is rebuilt from the coefficients of level j within ``synthesis(j)`` of it, which are
+    weighed by those within ``radius`` coefficients of 2**j px, which read the pixels within
+    ``analysis(j)``; each (before, after) in px.
+    """
+    reach = 0
+    for j in range(1, levels + 1):
+        for one, other in zip(analysis(j), synthesis(j), strict=True):
+            reach = max(reach, one + other + radius * 2**j)
+    return reach
+
+
+def empty_sums(
+    shapes: list[tuple[int, int]], channels: int, bands: int, low_planes: int, lowpass: str
+) -> list[LevelSums]:
+    """Zeros for the levels of ``shapes`` (y, x), each of ``bands`` detail planes a channel.
+
+    The low pass has ``low_planes`` planes a channel; it is summed with the coarsest level unless
+    ``lowpass`` is ``"mean"``.
+    """
+    from slidefusion.fusers.subband_kernels import LevelSums
+
+    sums = []
+    for j, (y, x) in enumerate(shapes):
+        with_low = j == len(shapes) - 1 and lowpass == "activity"
+        low = (y, x) if with_low else (0, 0)
+        sums.append(
+            LevelSums(
+                details=np.zeros((channels, bands, y, x), np.float32),
+                low=np.zeros((channels, low_planes, *low), np.float32),
+                best=np.zeros((y, x), np.float32),
+                total=np.zeros((y, x), np.float32),
+                plane=np.zeros((y, x), np.uint16),
+            )
+        )
+    return sums
+
+
+@dataclass
+class Summed:
+    """All planes of a window, summed."""
+
+    levels: list[LevelSums]
+    """The sums of each level, finest first."""
+    low: FloatArray
+    """(C, Q, y, x) fused low pass below the coarsest level."""
+    lowest: npt.NDArray[Any] | None
+    """(C, Y, X) lowest value of the planes at each pixel of the padded window, if wanted."""
+    highest: npt.NDArray[Any] | None
+    """(C, Y, X) highest value."""
+
+
+def sum_planes(
+    stack: Planes,
+    period: int,
+    levels: list[LevelSums],
+    add: Callable[[FloatArray, FloatArray, int, int, LevelSums], None],
+    hard: bool,
+    clamp: bool,
+) -> Summed:
+    """Add every plane of ``stack`` (Z, C, Y, X) to the sums, one at a time.
+
+    ``add(source, low, level, z, sums)`` transforms ``source`` (C, 1 or Q, y, x) into the low pass
+    ``low`` (C, Q, y, x) and the details of ``level`` (1 is the finest), and adds those.
+    """
+    channels, height, width = stack.shape[1:]
+    padded = channels, 1, height + -height % period, width + -width % period
+    source = np.empty(padded, np.float32)
+    planes = levels[0].low.shape[1]
+    lows = [np.empty((channels, planes, *sums.best.shape), np.float32) for sums in levels]
+    mean = np.zeros_like(lows[-1]) if levels[-1].low.size == 0 else None
+    lowest: npt.NDArray[Any] | None = None
+    highest: npt.NDArray[Any] | None = None
+    for z in range(len(stack)):
+        plane = pad_to_period(stack[z], period)
+        if clamp and (lowest is None or highest is None):
+            lowest, highest = plane.copy(), plane.copy()
+        elif lowest is not None and highest is not None:
+            np.minimum(lowest, plane, out=lowest)
+            np.maximum(highest, plane, out=highest)
+        source[:, 0] = plane
+        finer = source
+        for j, (low, sums) in enumerate(zip(lows, levels, strict=True)):
+            add(finer, low, j + 1, z, sums)
+            finer = low
+        if mean is not None:
+            mean += finer
+    if not hard:
+        for sums in levels:
+            share = np.reciprocal(sums.total)
+            np.multiply(sums.details, share, out=sums.details)
+            np.multiply(sums.low, share if sums.low.size else 1, out=sums.low)
+    if mean is not None:
+        mean *= np.float32(1 / len(stack))
+    return Summed(levels, levels[-1].low if mean is None else mean, lowest, highest)
+
+
+def finish(
+    summed: Summed, image: FloatArray, dtype: np.dtype[Any], height: int, width: int
+) -> npt.NDArray[Any]:
+    """Clamp ``image`` (C, Y, X), round it unless ``dtype`` is float32, trim it to (C, y, x)."""
+    from slidefusion.fusers.lpp_kernels import to_integer
+
+    inside = (slice(None), slice(height), slice(width))
+    lowest, highest = summed.lowest, summed.highest
+    if dtype.kind == "f":
+        if lowest is None or highest is None:
+            return image[inside].copy()
+        return np.clip(image[inside], lowest[inside], highest[inside])
+    if lowest is None or highest is None:
+        lowest = np.zeros(image.shape, dtype)
+        highest = np.full(image.shape, np.iinfo(dtype).max, dtype)
+    fused = np.empty((len(image), height, width), dtype)
+    to_integer(image, lowest, highest, fused)
+    return fused
+
+
+def activity_scale(energy: bool, coefficients: int, dtype: np.dtype[Any]) -> np.float32:
+    """Factor that makes activity of ``coefficients`` a fraction of the range of ``dtype``.
+
+    The root of the mean square, or the mean magnitude.
+    """
+    full_range = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+    return np.float32(1 / (coefficients**0.5 if energy else coefficients) / full_range)
+
+
+def depth_dtype(planes: int) -> type[np.unsignedinteger[Any]]:
+    """The dtype of an index of ``planes`` planes."""
+    return np.uint8 if planes <= 256 else np.uint16

@@ -1,0 +1,175 @@
+"""`wt`: fusion in the separable wavelet transform.
+
+Every plane is split by :mod:`slidefusion.transforms.dwt` into details of three orientations a
+level and a low pass (Li, Manjunath & Mitra 1995, Graph. Models Image Process. 57(3)); which plane
+a coefficient comes from is decided as :mod:`slidefusion.fusers.subbands` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.fuser import Footprint, Fused, PlaneRange, Planes, option
+from slidefusion.fusers import subbands
+from slidefusion.transforms import dwt
+from slidefusion.transforms.wavelets import FilterBank, filter_bank
+
+__all__ = ["Wt"]
+
+FloatArray = npt.NDArray[np.float32]
+
+DEPTH_LEVEL = 2
+"""The level whose decisions are the depth map: the finest one is noisy where there is little to
+see, and coarser ones spread beyond what is in focus."""
+
+
+@dataclass(frozen=True)
+class Wt:
+    """Wavelet fusion of any number of planes, in one pass.
+
+    >>> stack = np.random.default_rng(0).integers(0, 255, (3, 3, 40, 50), dtype=np.uint8)
+    >>> Wt(levels=2)(stack).image.shape
+    (3, 40, 50)
+
+    Raises:
+        OptionError: when constructed with an unknown wavelet.
+    """
+
+    name: ClassVar[str] = "wt"
+    planes: ClassVar[PlaneRange] = PlaneRange(1)
+    device: ClassVar[str] = "cpu"
+
+    wavelet: str = option("db2", "any discrete wavelet of PyWavelets: haar, db4, sym8, bior4.4 …")
+    levels: int = option(
+        4,
+        "levels of details; more of them choose between coarser blurs and cost a larger halo",
+        minimum=1,
+        maximum=8,
+    )
+    selection: str = option(
+        "soft",
+        "soft: mean of the planes weighted by activity ** power; max: the most active plane",
+        choices=subbands.SELECTIONS,
+    )
+    power: int = option(
+        8,
+        "exponent of the activity in soft weights; the higher, the nearer to max",
+        choices=(1, 2, 4, 8, 16, 32),
+    )
+    activity: str = option(
+        "energy",
+        "energy: root mean square of the details; magnitude: their mean magnitude",
+        choices=subbands.ACTIVITIES,
+    )
+    window: int = option(
+        1,
+        "radius of the window that activity is averaged over, in coefficients",
+        minimum=0,
+        maximum=8,
+    )
+    consistency: int = option(
+        1,
+        "radius of the majority vote on a change of plane, in coefficients (selection=max only)",
+        minimum=0,
+        maximum=4,
+    )
+    noise: float = option(
+        0.001,
+        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
+        minimum=1e-6,
+        maximum=1,
+    )
+    lowpass: str = option(
+        "activity",
+        "what is left below the levels: weighed like the coarsest of them, or the planes' mean",
+        choices=subbands.LOWPASSES,
+    )
+    clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
+
+    def __post_init__(self) -> None:
+        filter_bank(self.wavelet)
+
+    @property
+    def vote(self) -> int:
+        """Radius in coefficients of the vote that is taken."""
+        return self.consistency if self.selection == "max" else 0
+
+    @property
+    def footprint(self) -> Footprint:
+        """Follows from the wavelet, ``levels``, ``window`` and ``consistency``; bit-exact."""
+        bank = filter_bank(self.wavelet)
+        halo = subbands.halo_px(
+            self.levels,
+            self.window + self.vote,
+            lambda level: dwt.analysis_reach_px(bank, level),
+            lambda level: dwt.synthesis_reach_px(bank, level),
+        )
+        return Footprint(halo=halo, period=2**self.levels)
+
+    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
+        """Upper bound of the memory in bytes of one call, the result included.
+
+        Counted for float32 and in the sizes of the padded window: the plane, its levels' low
+        passes, the sums, the maps of each level, the range of the planes, the image rebuilt level
+        by level, the result and the depth.
+        """
+        bank = filter_bank(self.wavelet)
+        period: int = 2**self.levels
+        height, width = height + -height % period, width + -width % period
+        shapes = dwt.level_shapes(bank, self.levels, height, width)
+        coefficients = sum(y * x for y, x in shapes)
+        pixels = height * width
+        sums = channels * (3 * coefficients + shapes[-1][0] * shapes[-1][1])
+        images = channels * (6 * pixels + 3 * coefficients)
+        held = (self.window + self.vote + 3) * 3 * channels * shapes[0][1]
+        return 4 * (sums + images + 4 * coefficients + pixels + held + 64 * width) + 2**16
+
+    def __call__(self, stack: Planes, /) -> Fused:
+        """Fuse ``stack`` (Z, C, Y, X)."""
+        from slidefusion.fusers import wt_kernels as kernels
+
+        bank = filter_bank(self.wavelet)
+        count, channels, height, width = stack.shape
+        period: int = 2**self.levels
+        padded = height + -height % period, width + -width % period
+        shapes = dwt.level_shapes(bank, self.levels, *padded)
+        rule = subbands.rule_for(self.selection, self.power, self.window, self.noise)
+        energy = self.activity == "energy"
+        scale = subbands.activity_scale(energy, 3 * channels, stack.dtype)
+        taps = bank.analysis.at, bank.analysis.weights
+        summed = subbands.sum_planes(
+            stack,
+            period,
+            subbands.empty_sums(shapes, channels, 3, 1, self.lowpass),
+            lambda source, low, _, z, sums: kernels.add_plane(
+                source, low, z, scale, energy, rule, self.vote, *taps, sums
+            ),
+            hard=self.selection == "max",
+            clamp=self.clamp,
+        )
+        image = summed.low
+        for sums, size in zip(reversed(summed.levels), [*shapes[-2::-1], padded], strict=True):
+            finer = np.empty((channels, 1, *size), np.float32)
+            for c in range(channels):
+                dwt.synthesise(image[c], sums.details[c], bank, finer[c])
+            image = finer
+        fused = subbands.finish(summed, image[:, 0], stack.dtype, height, width)
+        level = min(DEPTH_LEVEL, self.levels)
+        index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
+        y, x = (
+            _nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
+        )
+        return Fused(fused, np.ascontiguousarray(index[y[:, np.newaxis], x]))
+
+
+def _nearest(bank: FilterBank, level: int, pixels: int, coefficients: int) -> npt.NDArray[np.intp]:
+    # The coefficient of ``level`` in the middle of whose filter each pixel lies. Coefficient k of
+    # the first level is in the middle of the samples 2k + 1 - (L - 1) / 2, and so on upwards.
+    step = 2**level
+    twice_shift = (step - 1) * (bank.length - 3)
+    nearest: npt.NDArray[np.intp] = (2 * np.arange(pixels) + twice_shift + step) // (2 * step)
+    return nearest.clip(0, coefficients - 1)
