@@ -114,7 +114,7 @@ class Artist:
         orange = 0.7 * hue * self.between(0, 1) ** 3
         tint = 0.25 * wild * self.between(0, 1)
         return self.mix(
-            density * math.exp(0.33 * wild * self.normal()),
+            density * math.exp(0.30 * wild * self.normal()),
             (stains.light_green, 1 - hue),
             (stains.eosin, hue - orange + 0.12 * tint),
             (stains.orange, orange),

@@ -43,10 +43,16 @@ def squamous(art: Artist) -> list[Sheet]:
         art.between(0.2, 1.0) * min(1.0, settings.depth_um / 4),
         *art.texture(),
         contrast=settings.granularity * art.between(0.5, 1.4),
-        roughness=art.between(0.3, 0.9),
+        crumple=settings.folding * art.between(0.4, 1.8),
+        roughness=art.between(0.15, 0.7),
         rim=art.between(0.0, 0.6) * settings.folding,
+        rolled=2.2 * art.between(0.0, 1.0) ** 3 * settings.folding,
         bulge=art.between(0.0, 0.25),
         waviness=art.between(0.5, 2.6),
+        thinning=art.between(0.0, 0.6),
+        soft=art.between(0.3, 0.9),
+        gradient_y=0.15 * art.normal() / radius,
+        gradient_x=0.15 * art.normal() / radius,
         halo=art.between(6.5, 9.0) if halo else 0.0,
         halo_contrast=art.between(0.2, 0.45),
     )
@@ -60,7 +66,7 @@ def squamous(art: Artist) -> list[Sheet]:
         mean, dense, chromatin = art.between(2.2, 3.0), art.between(1.5, 2.1), 0.06
     else:
         mean = 0.5 * settings.nucleus_um * math.exp(0.11 * art.normal())
-        dense, chromatin = art.between(0.6, 1.2), art.between(0.12, 0.30)
+        dense, chromatin = art.between(0.6, 1.2), art.between(0.08, 0.24)
     if art.chance(0.96):
         long = math.exp(0.11 * abs(art.normal()))
         axes = (mean * long, mean / long)
@@ -87,7 +93,7 @@ def parabasal(art: Artist) -> list[Sheet]:
         bulge=0.25,
     )
     colour = art.cytoplasm(
-        art.between(0.0, 0.25), settings.cytoplasm_density * art.between(1.2, 1.9)
+        art.between(0.0, 0.25), settings.cytoplasm_density * art.between(1.0, 1.7)
     )
     sheets = _cytoplasm(art, sides, look, colour)
     mean = 0.5 * settings.nucleus_um * art.between(0.95, 1.2)
@@ -118,7 +124,7 @@ def glandular(art: Artist) -> list[Sheet]:
 def neutrophil(art: Artist) -> list[Sheet]:
     """A pale granular cell with a nucleus of two to four lobes."""
     settings = art.settings
-    sides = _polygon(art, art.between(4.6, 6.2), 8, 0.12, 0.15)
+    sides = _polygon(art, art.between(4.2, 6.0), 8, 0.15, 0.2)
     slope = art.slope()
     look = CytoplasmLook(
         art.item.z_um,
@@ -135,11 +141,11 @@ def neutrophil(art: Artist) -> list[Sheet]:
     sheets = _cytoplasm(art, sides, look, colour)
     lobes = int(art.rng.integers(2, 5))
     turn, bow = art.between(0, 2 * math.pi), art.between(0.8, 1.5)
-    dense = art.between(0.9, 1.4)
+    dense = art.between(1.1, 1.8)
     for lobe in range(lobes):
         t = turn + bow * (lobe - (lobes - 1) / 2)
-        place = (2.1 * math.sin(t), 2.1 * math.cos(t))
-        axes = (art.between(1.3, 2.0), art.between(1.1, 1.6))
+        place = (1.9 * math.sin(t), 1.9 * math.cos(t))
+        axes = (art.between(1.5, 2.4), art.between(1.2, 1.8))
         z = art.item.z_um + 0.2 * lobe
         sheets += _nucleus(art, place, axes, dense, 0.12, z, slope, 0.2)
     return sheets
@@ -157,25 +163,27 @@ def _polygon(art: Artist, radius: float, corners: int, uneven: float, stretch: f
 
 def _folds(art: Artist, radius: float) -> Table:
     """Lines (F, 4) along which the margin is turned over, see ``paint_cytoplasm``."""
-    count = min(3, int(art.rng.poisson(0.55 * art.settings.folding)))
+    count = min(3, int(art.rng.poisson(0.7 * art.settings.folding)))
     lines = np.empty((count, 4))
     for line in lines:
         turn = art.between(0, 2 * math.pi)
-        far, bend = art.between(0.55, 0.95) * radius, art.between(-0.008, 0.008)
+        # Half of them are narrow hems.
+        far = (art.between(0.82, 0.98) if art.chance(0.5) else art.between(0.55, 0.9)) * radius
+        bend = art.between(-0.008, 0.008)
         line[:] = math.sin(turn), math.cos(turn), far, bend
     return lines
 
 
 def _wrinkles(art: Artist, radius: float) -> Table:
-    """Wrinkles (W, 8), see ``paint_cytoplasm``."""
+    """Wrinkles (W, 9), see ``paint_cytoplasm``."""
     count = min(10, int(art.rng.poisson(5.0 * art.settings.folding)))
-    lines = np.empty((count, 8))
+    lines = np.empty((count, 9))
     for line in lines:
         turn = art.between(0, 2 * math.pi)
         line[:3] = math.sin(turn), math.cos(turn), radius * art.between(0.0, 0.85)
         line[3:5] = art.between(-0.02, 0.02), art.between(-0.5, 0.5) * radius
         line[5:7] = radius * art.between(0.3, 1.0), art.between(0.25, 0.9)
-        line[7] = 0.12 + 0.7 * art.between(0, 1) ** 2
+        line[7:] = 0.12 + 0.6 * art.between(0, 1) ** 2, art.between(1.5, 6.0)
     return lines
 
 
@@ -204,7 +212,7 @@ def _cytoplasm(
     canvas = art.canvas(reach)
     flap, flap_depth = np.zeros_like(canvas.amount), np.zeros_like(canvas.depth)
     folds = np.empty((0, 4)) if folds is None else folds
-    wrinkles = np.empty((0, 8)) if wrinkles is None else wrinkles
+    wrinkles = np.empty((0, 9)) if wrinkles is None else wrinkles
     paint_cytoplasm(
         canvas.amount,
         canvas.depth,
@@ -244,7 +252,7 @@ def _nucleus(
         coarseness=art.between(0.9, 1.6),
         membrane=art.between(0.15, 0.5) * min(1.0, chromatin / 0.15),
         dome=art.between(0.0, 0.35),
-        edge=art.between(0.35, 0.8),
+        edge=art.between(0.5, 1.1),
         nucleolus=art.between(0.4, 0.9) if art.chance(0.18) else 0.0,
         nucleolus_y=art.between(-0.35, 0.35) * short,
         nucleolus_x=art.between(-0.35, 0.35) * short,

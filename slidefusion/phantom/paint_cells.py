@@ -41,12 +41,24 @@ class CytoplasmLook(NamedTuple):
     """Contrast of its fine texture."""
     roughness: float = 0.3
     """How far in um its outline is frayed."""
+    crumple: float = 1.0
+    """Contrast of its creases."""
     rim: float = 0.2
-    """Contrast of the rolled or thickened margin."""
+    """Contrast of the thickened margin."""
+    rolled: float = 0.0
+    """Contrast of the rolled-up parts of the margin."""
     bulge: float = 0.1
     """Relative thickening around the nucleus."""
     waviness: float = 0.8
     """How far in um its outline wanders from the polygon."""
+    thinning: float = 0.25
+    """Relative loss of stain towards the outline."""
+    soft: float = 0.3
+    """Width of the outline in um."""
+    gradient_y: float = 0.0
+    """Relative change of thickness along y, a um."""
+    gradient_x: float = 0.0
+    """Relative change of thickness along x, a um."""
     halo: float = 0.0
     """Radius in um of a clearing around the nucleus (0 for none)."""
     halo_contrast: float = 0.0
@@ -119,7 +131,7 @@ def _inside(v: float, u: float, sides: Table, grain: Floats, roughness: float, a
         # Torn in some places, smooth in others.
         where = sample(grain, v * 0.05 + at, u * 0.05 + at)
         torn = 0.25 + 0.75 * max(0.0, where)
-        distance += roughness * torn * (0.22 * fray + 0.9 * tear)
+        distance += roughness * torn * (0.14 * fray + 0.9 * tear)
     return float(distance)
 
 
@@ -134,12 +146,12 @@ def _creases(v: float, u: float, wave: float, wrinkles: Table, tex: Floats, at: 
             continue
         s = ny * v + nx * u - wrinkles[w, 2] + wrinkles[w, 3] * along * along + 1.6 * wave
         s += 0.45 * sample(tex[0], along * 0.35 + 17.0 * w, at)
-        if s > 9.0 or s < -4.0:
+        if s > 20.0 or s < -4.0:
             continue
         q = s / wrinkles[w, 6]
         line = math.exp(-q * q)
         if s > 0.0:
-            line += 0.35 * math.exp(-s / 2.5)
+            line += 0.4 * math.exp(-s / wrinkles[w, 8])
         extra += wrinkles[w, 7] * (1.0 - (along / wrinkles[w, 5]) ** 2) * line
     return extra
 
@@ -153,13 +165,17 @@ def _thickness(
     texture = sample(tex[0], v + oy, u + ox)
     broad = sample(tex[1], v - ox, u + oy)
     fine = sample(tex[4], v * 1.7 + ox, u * 1.7 + oy)
-    t = 1.0 + look.contrast * (0.05 * texture + 0.075 * fine + 0.09 * broad)
+    t = 1.0 + look.contrast * (0.07 * texture + 0.13 * fine) + 0.13 * broad
+    t *= min(1.8, max(0.5, 1.0 + look.gradient_y * v + look.gradient_x * u))
     dots = sample(tex[2], v * 0.8 + ox, u * 0.8 - oy)
     if dots > 0.9:
-        t += 0.5 * look.contrast * (dots - 0.9)
-    web = sample(tex[3], v * 0.5 + ox, u * 0.5 + oy)
-    if web > 0.6:
-        t += 0.09 * look.contrast * (web - 0.6)
+        t += 0.9 * look.contrast * (dots - 0.9)
+    # The crumpled membrane: fine creases of two sizes, and some that follow the outline.
+    t += 0.065 * look.crumple * sample(tex[3], v * 0.45 + ox, u * 0.45 + oy)
+    t += 0.055 * look.crumple * sample(tex[3], u * 1.1 - oy, v * 1.1 + ox)
+    if near < 20.0:
+        follow = sample(tex[3], near * 0.6 + ox, (u - v) * 0.12 + oy)
+        t += 0.14 * look.crumple * follow * math.exp(-near / 7.0)
     r2 = v * v + u * u
     t += look.bulge * math.exp(-r2 / 260.0)
     if look.halo > 0.0:
@@ -168,11 +184,11 @@ def _thickness(
         t += 1.2 * look.halo_contrast * math.exp(-(r - 1.0) * (r - 1.0) / 5.0)
     if near < 8.0:
         margin = 0.5 + 0.5 * sample(tex[1], v * 2.0 - oy, u * 2.0 + ox)
-        t -= 0.22 * math.exp(-near / 2.5)
+        t *= 1.0 - look.thinning * math.exp(-near / 2.0)
         t += look.rim * max(0.0, margin) * math.exp(-(near - 0.5) * (near - 0.5) / 0.5)
         # Where the margin is rolled up, a dark band.
-        rolled = 3.0 * look.rim * max(0.0, margin - 0.9)
-        t += rolled * math.exp(-(near - 1.0) * (near - 1.0) / 2.0)
+        where = min(1.0, max(0.0, 2.5 * (margin - 0.5)))
+        t += look.rolled * where * edge(1.4 + 1.2 * where - near, 0.9)
     return t
 
 
@@ -195,12 +211,13 @@ def paint_cytoplasm(
 
     ``sides`` (N, 3): outward normal (y, x) of each side and its distance from the centre.
     ``folds`` (F, 4): normal (y, x), distance from the centre, bend in 1/um; what lies beyond a fold
-    is turned over onto the cell and drawn into ``flap``. ``wrinkles`` (W, 8): normal (y, x),
-    distance, bend in 1/um, middle and half length along it, width, all um, and contrast.
+    is turned over onto the cell and drawn into ``flap``. ``wrinkles`` (W, 9): normal (y, x),
+    distance, bend in 1/um, middle and half length along it, width, all um, contrast, and how far
+    in um it fades to one side.
     """
     height, width = amount.shape
     oy, ox = look.texture_y, look.texture_x
-    soft = max(step, 0.3)
+    soft = max(step, look.soft)
     for iy in range(height):
         v0 = top + iy * step
         for ix in range(width):
@@ -208,6 +225,7 @@ def paint_cytoplasm(
             wave = sample(tex[1], v0 + oy, u0 + ox)
             v = v0 + look.waviness * wave
             u = u0 + look.waviness * sample(tex[1], v0 - ox, u0 + oy)
+            v += 0.3 * look.waviness * sample(tex[1], 2.6 * u0 + ox, 2.6 * v0 + oy)
             kept = 1.0
             over = 0.0
             crease = 0.0
@@ -272,7 +290,7 @@ def paint_nucleus(
             if cover <= 0.0:
                 continue
             t = 1.0 + look.chromatin * sample(tex[2], v * scale + oy, u * scale + ox)
-            t += 0.4 * look.chromatin * sample(tex[1], v * 5.0 + ox, u * 5.0 + oy)
+            t += 0.7 * look.chromatin * sample(tex[1], v * 6.0 + ox, u * 6.0 + oy)
             t += look.dome * (1.0 - r2)
             t += look.membrane * math.exp(-(distance - 0.35) * (distance - 0.35) / 0.12)
             if look.nucleolus > 0.0:

@@ -158,8 +158,8 @@ class _Site:
         y, x = self.place()
         z = self.depth(y, x, 0.28)
         step = min(3.5, 0.3 * self.settings.depth_um)
-        for n in range(int(self.rng.integers(2, 6))):
-            dy, dx = self.scatter(0.36 * self.settings.cell_um, 50.0)
+        for n in range(int(self.rng.integers(2, 5))):
+            dy, dx = self.scatter(0.42 * self.settings.cell_um, 50.0)
             rise = step * self.rng.uniform(0.4, 1.2) * n
             self.add("squamous", y + dy, x + dx, z + rise, self.cell_reach_um)
 
@@ -167,11 +167,12 @@ class _Site:
         """A crowded, three-dimensional group of small cells."""
         settings = self.settings
         small = settings.nucleus_um / 8
-        count = int(self.rng.integers(8, 45))
+        count = int(self.rng.integers(8, 40))
         glandular = self.rng.random() < 0.6
+        count = count if glandular else count // 2
         kind = "glandular" if glandular else "parabasal"
         reach = 13.0 * small if glandular else 18.0 * settings.cell_um / 52
-        spread = 2.8 * math.sqrt(count) * small * (1.0 if glandular else 1.7)
+        spread = 2.8 * math.sqrt(count) * small * (1.1 if glandular else 2.6)
         stretch = self.rng.uniform(1.0, 1.8)
         y, x = self.place()
         z = self.depth(y, x, 0.28)
@@ -207,14 +208,14 @@ def site(seed: int, settings: PhantomSettings, i: int, j: int) -> list[Structure
     here.singles(0.42 * crowd)
     if here.rng.random() < 0.045 * grouped:
         here.sheet()
-    if here.rng.random() < 0.06 * grouped:
+    if here.rng.random() < 0.04 * grouped:
         here.pile()
     if here.rng.random() < 0.012 * grouped:
         here.group()
     for _ in range(here.count(0.05 * crowd, 8)):
         y, x = here.place()
         here.add("parabasal", y, x, here.depth(y, x, 0.28), 18.0 * settings.cell_um / 52)
-    here.neutrophils((0.10 + 0.25 * crowd) * settings.neutrophils)
+    here.neutrophils((0.08 + 0.15 * crowd) * settings.neutrophils)
     here.matter("debris", (0.12 + 0.08 * crowd) * settings.debris, 0.35, (1.3, 24.0))
     here.matter("mucus", (0.012 + 0.02 * crowd) * settings.mucus, 0.3, (20.0, 70.0))
     here.matter("bacteria", (0.10 + 0.10 * crowd) * settings.bacteria, 0.15, (6.0, 30.0))

@@ -88,7 +88,7 @@ class PhantomSettings:
     """Optical density of OG-6 (orange cytoplasm) in red, green, blue, a unit amount."""
     cytoplasm_density: float = _range(0.085, 0.0, 2.0)
     """Mean optical density of one flat cytoplasm."""
-    nucleus_density: float = _range(0.31, 0.0, 3.0)
+    nucleus_density: float = _range(0.25, 0.0, 3.0)
     """Mean optical density of an intermediate nucleus."""
     pink: float = _range(0.25, 0.0, 1.0)
     """Fraction of cells with pink or orange cytoplasm."""
@@ -205,7 +205,7 @@ class PhantomSettings:
             "eosin": tint(base.eosin, 0.08),
             "orange": tint(base.orange, 0.08),
             "cytoplasm_density": spread(0.09, 1.8),
-            "nucleus_density": spread(0.36, 1.5),
+            "nucleus_density": spread(0.28, 1.6),
             "pink": float(rng.uniform(0.0, 0.6)),
             "stain_variation": spread(1.0, 1.5),
             "gray": bool(rng.random() < 0.2),
