@@ -118,7 +118,7 @@ def _on_cluster(
     shared = client.scatter(job, broadcast=True, hash=False)
     threads = sum(client.nthreads().values()) or 1
     waiting = iter(keys)
-    running = as_completed()
+    running = as_completed(loop=client.loop)  # which need not be the default client
     keys_of = {}
 
     def submit() -> None:

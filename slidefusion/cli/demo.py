@@ -29,8 +29,8 @@ def demo(
     """Make, convert, fuse and measure a synthetic slide.
 
     Writes a slide file (OME-TIFF) with its truth, converts it to OME-Zarr, fuses that, measures
-    the result, and shows everything in report.html. Takes under a minute on two cores at the default size. A folder that an earlier demo made is
-    used again.
+    the result, and shows everything in report.html. Takes under a minute on two cores at the
+    default size. A folder that an earlier demo made is used again.
 
     \b
     Examples:

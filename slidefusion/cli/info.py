@@ -50,14 +50,18 @@ def _text(d: dict[str, Any]) -> str:
     if d["planes"]:
         table = [("PLANE", "FOCUS OFFSET", "Z (µm)")]
         for k, plane in enumerate(d["planes"]):
-            z = "unknown" if plane["z_um"] is None else f"{plane['z_um']:+g}"
-            table.append((str(k), f"{plane['focus_offset']:+d}".replace("+0", "0"), z))
+            z = "unknown" if plane["z_um"] is None else _signed(plane["z_um"])
+            table.append((str(k), _signed(plane["focus_offset"]), z))
         parts.append(columns(table))
     parts.append(_levels("LEVEL", d["levels"]))
     parts += [_levels(f"LABEL {label['name']}", label["levels"]) for label in d["labels"]]
     if d["provenance"]:
         parts.append("provenance\n" + _provenance(d["provenance"], "  "))
     return "\n\n".join(parts)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}" if value else "0"
 
 
 def _state(d: dict[str, Any]) -> str:

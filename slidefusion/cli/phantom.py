@@ -38,9 +38,10 @@ def phantom(
 ) -> None:
     """Make a synthetic smear with its exact truth and depth.
 
-    Writes the focus stack OUT, and beside it …-truth.zarr and …-depth.zarr (µm, NaN on clear glass). A pixel
-    depends only on settings, seed and position; any size is made region by region. -O sets what
-    the slide looks like (-O na=0.4, -O density=2; see slidefusion.phantom.PhantomSettings).
+    Writes the focus stack OUT, and beside it …-truth.zarr and …-depth.zarr (µm, NaN on clear
+    glass). A pixel depends only on settings, seed and position; any size is made region by region.
+    -O sets what the slide looks like (-O na=0.4, -O density=2; slidefusion.phantom.PhantomSettings
+    has them all).
 
     \b
     Examples:

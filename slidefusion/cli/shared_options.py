@@ -19,6 +19,8 @@ __all__ = [
     "numbers",
 ]
 
+_CONNECT_TIMEOUT = "10s"
+
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Delete an existing Zarr store at the output first.")
 ]
@@ -58,7 +60,7 @@ def cluster(address: str | None) -> Iterator[Any | None]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False)
     except ValueError as error:
         raise OptionError(f"--client {address!r}: {error}") from error
     except (OSError, TimeoutError) as error:

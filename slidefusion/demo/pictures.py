@@ -85,7 +85,8 @@ def shrunk(image: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     h, w = height // factor, width // factor
     blocks = image[:, : h * factor, : w * factor].reshape(c, h, factor, w, factor)
     mean = blocks.mean(axis=(2, 4), dtype=np.float32)
-    return np.rint(mean).astype(image.dtype) if image.dtype.kind == "u" else mean
+    small: npt.NDArray[Any] = np.rint(mean) if image.dtype.kind == "u" else mean
+    return small.astype(image.dtype)
 
 
 def picture(image: npt.NDArray[np.uint8]) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,8 @@ def describe(store: str | Path) -> dict[str, Any]:
         axes, paths = image.axes, image.paths
     else:  # no OME metadata yet
         image = None
-        paths = tuple(sorted((name for name, _ in group.arrays()), key=int))
+        # Asked for one by one: Zarr warns when a listing meets the progress file.
+        paths = tuple(itertools.takewhile(group.__contains__, map(str, itertools.count())))
         axes = _axes(group, paths, where)
     levels = [_level(group, path, where) for path in paths]
     shape = levels[0]["shape"]

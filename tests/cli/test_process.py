@@ -1,0 +1,96 @@
+"""The command line as a process of its own: start-up, exit codes, signals, pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import Runner
+
+HEAVY = ("dask", "distributed", "numba", "numpy", "tifffile", "torch", "xarray", "zarr")
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-c", "from slidefusion.cli import main; raise SystemExit(main())"] + [
+        str(arg) for arg in args
+    ]
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*args), capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["fuse", "--help"], ["--version"], ["fusers"]])
+def test_start_up_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys; from slidefusion.cli import main; code = main(sys.argv[1:]); "
+        f"print('heavy:', [m for m in {HEAVY} if m in sys.modules]); raise SystemExit(code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0
+    found = ended.stdout.rpartition("heavy:")[2].strip()
+    # Listing fusers reads the Fuser protocol, which names NumPy's types.
+    assert found == ("['numpy']" if args == ["fusers"] else "[]")
+
+
+def test_the_console_script_is_installed() -> None:
+    from importlib.metadata import entry_points
+
+    (entry,) = entry_points(group="console_scripts", name="slidefusion")
+    assert entry.value == "slidefusion.cli:main"
+
+
+def test_exit_codes_and_streams(tmp_path: Path) -> None:
+    ended = run("fuse", tmp_path / "nowhere.zarr", "--out", tmp_path / "out.zarr")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: there is nothing at ")
+    assert ended.stderr.count("\n") == 1
+    assert run("no-such-command").returncode == 2
+    assert run("info").returncode == 2
+
+
+def test_a_closed_pipe_is_no_error(kept_stack: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            command("info", kept_stack), stdout=writing, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_an_interrupted_run_says_so_is_described_and_continues(cli: Runner, tmp_path: Path) -> None:
+    out = tmp_path / "phantom.zarr"
+    args = ("phantom", out, "--size", 512, 1536, "--planes", 2)
+    process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "phantom-depth.zarr" / "2").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (
+        130,
+        "interrupted; run the same command again to continue\n",
+    )
+    described = json.loads(cli("info", out, "--json").out)
+    assert described["complete"] is False
+    assert described["regions"]["total"] == 3
+    assert "INCOMPLETE" in cli("info", out).out
+    ended = cli("fuse", out, "--out", tmp_path / "fused.zarr")
+    assert ended.code == 2 and "incomplete" in ended.error
+
+    assert cli(*args).code == 0
+    described = json.loads(cli("info", out, "--json").out)
+    assert described["complete"] is True and described["regions"] is None
