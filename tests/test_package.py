@@ -71,9 +71,9 @@ def test_imports_point_downward() -> None:
         assert own in LEVEL, f"{path}: give {own!r} its place in LAYERS"
         for other in imported(ast.parse(path.read_text())) - {own}:
             if other in LEVEL:
-                assert LEVEL[other] < LEVEL[own] or {other, own} <= {
-                    *LAYERS[LEVEL[own]]
-                }, f"{path} imports {other}, which lies above it"
+                assert LEVEL[other] < LEVEL[own] or {other, own} <= {*LAYERS[LEVEL[own]]}, (
+                    f"{path} imports {other}, which lies above it"
+                )
 
 
 def test_the_engine_knows_no_fuser() -> None:

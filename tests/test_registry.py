@@ -13,7 +13,7 @@ from slidefusion.errors import OptionError, PluginError, UnknownNameError
 from slidefusion.fuser import Fuser
 from slidefusion.registry import FUSERS, find, fuser_options, fusers, get_fuser, plugins
 
-MODULE = '''
+MODULE = """
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 from slidefusion.fuser import Footprint, Fused, PlaneRange, option
@@ -42,7 +42,7 @@ class First:
 
 class NoFuser:
     name = "nothing"
-'''
+"""
 
 Install = Callable[..., None]
 

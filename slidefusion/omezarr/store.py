@@ -123,7 +123,7 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
         _check_local(where)
     try:
         with codec_pipeline(where):
-            return zarr.open_group(where, mode=mode)
+            return zarr.open_group(where, mode=mode)  # type: ignore[arg-type]
     except (
         FileNotFoundError,
         zarr.errors.GroupNotFoundError,
