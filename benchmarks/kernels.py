@@ -25,9 +25,9 @@ from slidefusion.fusers.lpp import Lpp
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
 
-LEVELS = 4
-POWER = 8
-FLOOR = 0.001
+LEVELS = Lpp().levels
+POWER = Lpp().power
+FLOOR = Lpp().noise
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ def halo_px(levels: int, window: int) -> int:
     its first sample to its second, 2**j px on. What was selected is felt as far as the level
     expands. The low-pass has the weights of the last level and expands once more.
 
-    >>> halo_px(1, 0), halo_px(4, 1)
-    (7, 100)
+    >>> halo_px(1, 0), halo_px(3, 1), halo_px(4, 1)
+    (7, 48, 100)
     """
     reach = 0
     activity = 0
@@ -67,7 +67,7 @@ class Lpp:
     device: ClassVar[str] = "cpu"
 
     levels: int = option(
-        4,
+        3,
         "band-pass levels; more of them choose between coarser blurs and cost a larger halo",
         minimum=1,
         maximum=8,
@@ -89,7 +89,7 @@ class Lpp:
         maximum=8,
     )
     noise: float = option(
-        0.001,
+        0.0005,
         "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
         minimum=1e-6,
         maximum=1,

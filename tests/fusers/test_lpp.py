@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slidefusion.fuser import Fuser
+from slidefusion.fuser import Footprint
 from slidefusion.fusers.lpp import Lpp, halo_px
 from slidefusion.fusers.selection import binomial_window
+from slidefusion.testing import FuserContract
 
 DTYPES: list[type] = [np.uint8, np.uint16, np.float32]
 
@@ -68,18 +69,22 @@ def test_equals_the_method_written_with_opencv(levels: int, power: int) -> None:
     planes = [sharp, blurred(sharp, 1.5), blurred(sharp, 4)]
     stack = np.stack(planes).astype(np.float32) / np.float32(255)
     fuser = Lpp(levels=levels, power=power, noise=0.001, clamp=False)
-    margin = fuser.footprint.halo + 8
+    margin = fuser.footprint.halo + 8  # away from the border rules
     inside = (slice(None), slice(margin, -margin), slice(margin, -margin))
     expected = opencv_lpp(stack, levels, power, 0.001)
     assert np.abs(fuser(stack).image[inside] - expected[inside]).max() < 1e-5
 
 
-def test_is_a_fuser() -> None:
-    fuser = Lpp()
-    assert isinstance(fuser, Fuser)
-    assert fuser.footprint.period == 16
-    assert fuser.footprint.halo == 100
-    assert fuser.footprint.tolerance == 0
+class TestContract(FuserContract):
+    fuser_class = Lpp
+    options: ClassVar[Any] = [{}, {"levels": 2, "window": 2, "selection": "max", "clamp": False}]
+    examples = 10
+
+
+def test_footprint_follows_from_the_options() -> None:
+    assert Lpp(levels=3).footprint == Footprint(halo=48, period=8)
+    assert Lpp(levels=4).footprint == Footprint(halo=100, period=16)
+    assert Lpp(levels=4, window=3).footprint.halo == 132
 
 
 @settings(deadline=None, max_examples=60)
