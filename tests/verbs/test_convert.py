@@ -214,8 +214,11 @@ def test_an_interrupted_run_continues_and_gives_the_same(tmp_path: Path) -> None
     assert len(source.reads) < 2 * 18 - 1
     assert len(set(source.reads)) == 18
     assert first >= 7
-    for path in sorted(p for p in whole.rglob("*") if p.is_file() and p.name != "zarr.json"):
-        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes()
+    undisturbed = dict(zarr.open_group(str(whole), mode="r").arrays())
+    continued = dict(zarr.open_group(str(out), mode="r").arrays())
+    assert undisturbed.keys() == continued.keys()
+    for level, array in undisturbed.items():
+        np.testing.assert_array_equal(array[...], continued[level][...])
     with pytest.raises(OutputError, match="complete"):
         sf.convert(source, out, **QUICK)
     sf.convert(Source(data[:, :2]), out, overwrite=True, **QUICK)
