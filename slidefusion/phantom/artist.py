@@ -103,6 +103,9 @@ class Artist:
     def mix(self, density: float, *parts: tuple[Rgb, float]) -> Colour:
         """(C,) optical density of mixed stains; its mean over red, green, blue is ``density``."""
         mixed = sum((np.array(stain) * share for stain, share in parts), np.zeros(3))
+        mixed = mixed * np.exp(
+            [0.10 * self.settings.stain_variation * self.normal() for _ in "rgb"]
+        )
         mixed = mixed * (density / max(float(mixed.mean()), 1e-9))
         return mixed.mean(keepdims=True) if self.settings.gray else mixed
 
@@ -112,7 +115,7 @@ class Artist:
         wild = stains.stain_variation
         hue = float(np.clip(hue + 0.08 * wild * self.normal(), 0.0, 1.0))
         orange = 0.7 * hue * self.between(0, 1) ** 3
-        tint = 0.25 * wild * self.between(0, 1)
+        tint = 0.35 * wild * self.between(0, 1) ** 2
         return self.mix(
             density * math.exp(0.30 * wild * self.normal()),
             (stains.light_green, 1 - hue),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from slidefusion.phantom.artist import Artist
 from slidefusion.phantom.matter import rods
 from slidefusion.phantom.paint_cells import (
+    OUTLINE_UM,
     CytoplasmLook,
     NucleusLook,
     paint_cytoplasm,
@@ -71,8 +72,8 @@ def squamous(art: Artist) -> list[Sheet]:
         long = math.exp(0.11 * abs(art.normal()))
         axes = (mean * long, mean / long)
         sheets += _nucleus(art, place, axes, dense, chromatin, z, slope, 0.3)
-    if art.chance(0.4):
-        count = int(min(400, rng.exponential(32) * settings.bacteria))
+    if art.chance(0.35):
+        count = int(min(400, 40 * rng.exponential() ** 1.5 * settings.bacteria))
         sheets += rods(art, count, 0.8 * radius, art.item.z_um + 0.6, slope)
     return sheets
 
@@ -192,11 +193,11 @@ def _fitted(sides: Table, reach_um: float) -> tuple[Table, float]:
     angle = np.linspace(0, 2 * math.pi, 90, endpoint=False)
     along = np.sin(angle)[:, None] * sides[:, 0] + np.cos(angle)[:, None] * sides[:, 1]
     farthest = float((1 / (np.maximum(along / sides[:, 2], 0) ** 16).sum(axis=1) ** (1 / 16)).max())
-    allowed = reach_um - 4.0  # what waviness and fraying add
+    allowed = reach_um - OUTLINE_UM
     if farthest > allowed:
         sides = sides * np.array([1.0, 1.0, allowed / farthest])
         farthest = allowed
-    return sides, farthest + 4.0
+    return sides, farthest + OUTLINE_UM
 
 
 def _cytoplasm(

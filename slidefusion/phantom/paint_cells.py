@@ -16,7 +16,10 @@ import numpy.typing as npt
 from slidefusion.phantom.sampling import edge, sample
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["CytoplasmLook", "NucleusLook", "paint_cytoplasm", "paint_nucleus"]
+__all__ = ["OUTLINE_UM", "CytoplasmLook", "NucleusLook", "paint_cytoplasm", "paint_nucleus"]
+
+OUTLINE_UM = 4.0
+"""How far in um waves and fraying may carry an outline beyond its polygon."""
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.float64]
@@ -222,6 +225,13 @@ def paint_cytoplasm(
         v0 = top + iy * step
         for ix in range(width):
             u0 = left + ix * step
+            amount[iy, ix] = 0.0
+            flap[iy, ix] = 0.0
+            beyond = 0.0
+            for i in range(sides.shape[0]):
+                beyond = max(beyond, sides[i, 0] * v0 + sides[i, 1] * u0 - sides[i, 2])
+            if beyond > OUTLINE_UM:
+                continue
             wave = sample(tex[1], v0 + oy, u0 + ox)
             v = v0 + look.waviness * wave
             u = u0 + look.waviness * sample(tex[1], v0 - ox, u0 + oy)
@@ -247,7 +257,6 @@ def paint_cytoplasm(
                         lift = max(lift, part * min(2.0, -s * 0.5))
             distance = _inside(v, u, sides, tex[4], look.roughness, ox)
             sheet = edge(distance, soft) * kept
-            amount[iy, ix] = 0.0
             flap[iy, ix] = over
             z = look.depth + look.slope_y * v0 + look.slope_x * u0 + look.bend * wave
             depth[iy, ix] = z

@@ -122,8 +122,9 @@ def paint_blob(
             depth[iy, ix] = look.depth + look.slope_y * v + look.slope_x * u
             amount[iy, ix] = 0.0
             if cover > 0.0:
-                grit = sample(tex[2], v + ox, u + oy) + 0.5 * sample(tex[4], v - oy, u - ox)
-                amount[iy, ix] = cover * max(0.0, 1.0 + 0.5 * grit - look.holes)
+                lumps = 0.45 * sample(tex[0], v * 0.8 + ox, u * 0.8 + oy)
+                grit = 0.2 * sample(tex[2], v + ox, u + oy) + 0.1 * sample(tex[4], v - oy, u - ox)
+                amount[iy, ix] = cover * max(0.0, 1.0 + lumps + grit - look.holes)
 
 
 @kernel

@@ -80,7 +80,7 @@ class PhantomSettings:
     # stain: optical densities (decadic) of red, green and blue for a unit amount
     hematoxylin: tuple[float, float, float] = _range((1.0, 0.93, 0.60), 0.0, 3.0)
     """Optical density of hematoxylin (nuclei, bacteria) in red, green, blue, a unit amount."""
-    light_green: tuple[float, float, float] = _range((1.0, 0.53, 0.45), 0.0, 3.0)
+    light_green: tuple[float, float, float] = _range((1.0, 0.49, 0.42), 0.0, 3.0)
     """Optical density of EA light green (cyan cytoplasm) in red, green, blue, a unit amount."""
     eosin: tuple[float, float, float] = _range((0.25, 1.0, 0.55), 0.0, 3.0)
     """Optical density of EA eosin (pink cytoplasm) in red, green, blue, a unit amount."""
