@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,9 @@ import tifffile
 import slidefusion as sf
 from slidefusion.demo import pictures, run_demo
 from slidefusion.demo.folder import DemoFolder
-from slidefusion.demo.measure import block_error, blurred_places
+from slidefusion.demo.measure import block_error, blurred_places, measure
+from slidefusion.demo.report import write_report
+from slidefusion.demo.run import open_results
 from slidefusion.errors import OutputError, UnknownNameError
 from slidefusion.geometry import Window
 from slidefusion.phantom import Phantom
@@ -71,6 +74,25 @@ def test_the_report_needs_nothing_else(made: tuple[DemoFolder, list[str]]) -> No
     assert page.count(f"{scores['fused']['ssim']:.4f}") >= 2
     assert "prefers-color-scheme: dark" in page
     assert folder.figure.stat().st_size < 400_000
+
+
+def test_a_large_slide_is_shown_in_part_and_a_fuser_may_give_no_depth(
+    made: tuple[DemoFolder, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slidefusion.demo.measure._AREA_PX", 400)
+    folder = DemoFolder(tmp_path)
+    opened = open_results(made[0])
+    assert opened.area == Window(100, 100, 400, 400)
+    np.testing.assert_array_equal(
+        opened.planes.read(1, Window(5, 6, 70, 80)), opened.planes[1][:, 5:75, 6:86]
+    )
+    opened = dataclasses.replace(opened, fused_depth_um=None)
+    measured = measure(opened)
+    assert measured.depth_error_um is None
+    monkeypatch.setattr(DemoFolder, "fused", made[0].fused)
+    write_report(folder, opened, measured, Phantom(600, 600), {"fuse": 1.0})
+    page = folder.report.read_text("utf-8")
+    assert "The middle 400 × 400 px" in page and "depth, median error" not in page
 
 
 def test_again_in_its_own_folder_only(tmp_path: Path) -> None:

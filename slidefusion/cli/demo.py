@@ -16,6 +16,7 @@ def demo(
     size: Annotated[int, typer.Option(help="Side of the slide in pixels.")] = 3072,
     planes: Annotated[int, typer.Option(help="Number of focal planes.")] = 11,
     seed: Annotated[int, typer.Option(help="Seed of the specimen.")] = 0,
+    fuser: Annotated[str, typer.Option(help="Fuser to show.")] = "lpp",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -40,5 +41,12 @@ def demo(
     from slidefusion.demo import run_demo
 
     run_demo(
-        out, size=size, planes=planes, seed=seed, overwrite=overwrite, progress=progress, say=print
+        out,
+        size=size,
+        planes=planes,
+        seed=seed,
+        fuser=fuser,
+        overwrite=overwrite,
+        progress=progress,
+        say=print,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.geometry import Window
+from slidefusion.geometry import Size, Window
 
 __all__ = ["Measured", "Opened", "blurred_places", "measure"]
 
@@ -24,8 +24,10 @@ Floats = npt.NDArray[np.float32]
 class Opened:
     """The demo's results in memory, at most 4096 px a side from the middle of the slide."""
 
+    slide: Size
+    """The whole slide."""
     area: Window
-    """What of the slide this is."""
+    """What of it this is."""
     planes: Any
     """(Z, C, Y, X), lazy: ``planes[k]`` reads one, ``planes.read(k, window)`` a part of it."""
     fused: Pixels
@@ -34,8 +36,8 @@ class Opened:
     """(C, Y, X)."""
     depth_um: Floats
     """(Y, X) true depth, NaN on clear glass."""
-    fused_depth_um: Floats
-    """(Y, X) position of the plane that the fuser took each pixel from."""
+    fused_depth_um: Floats | None
+    """(Y, X) position of the plane that the fuser took each pixel from, if it says so."""
     z_um: tuple[float, ...]
     offsets: tuple[int, ...]
     """Focus offset of each plane."""
@@ -66,7 +68,7 @@ class Measured:
     """(h, w) mean absolute error of the reference plane, one value a block, in gray values."""
     fused_error: Floats
     """(h, w) the same for the fused slide."""
-    depth_error_um: float
+    depth_error_um: float | None
     """Median distance of the fuser's depth from the true one where there is material."""
 
 
@@ -93,8 +95,6 @@ def measure(opened: Opened) -> Measured:
         mean_score = threads.submit(metrics.compare, mean, truth).result()
         fused_score = fused.result()
     plane_error = next(error for _, error in scored if error is not None)
-    known = np.isfinite(opened.depth_um)
-    distance = np.abs(opened.fused_depth_um - opened.depth_um)[known]
     scores = tuple(score for score, _ in scored)
     return Measured(
         scores,
@@ -103,8 +103,15 @@ def measure(opened: Opened) -> Measured:
         best=int(np.argmax([score["ssim"] for score in scores])),
         plane_error=plane_error,
         fused_error=block_error(opened.fused, truth),
-        depth_error_um=float(np.median(distance)) if distance.size else float("nan"),
+        depth_error_um=_depth_error(opened),
     )
+
+
+def _depth_error(opened: Opened) -> float | None:
+    known = np.isfinite(opened.depth_um)
+    if opened.fused_depth_um is None or not known.any():
+        return None
+    return float(np.median(np.abs(opened.fused_depth_um - opened.depth_um)[known]))
 
 
 def block_error(image: Pixels, truth: Pixels, block: int = 4) -> Floats:

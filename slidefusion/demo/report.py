@@ -74,12 +74,18 @@ class _Page:
         return pictures.depth_limit_um(self.opened.depth_um)
 
     def headline(self) -> str:
-        height, width = self.opened.truth.shape[-2:]
+        height, width = self.opened.slide
+        area = self.opened.area
+        part = (
+            f" The middle {area.height} × {area.width} px are measured and shown."
+            if area.size != self.opened.slide
+            else ""
+        )
         planes, step = len(self.opened.z_um), self.opened.z_um[1] - self.opened.z_um[0]
         return (
             f"A synthetic cervical smear of {height} × {width} px "
             f"({self.opened.pixel_size_um:g} µm a pixel) at {planes} focal planes {step:.3g} µm "
-            "apart, fused and compared with the exact truth."
+            f"apart, fused and compared with the exact truth.{part}"
         )
 
     def tiles(self, seconds: dict[str, float]) -> str:
@@ -90,9 +96,10 @@ class _Page:
             ("SSIM, plane 0", f"{m.planes[at]['ssim']:.4f}", ""),
             (f"SSIM, best plane ({best:+d})", f"{m.planes[m.best]['ssim']:.4f}", ""),
             ("SSIM, mean of planes", f"{m.mean['ssim']:.4f}", ""),
-            ("depth, median error", f"{m.depth_error_um:.2f} µm", ""),
-            ("all steps", f"{sum(seconds.values()):.0f} s", ""),
         ]
+        if m.depth_error_um is not None:
+            cells.append(("depth, median error", f"{m.depth_error_um:.2f} µm", ""))
+        cells.append(("all steps", f"{sum(seconds.values()):.0f} s", ""))
         return "".join(
             f'<div class="tile {kind}"><b>{value}</b><span>{html.escape(label)}</span></div>'
             for label, value, kind in cells
@@ -146,17 +153,25 @@ class _Page:
     def columns(self, place: Window) -> dict[str, npt.NDArray[np.uint8]]:
         """Titles and crops (3, Y, X) of one place."""
         opened, limit = self.opened, self.limit_um
-        known = np.isfinite(pictures.crop(opened.depth_um, place))
-        depth = np.where(known, pictures.crop(opened.fused_depth_um, place), np.nan)
-        return {
+        images = {
             "plane 0": opened.planes.read(opened.reference, place),
             "fused": pictures.crop(opened.fused, place),
             "truth": pictures.crop(opened.truth, place),
-            "depth, fused": pictures.coloured(depth, -limit, limit, "depth"),
-            "depth, truth": pictures.coloured(
-                pictures.crop(opened.depth_um, place), -limit, limit, "depth"
-            ),
         }
+        for title, depth in self.depths().items():
+            part = pictures.crop(depth, place)
+            images[f"depth, {title}"] = pictures.coloured(part, -limit, limit, "depth")
+        return images
+
+    def depths(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Titles and depths (Y, X) in µm, NaN on clear glass; the fuser's if it gives one."""
+        opened = self.opened
+        truth = {"truth": opened.depth_um}
+        if opened.fused_depth_um is None:
+            return truth
+        known = np.isfinite(opened.depth_um)
+        nothing = np.float32(np.nan)
+        return {"fused": np.where(known, opened.fused_depth_um, nothing), **truth}
 
     def overview(self) -> str:
         """The whole area with the places marked, and the same in the reference plane."""
@@ -181,12 +196,10 @@ class _Page:
         return "".join(parts)
 
     def depth(self) -> str:
-        opened, limit = self.opened, self.limit_um
-        known = np.isfinite(opened.depth_um)
-        fused = np.where(known, opened.fused_depth_um, np.nan)
-        step = max(1, -(-max(known.shape) // _MAP_PX))
+        limit = self.limit_um
+        step = max(1, -(-max(self.opened.depth_um.shape) // _MAP_PX))
         parts = []
-        for title, values in (("found by the fuser", fused), ("truth", opened.depth_um)):
+        for title, values in self.depths().items():
             image = pictures.coloured(values[::step, ::step], -limit, limit, "depth")
             uri = pictures.data_uri(image, lossless=True)
             parts.append(_map(uri, title))

@@ -14,7 +14,7 @@ import numpy as np
 from slidefusion.demo.folder import DemoFolder
 from slidefusion.demo.measure import Measured, Opened, measure, middle
 from slidefusion.errors import OptionError
-from slidefusion.geometry import Window
+from slidefusion.geometry import Size, Window
 from slidefusion.phantom import Phantom
 
 __all__ = ["DemoResult", "run_demo"]
@@ -139,15 +139,19 @@ def open_results(folder: DemoFolder) -> Opened:
     area = middle(*stack.shape[-2:])
     rows, columns = area.slices
     fused = sf.open_slide(folder.fused)
-    index = sf.open_slide(folder.fused / "labels" / "depth")[0, rows, columns].values
     z_um = np.asarray(stack.z.values, np.float32)
+    fused_depth = None
+    labels = folder.fused / "labels" / "depth"
+    if labels.is_dir():
+        fused_depth = z_um[sf.open_slide(labels)[0, rows, columns].values]
     return Opened(
+        Size(*stack.shape[-2:]),
         area,
         _LazyPlanes(stack, area),
         fused=fused[:, rows, columns].values,
         truth=sf.open_slide(folder.truth)[:, rows, columns].values,
         depth_um=sf.open_slide(folder.depth)[0, rows, columns].values,
-        fused_depth_um=z_um[index],
+        fused_depth_um=fused_depth,
         z_um=tuple(float(z) for z in z_um),
         offsets=tuple(int(k) for k in stack.focus_offset.values),
         pixel_size_um=float(stack.x[1] - stack.x[0]),

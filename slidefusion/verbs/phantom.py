@@ -10,13 +10,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from slidefusion.errors import SlidefusionError
 from slidefusion.fuser import Footprint
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
-from slidefusion.omezarr.store import location
+from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
 from slidefusion.progress import progress_bar
 from slidefusion.scheduling import active_client, run_tasks
@@ -28,6 +29,9 @@ _REGION_CHOICES_PX = (2048, 1024, 512)
 _REGION_BYTES = 192 * 2**20
 _SMALL_PX = 4096
 """Slides up to this side are cut finely, so that every core has work."""
+
+
+Part = Literal["stack", "truth", "depth_um"]
 
 
 class PhantomPaths(NamedTuple):
@@ -72,17 +76,24 @@ def write_phantom(
     '/data/p-truth.zarr'
     """
     region_px = _region_px(phantom)
+    paths = PhantomPaths(
+        location(out), location(beside(out, "truth")), location(beside(out, "depth"))
+    )
+    parts: tuple[Part, ...] = ("stack", "truth", "depth_um")
+    whole = [
+        not overwrite and _is_whole(phantom, path, region_px, part)
+        for path, part in zip(paths, parts, strict=True)
+    ]
+    # A run that was interrupted while it finished its outputs leaves some of them whole.
     sinks = [
-        _stack_sink(phantom, out, region_px, overwrite),
-        *truth_sinks(
-            phantom, beside(out, "truth"), beside(out, "depth"), region_px, overwrite=overwrite
-        ),
+        _sink(phantom, path, region_px, overwrite, part)
+        for path, part, done in zip(paths, parts, whole, strict=True)
+        if not done or all(whole)
     ]
     render_into(
         phantom, sinks, region_px, client=active_client(client), progress=progress, label="phantom"
     )
-    stack, truth, depth = (sink.output.where for sink in sinks)
-    return PhantomPaths(stack, truth, depth)
+    return paths
 
 
 def beside(out: str | Path, what: str) -> str:
@@ -104,7 +115,7 @@ class ZarrSink:
 
     output: Output
     layout: PyramidLayout
-    part: Literal["stack", "truth", "depth_um"]
+    part: Part
 
     def __reduce__(self) -> Any:  # workers need the place and the layout, not the journal
         return _ZarrWriter, (self.output.where, self.layout, self.part)
@@ -127,20 +138,6 @@ class _ZarrWriter:
             return
         block = region.truth if self.part == "truth" else region.depth_um[np.newaxis]
         self.layout.write_region(self.where, "", window, block)
-
-
-def _stack_sink(phantom: Phantom, out: str | Path, region_px: int, overwrite: bool) -> ZarrSink:
-    z = phantom.z_um
-    step = (z[-1] - z[0]) / (len(z) - 1) if len(z) > 1 else None
-    extra = {
-        "z_um": list(z),
-        "reference": phantom.reference,
-        "pixel_size_from": "source",
-        "z_from": "source",
-    }
-    return _sink(
-        phantom, out, region_px, overwrite, "stack", z_step_um=step, z_start_um=z[0], extra=extra
-    )
 
 
 def truth_sinks(
@@ -166,16 +163,21 @@ def _sink(
     out: str | Path,
     region_px: int,
     overwrite: bool,
-    part: Literal["stack", "truth", "depth_um"],
-    *,
-    z_step_um: float | None = None,
-    z_start_um: float = 0.0,
-    extra: dict[str, Any] | None = None,
+    part: Part,
 ) -> ZarrSink:
     channels, planes, height, width = phantom.shape
     names: tuple[str, ...] = phantom.channel_names
     dtype = "uint8"
+    extra: dict[str, Any] = {}
+    z, step = phantom.z_um, None
     if part == "stack":
+        step = phantom.settings.z_step_um if planes > 1 else None
+        extra = {
+            "z_um": list(z),
+            "reference": phantom.reference,
+            "pixel_size_from": "source",
+            "z_from": "source",
+        }
         layout = PyramidLayout("czyx", (channels, planes, height, width), dtype, region_px)
     elif part == "truth":
         layout = PyramidLayout("cyx", (channels, height, width), dtype, region_px)
@@ -195,16 +197,16 @@ def _sink(
         "",
         layout,
         pixel_size_um=phantom.pixel_size_um,
-        z_step_um=z_step_um,
-        z_start_um=z_start_um,
+        z_step_um=step,
+        z_start_um=z[0] if step else 0.0,
         blocks={"omero": block},
     )
-    settings = {"phantom": phantom.provenance, "part": part, "region_px": region_px}
+    settings = _settings(phantom, region_px, part)
     attributes = {
         "kind": {"stack": "stack", "truth": "truth", "depth_um": "depth"}[part],
         "software": {"slidefusion": importlib.metadata.version("slidefusion")},
         "source": {"reader": "phantom", **phantom.provenance},
-        **(extra or {}),
+        **extra,
         "fingerprint": fingerprint_of(settings),
     }
     output = Output(
@@ -216,6 +218,22 @@ def _sink(
         overwrite=overwrite,
     )
     return ZarrSink(output, layout, part)
+
+
+def _settings(phantom: Phantom, region_px: int, part: Part) -> dict[str, Any]:
+    return {"phantom": phantom.provenance, "part": part, "region_px": region_px}
+
+
+def _is_whole(phantom: Phantom, where: str, region_px: int, part: Part) -> bool:
+    """Whether this part of this very phantom is complete there."""
+    try:
+        own = dict(open_group(where).attrs).get("slidefusion")
+    except SlidefusionError:
+        return False
+    wanted = fingerprint_of(_settings(phantom, region_px, part))
+    return (
+        isinstance(own, dict) and own.get("complete") is True and own.get("fingerprint") == wanted
+    )
 
 
 def render_into(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,4 +184,17 @@ def test_phantom_is_the_phantom(cli: Runner, tmp_path: Path) -> None:
     np.testing.assert_array_equal(sf.open_slide(tmp_path / "p-truth.zarr").values, expected.truth)
     depth = sf.open_slide(tmp_path / "p-depth.zarr").values[0]
     np.testing.assert_array_equal(depth, expected.depth_um)
-    assert cli("phantom", out, "--size", 530, 300).code == 2
+    again = cli("phantom", out, "--size", 530, 300)
+    assert again.code == 2 and "--overwrite" in again.error
+
+
+def test_phantom_goes_on_when_some_outputs_are_whole(cli: Runner, tmp_path: Path) -> None:
+    args = ("phantom", tmp_path / "p.zarr", "--size", 100, 90, "--planes", 2)
+    assert cli(*args).code == 0
+    truth = sf.open_slide(tmp_path / "p-truth.zarr").values
+    shutil.rmtree(tmp_path / "p-truth.zarr")
+    assert cli(*args).code == 0
+    np.testing.assert_array_equal(sf.open_slide(tmp_path / "p-truth.zarr").values, truth)
+    assert "already complete" in cli(*args).error
+    shutil.rmtree(tmp_path / "p-truth.zarr")
+    assert "already complete" in cli(*args, "--seed", 1).error
