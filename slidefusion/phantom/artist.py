@@ -100,11 +100,11 @@ class Artist:
         y, x = (float(np.clip(s + tilt * self.normal(), -0.35, 0.35)) for s in self.item.slope)
         return y, x
 
-    def mix(self, density: float, *parts: tuple[Rgb, float]) -> Colour:
+    def mix(self, density: float, *parts: tuple[Rgb, float], jitter: float = 0.03) -> Colour:
         """(C,) optical density of mixed stains; its mean over red, green, blue is ``density``."""
         mixed = sum((np.array(stain) * share for stain, share in parts), np.zeros(3))
         mixed = mixed * np.exp(
-            [0.10 * self.settings.stain_variation * self.normal() for _ in "rgb"]
+            [jitter * self.settings.stain_variation * self.normal() for _ in "rgb"]
         )
         mixed = mixed * (density / max(float(mixed.mean()), 1e-9))
         return mixed.mean(keepdims=True) if self.settings.gray else mixed
@@ -122,4 +122,5 @@ class Artist:
             (stains.eosin, hue - orange + 0.12 * tint),
             (stains.orange, orange),
             (stains.hematoxylin, tint),
+            jitter=0.09,
         )

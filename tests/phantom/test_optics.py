@@ -108,14 +108,14 @@ def test_a_tilted_cell_is_sharp_along_a_line():
 
 def test_the_truth_is_the_limit_of_a_shallow_stack():
     shallow = replace(
-        CLEAN, na=0.1, z_step_um=0.2, depth_um=0.0, tilt=0.0, wavelength_um=0.3, mpp_um=0.5
+        CLEAN, na=0.1, z_step_um=0.2, depth_um=0.0, tilt=0.0, wavelength_um=0.3, mpp_um=1.0
     )
     region = Phantom(400, 400, planes=3, seed=4, settings=shallow).render(Window(0, 0, 400, 400))
     assert region.cell_mask.any()
     difference = np.abs(region.stack.astype(int) - region.truth)
     # Layers are blurred before they are multiplied, the truth after: edges that cross differ.
     assert np.quantile(difference, 0.995) <= 2
-    assert difference.max() <= 12
+    assert difference.max() <= 16
 
 
 def test_the_grid_of_blocks_leaves_no_trace():
