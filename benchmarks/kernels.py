@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fusers.lpp import Lpp
+from slidefusion.fusers.selection import binomial_window
 
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
@@ -89,7 +90,7 @@ def opencv_soft(stack: Array) -> Array:
     totals: list[FloatArray] = []
     low: FloatArray | None = None
     lowest, highest = stack[0].copy(), stack[0].copy()
-    taps = np.array([0.25, 0.5, 0.25], np.float32)
+    taps = binomial_window(Lpp().window)
     for z, plane in enumerate(stack):
         cv2.min(lowest, plane, lowest)
         cv2.max(highest, plane, highest)

@@ -41,8 +41,8 @@ def halo_px(levels: int, window: int) -> int:
     its first sample to its second, 2**j px on. What was selected is felt as far as the level
     expands. The low-pass has the weights of the last level and expands once more.
 
-    >>> halo_px(1, 0), halo_px(3, 1), halo_px(4, 1)
-    (7, 48, 100)
+    >>> halo_px(1, 0), halo_px(3, 2), halo_px(4, 2)
+    (7, 56, 116)
     """
     reach = 0
     activity = 0
@@ -83,7 +83,7 @@ class Lpp:
         choices=(1, 2, 4, 8, 16, 32),
     )
     window: int = option(
-        1,
+        2,
         "radius of the window that activity is averaged over, in blocks of 2 x 2 samples",
         minimum=0,
         maximum=8,

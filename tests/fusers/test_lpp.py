@@ -40,7 +40,7 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def opencv_lpp(stack: np.ndarray, levels: int, power: int, floor: float) -> np.ndarray:
     """The same method, written with whole arrays: (Z, C, Y, X) float32 of range 1."""
-    taps = binomial_window(1).reshape(1, 3)
+    taps = binomial_window(2)
     sums: list[Any] = [0] * (levels + 1)
     totals: list[Any] = [0] * levels
     for plane in stack:
@@ -77,13 +77,13 @@ def test_equals_the_method_written_with_opencv(levels: int, power: int) -> None:
 
 class TestContract(FuserContract):
     fuser_class = Lpp
-    options: ClassVar[Any] = [{}, {"levels": 2, "window": 2, "selection": "max", "clamp": False}]
+    options: ClassVar[Any] = [{}, {"levels": 2, "window": 0, "selection": "max", "clamp": False}]
     examples = 10
 
 
 def test_footprint_follows_from_the_options() -> None:
-    assert Lpp(levels=3).footprint == Footprint(halo=48, period=8)
-    assert Lpp(levels=4).footprint == Footprint(halo=100, period=16)
+    assert Lpp(levels=3).footprint == Footprint(halo=56, period=8)
+    assert Lpp(levels=4).footprint == Footprint(halo=116, period=16)
     assert Lpp(levels=4, window=3).footprint.halo == 132
 
 
