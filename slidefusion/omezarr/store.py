@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,9 +73,26 @@ def codec_pipeline(where: str, *, fast: bool = True) -> Iterator[None]:
     fast = fast and not is_url(where) and importlib.util.find_spec("zarrs") is not None
     settings: dict[str, Any] = {"array.write_empty_chunks": True}
     if fast:
+        _start_zarr_threads()
         settings["codec_pipeline.path"] = "zarrs.ZarrsCodecPipeline"
+        # One thread an array: the tasks run side by side already, and several would put the chunks
+        # into a shard in whatever order they finish, so that equal runs gave unequal files.
+        settings["threading.max_workers"] = 1
     with _CONFIGURING, zarr.config.set(settings):
         yield
+
+
+@functools.cache
+def _start_zarr_threads() -> None:
+    """Let zarr make its thread pool, which all arrays share.
+
+    It takes its size, at its first use, from the setting that zarrs takes for the threads of one
+    array; a pool of one thread would make all tasks of the process wait for each other.
+    """
+    import zarr
+
+    with zarr.config.set({"threading.max_workers": min(32, (os.cpu_count() or 1) + 4)}):
+        zarr.create_group(zarr.storage.MemoryStore())
 
 
 @contextlib.contextmanager
