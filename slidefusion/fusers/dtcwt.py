@@ -49,7 +49,7 @@ class Dtcwt:
     filters: str = option("near_sym_a", "filters of the finest level", choices=tuple(LEVEL1))
     qshift: str = option("qshift_a", "filters of the levels above it", choices=tuple(QSHIFT))
     levels: int = option(
-        4,
+        3,
         "levels of details; more of them choose between coarser blurs and cost a larger halo",
         minimum=1,
         maximum=8,
@@ -118,15 +118,16 @@ class Dtcwt:
         """Upper bound of the memory in bytes of one call, the result included.
 
         Counted for float32 and in the sizes of the padded window: the plane, its levels' low
-        passes (4/3), the sums (3 and all coarser levels: 4, and the low pass), the maps of each
-        level, the range of the planes, the image rebuilt level by level, the result and the depth.
+        passes (4/3), both twice; the sums (3 and all coarser levels: 4, and the low pass), the maps
+        of each level, the range of the planes, the image rebuilt level by level, the result and
+        the depth.
         """
         period: int = 2**self.levels
         height, width = height + -height % period, width + -width % period
         pixels = height * width
         sums = channels * (4 * pixels + 4 * pixels // period**2)
-        images = channels * (7 * pixels + pixels // 2)
-        held = (self.window + self.vote + 3) * 12 * channels * width // 2
+        images = channels * (9 * pixels + pixels)
+        held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * width // 2
         return 4 * (sums + images + 3 * pixels + held + 64 * width) + 2**16
 
     def __call__(self, stack: Planes, /) -> Fused:
@@ -143,17 +144,18 @@ class Dtcwt:
         coefficients = (12 if energy else 6) * channels
         scale = subbands.activity_scale(energy, coefficients, stack.dtype)
 
-        def add(source: FloatArray, low: FloatArray, level: int, z: int, sums: LevelSums) -> None:
+        def add(
+            source: FloatArray, low: FloatArray, level: int, z: int, last: bool, sums: LevelSums
+        ) -> None:
             filters = tree.analysis(level)
             taps = filters.at, filters.weights, filters.parity, filters.step
-            kernels.add_plane(source, low, z, scale, energy, rule, self.vote, *taps, sums)
+            kernels.add_planes(source, low, z, last, scale, energy, rule, self.vote, *taps, sums)
 
         summed = subbands.sum_planes(
             stack,
             period,
             subbands.empty_sums(shapes, channels, 12, dtcwt.QUAD, self.lowpass),
             add,
-            hard=self.selection == "max",
             clamp=self.clamp,
         )
         image = summed.low

@@ -1,4 +1,4 @@
-"""Compiled loop of the `dtcwt` fuser: one plane into the sums of one level."""
+"""Compiled loop of the `dtcwt` fuser: planes into the sums of one level."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slidefusion.fusers.subband_kernels import (
 from slidefusion.transforms.dtcwt_kernels import analyse
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["add_plane"]
+__all__ = ["add_planes"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -25,10 +25,11 @@ HALF = np.float32(1 / 2)
 
 
 @kernel
-def add_plane(
+def add_planes(
     source: FloatArray,
     low: FloatArray,
     z: int,
+    last: bool,
     scale: np.float32,
     energy: bool,
     rule: Rule,
@@ -39,33 +40,36 @@ def add_plane(
     step: int,
     sums: LevelSums,
 ) -> None:
-    """Add plane ``z`` to the ``sums`` of one level.
+    """Add the planes from ``z`` on to the ``sums`` of one level; the ``last`` make them means.
 
-    ``source`` is the plane (C, 1, Y, X) or its low pass one level finer, as quads (C, 4, Y, X);
-    the low pass of this level is written to ``low`` (C, 4, y, x). ``at`` to ``step`` are the
-    filters of the level.
+    ``source`` is the planes (P, C, 1, Y, X) or their low pass one level finer, as quads
+    (P, C, 4, Y, X); the low pass of this level is written to ``low`` (P, C, 4, y, x).
+    ``at`` to ``step`` are the filters of the level.
     """
-    channels, _, height, width = low.shape
+    planes, channels, _, height, width = low.shape
     radius = rule.window.shape[0] // 2
     held = radius + vote + 1
-    details = np.empty((held, channels, 12, width), np.float32)
-    rows = rows_for(width, rule.window.shape[0], vote)
+    details = np.empty((held, planes, channels, 12, width), np.float32)
+    rows = rows_for(planes, width, rule.window.shape[0], vote)
     for newest in range(height + radius + vote):
         if newest < height:
-            new = details[newest % held]
-            for c in range(channels):
-                into = new[c].reshape(3, 4, 1, width)
-                analyse(source[c], low[c], into, newest, newest + 1, at, weights, parity, step)
-            measured = rows.measured[newest % rule.window.shape[0]]
-            if energy:
-                energy_row(new, scale, measured)
-            else:
-                modulus_row(new, scale, measured)
-        i = weigh_newest(newest, height, z, rule, vote, rows, sums)
+            for p in range(planes):
+                new = details[newest % held, p]
+                for c in range(channels):
+                    into = new[c].reshape(3, 4, 1, width)
+                    analyse(
+                        source[p, c], low[p, c], into, newest, newest + 1, at, weights, parity, step
+                    )
+                measured = rows.measured[p, newest % rule.window.shape[0]]
+                if energy:
+                    energy_row(new, scale, measured)
+                else:
+                    modulus_row(new, scale, measured)
+        i = weigh_newest(newest, height, z, last, rule, vote, rows, sums)
         if i >= 0:
             add_row(details[i % held], i, rows, sums.details)
             if sums.low.shape[2] > 0:
-                add_row(low[:, :, i], i, rows, sums.low)
+                add_row(low[:, :, :, i], i, rows, sums.low)
 
 
 @kernel

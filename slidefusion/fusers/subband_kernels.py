@@ -30,6 +30,9 @@ FloatArray = npt.NDArray[np.float32]
 ZERO = np.float32(0)
 ONE = np.float32(1)
 
+PAIR = 2
+"""Most planes that are added at a time."""
+
 
 class LevelSums(NamedTuple):
     """What is carried from plane to plane for one level; all start as zeros."""
@@ -41,83 +44,98 @@ class LevelSums(NamedTuple):
     best: FloatArray
     """(y, x) highest activity so far."""
     total: FloatArray
-    """(y, x) sum of the weights."""
+    """(y, x) sum of the weights, by which all is divided with the last plane."""
     plane: npt.NDArray[Any]
     """(y, x) plane that each coefficient was mostly taken from."""
 
 
 class Rows(NamedTuple):
-    """Rows of x coefficients that are held while a level is weighed; row i lies at i % length."""
+    """Rows of x coefficients that are held while P planes are weighed; row i is at i % length."""
 
     measured: FloatArray
-    """(window, x) activity of single coefficients."""
+    """(P, window, x) activity of single coefficients."""
     smoothed: FloatArray
     """(x) activity averaged over the window."""
     wins: FloatArray
-    """(vote window, x) 1 where the plane is the most active so far, else 0."""
+    """(P, vote window, x) 1 where the plane is the most active so far, else 0."""
     column: FloatArray
     """(x + window - 1) scratch."""
     keep: FloatArray
-    """(x) share of the sums that is kept."""
+    """(P, x) share of the sums that is kept when plane p is added."""
     gain: FloatArray
-    """(x) weight of the new plane."""
+    """(P, x) weight of plane p."""
 
 
 @kernel
-def rows_for(width: int, window: int, vote: int) -> Rows:
+def rows_for(planes: int, width: int, window: int, vote: int) -> Rows:
     """Scratch for rows of ``width`` coefficients, ``window`` taps and a vote of radius ``vote``."""
     return Rows(
-        np.empty((window, width), np.float32),
+        np.empty((planes, window, width), np.float32),
         np.empty(width, np.float32),
-        np.empty((2 * vote + 1, width), np.float32),
+        np.empty((planes, 2 * vote + 1, width), np.float32),
         np.empty(width + max(window, 2 * vote + 1) - 1, np.float32),
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
+        np.empty((planes, width), np.float32),
+        np.empty((planes, width), np.float32),
     )
 
 
 @kernel
 def weigh_newest(
-    newest: int, height: int, z: int, rule: Rule, vote: int, rows: Rows, sums: LevelSums
+    newest: int, height: int, z: int, last: bool, rule: Rule, vote: int, rows: Rows, sums: LevelSums
 ) -> int:
     """Weigh the row of ``height`` that can be weighed once row ``newest`` has been measured.
 
-    Returns that row, whose ``rows.keep`` and ``rows.gain`` are written, or -1 when there is none
-    yet. Call it with ``newest`` up to ``height - 1 + window radius + vote``. With a hard rule a
-    plane takes a coefficient over when it is the most active so far at more than half of the
-    (2 ``vote`` + 1) squared coefficients around it, and activities below the floor are equal.
-    What the vote overrules does not change who is the most active, or else a decision would
-    spread by ``vote`` coefficients with every plane.
+    The planes are those from ``z`` on, as many as ``rows`` is for. Returns the row that was
+    weighed, whose ``rows.keep`` and ``rows.gain`` are written, or -1 when there is none yet; call
+    it with ``newest`` up to ``height - 1 + window radius + vote``. With the ``last`` planes the
+    sums become means.
+
+    With a hard rule a plane takes a coefficient over when it is the most active so far at more
+    than half of the (2 ``vote`` + 1) squared coefficients around it, and activities below the
+    floor are equal. What the vote overrules does not change who is the most active, or else a
+    decision would spread by ``vote`` coefficients with every plane.
     """
     i: int = newest - rule.window.shape[0] // 2
     if i < 0:
         return -1
-    if rule.doublings >= 0:
-        smooth_row(rows.measured, i, height, rule.window, rows.column, rows.smoothed)
-        weigh_row(
-            rows.smoothed, rule, z, sums.best[i], sums.total[i], sums.plane[i], rows.keep, rows.gain
-        )
-        return i
-    if i < height:
-        smooth_row(rows.measured, i, height, rule.window, rows.column, rows.smoothed)
-        best = sums.best[i]
-        wins = rows.wins[i % rows.wins.shape[0]]
-        for x in range(best.shape[0]):
-            activity = max(rows.smoothed[x], rule.floor)
-            wins[x] = ONE if activity > best[x] else ZERO
-            best[x] = max(activity, best[x])
-    i -= vote
-    if i < 0:
-        return -1
-    count_row(rows.wins, i, height, rows.column, rows.gain)
-    half = np.float32((2 * vote + 1) ** 2 // 2)
-    plane = sums.plane[i]
-    for x in range(plane.shape[0]):
-        taken = rows.gain[x] > half
-        rows.gain[x] = ONE if taken else ZERO
-        rows.keep[x] = ZERO if taken else ONE
+    planes, width = rows.keep.shape
+    for p in range(planes):
+        if i < height:
+            smooth_row(rows.measured[p], i, height, rule.window, rows.column, rows.smoothed)
+        if rule.doublings >= 0:
+            best, total, plane = sums.best[i], sums.total[i], sums.plane[i]
+            weigh_row(rows.smoothed, rule, z + p, best, total, plane, rows.keep[p], rows.gain[p])
+            if last and p == planes - 1:
+                for x in range(width):
+                    share = ONE / total[x]
+                    rows.keep[p, x] *= share
+                    rows.gain[p, x] *= share
+            continue
+        if i < height:
+            best = sums.best[i]
+            wins = rows.wins[p, i % rows.wins.shape[1]]
+            for x in range(width):
+                activity = max(rows.smoothed[x], rule.floor)
+                wins[x] = ONE if activity > best[x] else ZERO
+                best[x] = max(activity, best[x])
+        if i >= vote:
+            elect(rows.wins[p], i - vote, height, z + p, rows, p, sums.plane[i - vote])
+    return i if rule.doublings >= 0 else max(i - vote, -1)
+
+
+@kernel
+def elect(
+    wins: FloatArray, i: int, height: int, z: int, rows: Rows, p: int, plane: npt.NDArray[Any]
+) -> None:
+    """Let the wins around row ``i`` decide where plane ``z``, the p-th of ``rows``, takes over."""
+    keep, gain = rows.keep[p], rows.gain[p]
+    count_row(wins, i, height, rows.column, gain)
+    half = np.float32(wins.shape[0] ** 2 // 2)
+    for x in range(gain.shape[0]):
+        taken = gain[x] > half
+        gain[x] = ONE if taken else ZERO
+        keep[x] = ZERO if taken else ONE
         plane[x] = z if taken else plane[x]
-    return i
 
 
 @kernel
@@ -171,11 +189,23 @@ def magnitude_row(details: FloatArray, scale: np.float32, row: FloatArray) -> No
 
 @kernel
 def add_row(values: FloatArray, i: int, rows: Rows, sums: FloatArray) -> None:
-    """``sums = sums * keep + gain * values`` for row ``i`` of ``sums`` (C, B, y, x)."""
-    channels, bands, width = values.shape
+    """Add ``values`` (P, C, B, x) to row ``i`` of ``sums`` (C, B, y, x), plane by plane.
+
+    Each step is ``sums = sums * keep + gain * values``. Two planes at a time halve the traffic of
+    the sums, which are larger than the caches.
+    """
+    planes, channels, bands, width = values.shape
+    keep, gain = rows.keep[0], rows.gain[0]
+    keep2, gain2 = rows.keep[planes - 1], rows.gain[planes - 1]
     for c in range(channels):
         for b in range(bands):
-            new = values[c, b]
             row = sums[c, b, i]
-            for x in range(width):
-                row[x] = row[x] * rows.keep[x] + rows.gain[x] * new[x]
+            new = values[0, c, b]
+            new2 = values[planes - 1, c, b]
+            if planes == 1:
+                for x in range(width):
+                    row[x] = row[x] * keep[x] + gain[x] * new[x]
+            else:
+                for x in range(width):
+                    one = row[x] * keep[x] + gain[x] * new[x]
+                    row[x] = one * keep2[x] + gain2[x] * new2[x]

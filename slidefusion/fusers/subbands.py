@@ -117,44 +117,45 @@ def sum_planes(
     stack: Planes,
     period: int,
     levels: list[LevelSums],
-    add: Callable[[FloatArray, FloatArray, int, int, LevelSums], None],
-    hard: bool,
+    add: Callable[[FloatArray, FloatArray, int, int, bool, LevelSums], None],
     clamp: bool,
 ) -> Summed:
-    """Add every plane of ``stack`` (Z, C, Y, X) to the sums, one at a time.
+    """Add every plane of ``stack`` (Z, C, Y, X) to the sums, two at a time.
 
-    ``add(source, low, level, z, sums)`` transforms ``source`` (C, 1 or Q, y, x) into the low pass
-    ``low`` (C, Q, y, x) and the details of ``level`` (1 is the finest), and adds those.
+    ``add(source, low, level, z, last, sums)`` transforms ``source`` (P, C, 1 or Q, y, x), the P
+    planes from ``z`` on, into the low pass ``low`` (P, C, Q, y, x) and the details of ``level`` (1
+    is the finest), and adds those; after the ``last`` planes the sums are means.
     """
-    channels, height, width = stack.shape[1:]
+    from slidefusion.fusers.subband_kernels import PAIR
+
+    count, channels, height, width = stack.shape
     padded = channels, 1, height + -height % period, width + -width % period
-    source = np.empty(padded, np.float32)
-    planes = levels[0].low.shape[1]
-    lows = [np.empty((channels, planes, *sums.best.shape), np.float32) for sums in levels]
-    mean = np.zeros_like(lows[-1]) if levels[-1].low.size == 0 else None
+    together = min(PAIR, count)
+    sources = np.empty((together, *padded), np.float32)
+    quads = levels[0].low.shape[1]
+    lows = [np.empty((together, channels, quads, *sums.best.shape), np.float32) for sums in levels]
+    mean = np.zeros_like(lows[-1][0]) if levels[-1].low.size == 0 else None
     lowest: npt.NDArray[Any] | None = None
     highest: npt.NDArray[Any] | None = None
-    for z in range(len(stack)):
-        plane = pad_to_period(stack[z], period)
-        if clamp and (lowest is None or highest is None):
-            lowest, highest = plane.copy(), plane.copy()
-        elif lowest is not None and highest is not None:
-            np.minimum(lowest, plane, out=lowest)
-            np.maximum(highest, plane, out=highest)
-        source[:, 0] = plane
-        finer = source
+    for first in range(0, count, together):
+        planes = min(together, count - first)
+        for p in range(planes):
+            plane = pad_to_period(stack[first + p], period)
+            if clamp and (lowest is None or highest is None):
+                lowest, highest = plane.copy(), plane.copy()
+            elif lowest is not None and highest is not None:
+                np.minimum(lowest, plane, out=lowest)
+                np.maximum(highest, plane, out=highest)
+            sources[p, :, 0] = plane
+        finer = sources[:planes]
         for j, (low, sums) in enumerate(zip(lows, levels, strict=True)):
-            add(finer, low, j + 1, z, sums)
-            finer = low
+            add(finer, low[:planes], j + 1, first, first + planes == count, sums)
+            finer = low[:planes]
         if mean is not None:
-            mean += finer
-    if not hard:
-        for sums in levels:
-            share = np.reciprocal(sums.total)
-            np.multiply(sums.details, share, out=sums.details)
-            np.multiply(sums.low, share if sums.low.size else 1, out=sums.low)
+            for low_of_plane in finer:
+                mean += low_of_plane
     if mean is not None:
-        mean *= np.float32(1 / len(stack))
+        mean *= np.float32(1 / count)
     return Summed(levels, levels[-1].low if mean is None else mean, lowest, highest)
 
 

@@ -52,7 +52,7 @@ class Wt:
         "bior2.2", "any discrete wavelet of PyWavelets: haar, db2, sym4, bior4.4 …"
     )
     levels: int = option(
-        4,
+        3,
         "levels of details; more of them choose between coarser blurs and cost a larger halo",
         minimum=1,
         maximum=8,
@@ -121,8 +121,8 @@ class Wt:
         """Upper bound of the memory in bytes of one call, the result included.
 
         Counted for float32 and in the sizes of the padded window: the plane, its levels' low
-        passes, the sums, the maps of each level, the range of the planes, the image rebuilt level
-        by level, the result and the depth.
+        passes, both twice; the sums, the maps of each level, the range of the planes, the image
+        rebuilt level by level, the result and the depth.
         """
         bank = filter_bank(self.wavelet)
         period: int = 2**self.levels
@@ -131,8 +131,8 @@ class Wt:
         coefficients = sum(y * x for y, x in shapes)
         pixels = height * width
         sums = channels * (3 * coefficients + shapes[-1][0] * shapes[-1][1])
-        images = channels * (6 * pixels + 3 * coefficients)
-        held = (self.window + self.vote + 3) * 3 * channels * shapes[0][1]
+        images = channels * (7 * pixels + 4 * coefficients)
+        held = (2 * self.window + 2 * self.vote + 8) * 3 * channels * shapes[0][1]
         return 4 * (sums + images + 4 * coefficients + pixels + held + 64 * width) + 2**16
 
     def __call__(self, stack: Planes, /) -> Fused:
@@ -152,10 +152,9 @@ class Wt:
             stack,
             period,
             subbands.empty_sums(shapes, channels, 3, 1, self.lowpass),
-            lambda source, low, _, z, sums: kernels.add_plane(
-                source, low, z, scale, energy, rule, self.vote, *taps, sums
+            lambda source, low, _, z, last, sums: kernels.add_planes(
+                source, low, z, last, scale, energy, rule, self.vote, *taps, sums
             ),
-            hard=self.selection == "max",
             clamp=self.clamp,
         )
         image = summed.low
