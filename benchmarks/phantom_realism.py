@@ -216,10 +216,10 @@ def colour(array: np.ndarray) -> np.ndarray:
 
 
 def figures(data: Path, out: Path) -> None:
-    region = phantom(PhantomSettings(), 1024, 11, 5)
+    region = phantom(PhantomSettings(), 1024, 11, 3)
     shown = [colour(region.stack[z]) for z in (2, 5, 8)] + [colour(region.truth)]
     picture(out / "phantom-planes.jpg", shown, 480)
-    picture(out / "phantom-detail.jpg", [p[300:700, 300:800] for p in shown[1:]], 400, 85)
+    picture(out / "phantom-detail.jpg", [p[330:730, 130:630] for p in shown[1:]], 400, 85)
     gray = phantom(SMALL_STEP, 1024, 20, 3)
     isbi = data / "pap_isbi2015"
     if isbi.exists():

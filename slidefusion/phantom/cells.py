@@ -41,7 +41,7 @@ def squamous(art: Artist) -> list[Sheet]:
     look = CytoplasmLook(
         art.item.z_um,
         *slope,
-        art.between(0.2, 1.0) * min(1.0, settings.depth_um / 4),
+        art.between(0.3, 1.8) * min(1.0, settings.depth_um / 5),
         *art.texture(),
         contrast=settings.granularity * art.between(0.5, 1.4),
         crumple=settings.folding * art.between(0.4, 1.8),
@@ -67,14 +67,14 @@ def squamous(art: Artist) -> list[Sheet]:
         mean, dense, chromatin = art.between(2.2, 3.0), art.between(1.5, 2.1), 0.06
     else:
         mean = 0.5 * settings.nucleus_um * math.exp(0.11 * art.normal())
-        dense, chromatin = art.between(0.6, 1.2), art.between(0.08, 0.24)
+        dense, chromatin = art.between(0.6, 1.2), art.between(0.12, 0.32)
     if art.chance(0.96):
         long = math.exp(0.11 * abs(art.normal()))
         axes = (mean * long, mean / long)
-        sheets += _nucleus(art, place, axes, dense, chromatin, z, slope, 0.3)
+        sheets += _nucleus(art, place, axes, dense, chromatin, z, slope, art.between(0.2, 0.6))
     if art.chance(0.35):
         count = int(min(400, 40 * rng.exponential() ** 1.5 * settings.bacteria))
-        sheets += rods(art, count, 0.8 * radius, art.item.z_um + 0.6, slope)
+        sheets += rods(art, count, 0.8 * radius, art.item.z_um + art.between(0.2, 1.8), slope)
     return sheets
 
 

@@ -46,7 +46,7 @@ class PhantomSettings:
     """Wavelength of light in um."""
     refractive_index: float = _range(1.5, 1.0, 1.6)
     """Refractive index of the mounting medium, which the defocus cone crosses."""
-    softness: float = _range(0.2, 0.0, 0.6)
+    softness: float = _range(0.25, 0.0, 0.6)
     """Gaussian softening of the defocus disc, sigma as a fraction of the disc's radius."""
 
     # specimen
@@ -58,7 +58,7 @@ class PhantomSettings:
     """Number of sheets, piles and crowded groups, relative to the default."""
     depth_um: float = _range(11.0, 0.0, 40.0)
     """Half range in um of the depths of the cells around the reference plane."""
-    tilt: float = _range(0.05, 0.0, 0.5)
+    tilt: float = _range(0.07, 0.0, 0.5)
     """Typical slope of a cell: um of depth a um along it."""
     cell_um: float = _range(52.0, 15.0, 100.0)
     """Mean diameter of superficial and intermediate cells in um."""
@@ -191,7 +191,7 @@ class PhantomSettings:
             "density_scale_um": spread(500.0, 2.0),
             "clustering": spread(1.0, 2.0),
             "depth_um": float(rng.uniform(1.0, 5.0) if weak else rng.uniform(5.0, 16.0)),
-            "tilt": spread(0.05, 2.0),
+            "tilt": spread(0.06, 2.0),
             "cell_um": spread(50.0, 1.25),
             "nucleus_um": spread(8.0, 1.2),
             "folding": spread(1.0, 1.7),
