@@ -5,12 +5,11 @@ The package needs NumPy below 2, so it runs in an environment of its own::
     python -m venv /tmp/peer && /tmp/peer/bin/pip install 'numpy<2' 'setuptools<80' dtcwt==0.14.0
     python benchmarks/kernels.py --dtcwt-python /tmp/peer/bin/python
 
-Reads lines ``PATH.npy`` of a stack (Z, C, Y, X) uint8 and a number of threads from standard input
-and answers each with the seconds that all threads together took to fuse one such stack each.
+Reads paths of stacks (Z, C, Y, X) uint8, ``.npy``, from standard input, a line each, and answers
+with the seconds that fusing took.
 """
 
 import sys
-import threading
 import time
 
 import dtcwt
@@ -22,21 +21,21 @@ LEVELS = 4
 def fuse(stack):
     """The coefficients of largest modulus, summed over the channels; the mean of the low passes."""
     transform = dtcwt.Transform2d("near_sym_a", "qshift_a")
-    best, strength, low = [], [], []
-    for z, plane in enumerate(stack):
+    best, strength, low = [], [], None
+    for plane in stack:
         pyramids = [transform.forward(c.astype(np.float32), nlevels=LEVELS) for c in plane]
+        lows = np.stack([pyramid.lowpass for pyramid in pyramids])
         for j in range(LEVELS):
             bands = np.stack([pyramid.highpasses[j] for pyramid in pyramids])
             modulus = np.abs(bands).sum(0)
-            if z == 0:
+            if low is None:
                 best.append(bands)
                 strength.append(modulus)
                 continue
             wins = modulus > strength[j]
             np.copyto(best[j], bands, where=wins)
             np.copyto(strength[j], modulus, where=wins)
-        lows = np.stack([pyramid.lowpass for pyramid in pyramids])
-        low = lows if z == 0 else low + lows
+        low = lows if low is None else low + lows
     fused = [
         transform.inverse(dtcwt.Pyramid(low[c] / len(stack), [bands[c] for bands in best]))
         for c in range(stack.shape[1])
@@ -46,14 +45,9 @@ def fuse(stack):
 
 def main():
     for line in sys.stdin:
-        path, threads = line.rsplit(maxsplit=1)
-        stack = np.load(path)
-        workers = [threading.Thread(target=fuse, args=(stack,)) for _ in range(int(threads))]
+        stack = np.load(line.strip())
         start = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        fuse(stack)
         print(time.perf_counter() - start, flush=True)
 
 

@@ -5,6 +5,9 @@ library limited to one thread inside a task, as the engine runs them. All rows a
 within each round, and the median round is printed, so that a noisy machine is noisy to all alike.
 The memory floor is the time to read the planes and write the result once at the copy bandwidth
 measured with the same number of threads.
+
+The `dtcwt` package needs an interpreter of its own (see `dtcwt_peer.py`); without
+``--dtcwt-python`` its row is left out.
 """
 
 from __future__ import annotations
@@ -19,9 +22,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from wavelet_peers import DtcwtPackage, pywavelets_max
 
+from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.lpp import Lpp
 from slidefusion.fusers.selection import binomial_window
+from slidefusion.fusers.wt import Wt
 
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
@@ -29,6 +35,9 @@ FloatArray = npt.NDArray[np.float32]
 LEVELS = Lpp().levels
 POWER = Lpp().power
 FLOOR = Lpp().noise
+
+PYWAVELETS = "PyWavelets db2, max"
+DTCWT_PACKAGE = "dtcwt package, max"
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,11 @@ ROWS = [
     Row("lpp selection=max", Lpp(selection="max"), "OpenCV loop, max"),
     Row("OpenCV loop, max", opencv_max, channels_last=True),
     Row("OpenCV loop, as lpp", opencv_soft, channels_last=True),
+    Row("wt", Wt(), PYWAVELETS),
+    Row("wt db2 levels=4", Wt(wavelet="db2", levels=4), PYWAVELETS),
+    Row(PYWAVELETS, pywavelets_max),
+    Row("dtcwt", Dtcwt(), DTCWT_PACKAGE),
+    Row("dtcwt levels=4", Dtcwt(levels=4), DTCWT_PACKAGE),
 ]
 
 
@@ -161,6 +175,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(1200, 1920), metavar=("Y", "X"))
     parser.add_argument("--planes", type=int, default=10)
     parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--dtcwt-python", metavar="PATH")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     shape = (options.planes, options.channels, *options.size)
@@ -177,11 +192,18 @@ def main() -> None:
         (row.fuse)((last if row.channels_last else planar)[0][:2])
         print(f"{row.name}: first call {time.perf_counter() - start:.2f} s")
     seconds: dict[str, list[float]] = {row.name: [] for row in ROWS}
+    package = DtcwtPackage(options.dtcwt_python, planar) if options.dtcwt_python else None
+    if package:
+        seconds[DTCWT_PACKAGE] = []
     for _ in range(options.rounds):
         for row in ROWS:
             stacks = last if row.channels_last else planar
             work = lambda i, row=row, stacks=stacks: row.fuse(stacks[i])  # noqa: E731
             seconds[row.name].append(parallel_seconds(work, options.threads))
+        if package:
+            seconds[DTCWT_PACKAGE].append(package.seconds())
+    if package:
+        package.close()
     bandwidth = copy_bandwidth(options.threads)
     pixels = options.threads * options.planes * options.size[0] * options.size[1]
     floor = options.threads * (np.prod(shape) + np.prod(shape[1:])) / bandwidth
@@ -190,10 +212,11 @@ def main() -> None:
     )
     print(f"{options.size[0]} x {options.channels} uint8; copy {bandwidth / 1e9:.1f} GB/s")
     print(f"{'':22}{'MP-planes/s':>12}{'of peer':>9}{'x floor time':>14}")
-    for row in ROWS:
-        median = statistics.median(seconds[row.name])
-        ratio = f"{statistics.median(seconds[row.peer]) / median:.1f} x" if row.peer else ""
-        print(f"{row.name:22}{pixels / median / 1e6:12.0f}{ratio:>9}{median / floor:14.1f}")
+    peers = {row.name: row.peer for row in ROWS}
+    for name, measured in seconds.items():
+        median, peer = statistics.median(measured), peers.get(name)
+        ratio = f"{statistics.median(seconds[peer]) / median:.1f} x" if peer in seconds else ""
+        print(f"{name:22}{pixels / median / 1e6:12.0f}{ratio:>9}{median / floor:14.1f}")
 
 
 if __name__ == "__main__":
