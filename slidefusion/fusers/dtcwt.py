@@ -117,18 +117,18 @@ class Dtcwt:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        Counted for float32 and in the sizes of the padded window: the plane, its levels' low
-        passes (4/3), both twice; the sums (3 and all coarser levels: 4, and the low pass), the maps
-        of each level, the range of the planes, the image rebuilt level by level, the result and
-        the depth.
+        Counted for float32 and in the sizes of the padded window: two planes, their levels' low
+        passes (8/3), one padded copy and the range of the planes (later the image, which is no
+        larger), the sums (3 and all coarser levels: 4, and the low pass), the maps of each level,
+        the rows held and the depth.
         """
         period: int = 2**self.levels
         height, width = height + -height % period, width + -width % period
         pixels = height * width
         sums = channels * (4 * pixels + 4 * pixels // period**2)
-        images = channels * (9 * pixels + pixels)
+        images = channels * 8 * pixels
         held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * width // 2
-        return 4 * (sums + images + 3 * pixels + held + 64 * width) + 2**16
+        return 4 * (sums + images + 2 * pixels + held + 64 * width) + 2**16
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""

@@ -120,9 +120,9 @@ class Wt:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        Counted for float32 and in the sizes of the padded window: the plane, its levels' low
-        passes, both twice; the sums, the maps of each level, the range of the planes, the image
-        rebuilt level by level, the result and the depth.
+        Counted for float32 and in the sizes of the padded window: two planes, their levels' low
+        passes, one padded copy and the range of the planes (later the image, which is no larger),
+        the sums, the maps of each level, the rows held and the depth.
         """
         bank = filter_bank(self.wavelet)
         period: int = 2**self.levels
@@ -131,9 +131,9 @@ class Wt:
         coefficients = sum(y * x for y, x in shapes)
         pixels = height * width
         sums = channels * (3 * coefficients + shapes[-1][0] * shapes[-1][1])
-        images = channels * (7 * pixels + 4 * coefficients)
+        images = channels * (5 * pixels + 2 * coefficients)
         held = (2 * self.window + 2 * self.vote + 8) * 3 * channels * shapes[0][1]
-        return 4 * (sums + images + 4 * coefficients + pixels + held + 64 * width) + 2**16
+        return 4 * (sums + images + 3 * coefficients + pixels + held + 64 * width) + 2**16
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
