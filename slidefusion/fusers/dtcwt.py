@@ -11,7 +11,7 @@ than in the real transform, for about four times the work.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -155,8 +155,10 @@ class Dtcwt:
             stack,
             period,
             subbands.empty_sums(shapes, channels, 12, dtcwt.QUAD, self.lowpass),
+            _load,
             add,
             clamp=self.clamp,
+            parts=2,
         )
         image = summed.low
         for j in reversed(range(self.levels)):
@@ -172,3 +174,12 @@ class Dtcwt:
         index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
         depth = index.repeat(block, 0).repeat(block, 1)[:height, :width]
         return Fused(fused, np.ascontiguousarray(depth))
+
+
+def _load(plane: npt.NDArray[Any], source: FloatArray) -> None:
+    from slidefusion.transforms.dtcwt_kernels import split_columns
+
+    plane = np.ascontiguousarray(plane).view()
+    plane.flags.writeable = False  # one compiled kernel for writable and read-only planes
+    for channel, columns in zip(plane, source, strict=True):
+        split_columns(channel, columns)

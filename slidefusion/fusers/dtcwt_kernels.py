@@ -42,9 +42,9 @@ def add_planes(
 ) -> None:
     """Add the planes from ``z`` on to the ``sums`` of one level; the ``last`` make them means.
 
-    ``source`` is the planes (P, C, 1, Y, X) or their low pass one level finer, as quads
-    (P, C, 4, Y, X); the low pass of this level is written to ``low`` (P, C, 4, y, x).
-    ``at`` to ``step`` are the filters of the level.
+    ``source`` is the planes as columns (P, C, 2, Y, X/2), or their low pass one level finer as
+    quads (P, C, 4, Y, X); the low pass of this level is written to ``low`` (P, C, 4, y, x). ``at``
+    to ``step`` are the filters of the level.
     """
     planes, channels, _, height, width = low.shape
     radius = rule.window.shape[0] // 2

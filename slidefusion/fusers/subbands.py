@@ -117,19 +117,22 @@ def sum_planes(
     stack: Planes,
     period: int,
     levels: list[LevelSums],
+    load: Callable[[npt.NDArray[Any], FloatArray], None],
     add: Callable[[FloatArray, FloatArray, int, int, bool, LevelSums], None],
     clamp: bool,
+    parts: int = 1,
 ) -> Summed:
     """Add every plane of ``stack`` (Z, C, Y, X) to the sums, two at a time.
 
-    ``add(source, low, level, z, last, sums)`` transforms ``source`` (P, C, 1 or Q, y, x), the P
+    ``load(plane, source)`` writes a padded plane (C, Y, X) to ``source`` (C, parts, Y, X / parts).
+    ``add(source, low, level, z, last, sums)`` transforms ``source`` (P, C, parts or Q, y, x), the P
     planes from ``z`` on, into the low pass ``low`` (P, C, Q, y, x) and the details of ``level`` (1
     is the finest), and adds those; after the ``last`` planes the sums are means.
     """
     from slidefusion.fusers.subband_kernels import PAIR
 
     count, channels, height, width = stack.shape
-    padded = channels, 1, height + -height % period, width + -width % period
+    padded = channels, parts, height + -height % period, (width + -width % period) // parts
     together = min(PAIR, count)
     sources = np.empty((together, *padded), np.float32)
     quads = levels[0].low.shape[1]
@@ -146,7 +149,7 @@ def sum_planes(
             elif lowest is not None and highest is not None:
                 np.minimum(lowest, plane, out=lowest)
                 np.maximum(highest, plane, out=highest)
-            sources[p, :, 0] = plane
+            load(plane, sources[p])
         finer = sources[:planes]
         for j, (low, sums) in enumerate(zip(lows, levels, strict=True)):
             add(finer, low[:planes], j + 1, first, first + planes == count, sums)

@@ -152,6 +152,7 @@ class Wt:
             stack,
             period,
             subbands.empty_sums(shapes, channels, 3, 1, self.lowpass),
+            lambda plane, source: np.copyto(source[:, 0], plane),
             lambda source, low, _, z, last, sums: kernels.add_planes(
                 source, low, z, last, scale, energy, rule, self.vote, *taps, sums
             ),

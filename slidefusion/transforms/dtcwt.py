@@ -121,11 +121,11 @@ def analyse(
 ) -> None:
     """Make ``level`` (1 is the finest), or its ``rows`` only, of ``source``, in place.
 
-    ``source`` is the image (1, 2y, 2x) for level 1, and the low pass (4, 2y, 2x) of the level
-    before above it. ``low`` (4, y, x) is written at those rows, ``details`` (3, 4, at least the
-    rows, x) from its first row on; both hold quads, see :data:`QUAD`. The squared magnitudes of
-    the two complex sub-bands that a quad makes sum to the sum of its squares. All arrays are
-    contiguous.
+    ``source`` is the image for level 1, as columns (2, 2y, x): the samples at even and at odd x;
+    above it, the low pass (4, 2y, 2x) of the level before. ``low`` (4, y, x) is written at those
+    rows, ``details`` (3, 4, at least the rows, x) from its first row on; both hold quads, see
+    :data:`QUAD`. The squared magnitudes of the two complex sub-bands that a quad makes sum to the
+    sum of its squares. All arrays are contiguous.
     """
     from slidefusion.transforms import dtcwt_kernels as kernels
 
@@ -138,7 +138,10 @@ def analyse(
 def synthesise(
     low: FloatArray, details: FloatArray, tree: DualTree, level: int, image: FloatArray
 ) -> None:
-    """Undo :func:`analyse`: rebuild its source as ``image``, in place."""
+    """Undo :func:`analyse`: rebuild its source as ``image``, in place.
+
+    For level 1 that is (1, 2y, 2x), above it (4, 2y, 2x).
+    """
     from slidefusion.transforms import dtcwt_kernels as kernels
 
     filters = tree.synthesis(level)
@@ -171,8 +174,9 @@ def forward(
     if image.ndim < 2 or 0 in image.shape:
         raise StackError(f"shape {image.shape} has no wavelet transform: it must be (..., Y, X)")
     *lead, height, width = image.shape
-    flat = np.require(image, np.float32, ["C", "W"]).reshape(-1, 1, height, width)
-    source = np.pad(flat, ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    flat = np.asarray(image, np.float32).reshape(-1, height, width)
+    even = np.pad(flat, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    source = np.stack([even[..., ::2], even[..., 1::2]], axis=1)
     count = len(source)
     highpasses = []
     for j, (y, x) in enumerate(level_shapes(levels, height, width)):

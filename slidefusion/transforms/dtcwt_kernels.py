@@ -1,12 +1,15 @@
 """Compiled loops of the dual-tree complex wavelet transform; ``dtcwt`` wraps them.
 
-An image of even size (Y, X) is held either as it is or as *quads*, (4, Y/2, X/2): the samples at
-even y and even x, at even y and odd x, at odd y and even x, at odd y and odd x. In quads the trees
-lie apart and every loop is contiguous. A level is its low pass (4, h, w) and its details
-(3, 4, h, w): the bands high-low, low-high, high-high (along y, then along x), each as quads.
+An image of even size (Y, X) is held as *columns*, (2, Y, X/2): the samples at even and at odd x; or
+as *quads*, (4, Y/2, X/2): the samples at even y and even x, at even y and odd x, at odd y and even
+x, at odd y and odd x. So the trees lie apart and every loop is contiguous. A level is its low pass
+(4, h, w) and its details (3, 4, h, w): the bands high-low, low-high, high-high (along y, then along
+x), each as quads.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +17,7 @@ import numpy.typing as npt
 from slidefusion.transforms.jit import kernel
 from slidefusion.transforms.rows import extend, interleave, split, weighted_sums
 
-__all__ = ["analyse", "synthesise", "to_complex", "to_quads"]
+__all__ = ["analyse", "split_columns", "synthesise", "to_complex", "to_quads"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -37,10 +40,10 @@ def analyse(
     """Make the rows ``top`` to ``bottom`` of the next level of ``source``.
 
     They are written to the same rows of ``low`` (4, h, w) and to the first rows of ``details``
-    (3, 4, rows, w). ``source`` is (1, 2h, 2w) when ``step`` is 2 (level 1) and quads (4, 2h, 2w)
-    when it is 4.
+    (3, 4, rows, w). ``source`` is columns (2, 2h, w) when ``step`` is 2 (level 1) and quads
+    (4, 2h, 2w) when it is 4.
     """
-    split_y = split_x = step // 2  # into how many parts the source is split along each axis
+    split_y = step // 2  # into how many parts the source is split along y; along x it is two
     _, part_height, part_width = source.shape
     _, h, w = low.shape
     height, width = step * h, step * w
@@ -48,9 +51,8 @@ def analyse(
     margin = max(-(at.min() // step), at.max() // step) + 1
     columns = w + 2 * margin
     flat = source.reshape(-1)
-    vertical = np.empty((2, split_x, part_width), np.float32)
-    phases = np.empty((step, columns), np.float32)
-    phases_flat = phases.reshape(-1)
+    vertical = np.empty((2, part_width), np.float32)
+    phases = np.empty((2, step, columns), np.float32)
     rows_at = np.empty(taps, np.int64)
     columns_at = np.empty((2, taps), np.int64)
     for tree in range(2):
@@ -59,26 +61,26 @@ def analyse(
             columns_at[tree, t] = (x % step) * columns + margin + x // step
     for k in range(top, bottom):
         for tree_y in range(2):
-            for part in range(split_x):
+            for part in range(2):
                 for t in range(taps):
                     y = extend(step * k + at[tree_y, t], height, False)
-                    plane = (y % split_y) * split_x + part
+                    plane = 2 * (y % split_y) + part
                     rows_at[t] = (plane * part_height + y // split_y) * part_width
-                weighted_sums(
-                    vertical[0, part], vertical[1, part], flat, rows_at, weights[tree_y], False
-                )
+                low_row = phases[0, part, margin : margin + w]
+                high_row = phases[1, part, margin : margin + w]
+                if step == 2:
+                    weighted_sums(low_row, high_row, flat, rows_at, weights[tree_y], False)
+                    continue
+                weighted_sums(vertical[0], vertical[1], flat, rows_at, weights[tree_y], False)
+                split(vertical[0], low_row, phases[0, part + 2, margin : margin + w])
+                split(vertical[1], high_row, phases[1, part + 2, margin : margin + w])
             for band in range(2):
-                for part in range(split_x):
-                    split(
-                        vertical[band, part],
-                        phases[part, margin : margin + w],
-                        phases[part + split_x, margin : margin + w],
-                    )
+                row = phases[band]
                 for i in range(step * margin):
                     for x in (-1 - i, width + i):
                         inside = extend(x, width, False)
-                        value = phases[inside % step, margin + inside // step]
-                        phases[x % step, margin + x // step] = value
+                        value = row[inside % step, margin + inside // step]
+                        row[x % step, margin + x // step] = value
                 odd_y = parity[tree_y, band]
                 for tree_x in range(2):
                     low_quad = 2 * odd_y + parity[tree_x, 0]
@@ -86,8 +88,20 @@ def analyse(
                     first = low[low_quad, k] if band == 0 else details[0, low_quad, k - top]
                     second = details[band + 1, high_quad, k - top]
                     weighted_sums(
-                        first, second, phases_flat, columns_at[tree_x], weights[tree_x], False
+                        first, second, row.reshape(-1), columns_at[tree_x], weights[tree_x], False
                     )
+
+
+@kernel
+def split_columns(image: npt.NDArray[Any], columns: FloatArray) -> None:
+    """Write ``image`` (Y, X) as ``columns`` (2, Y, X/2)."""
+    _, height, half = columns.shape
+    for y in range(height):
+        row = image[y]
+        even, odd = columns[0, y], columns[1, y]
+        for x in range(half):
+            even[x] = row[2 * x]
+            odd[x] = row[2 * x + 1]
 
 
 @kernel
