@@ -110,24 +110,26 @@ class NucleusLook(NamedTuple):
 
 
 @kernel
-def _inside(v: float, u: float, sides: Table, grain: Floats, roughness: float, at: float) -> float:
+def _inside(
+    v: float, u: float, sides: Table, reach: float, grain: Floats, roughness: float, at: float
+) -> float:
     """Distance in um to the outline, about, positive inside: a rounded polygon, frayed.
 
-    ``sides`` (N, 3) holds the outward normal (y, x) of each side and its distance from the centre.
-    The power mean of the sides' reaches rounds the corners a little.
+    ``sides`` (N, 3) holds the outward normal (y, x) of each side divided by its distance from the
+    centre, and that distance. A power mean rounds the corners a little.
     """
     total = 1e-12
-    reach = 0.0
     for i in range(sides.shape[0]):
-        q = (sides[i, 0] * v + sides[i, 1] * u) / sides[i, 2]
-        reach += sides[i, 2]
+        q = sides[i, 0] * v + sides[i, 1] * u
+        if q > 1.4:  # far outside, whatever the other sides say
+            return -10.0
         if q > 0.0:
             q2 = q * q
             q4 = q2 * q2
             q8 = q4 * q4
             total += q8 * q8
-    reach /= sides.shape[0]
-    distance = (1.0 - total ** (1.0 / 16.0)) * reach
+    root = math.sqrt(math.sqrt(math.sqrt(math.sqrt(total))))  # the 16th
+    distance = (1.0 - root) * reach
     if distance < 6.0 and distance > -6.0:
         fray = sample(grain, v + at, u - at)
         tear = sample(grain, v * 0.3 - at, u * 0.3 + at)
@@ -148,11 +150,12 @@ def _creases(v: float, u: float, wave: float, wrinkles: Table, tex: Floats, at: 
         if along > wrinkles[w, 5] or along < -wrinkles[w, 5]:
             continue
         s = ny * v + nx * u - wrinkles[w, 2] + wrinkles[w, 3] * along * along + 1.6 * wave
-        s += 0.45 * sample(tex[0], along * 0.35 + 17.0 * w, at)
         if s > 20.0 or s < -4.0:
             continue
+        # Textures are sampled along their rows, which stay in the cache.
+        s += 0.45 * sample(tex[0], at + 17.0 * w, along * 0.35)
         q = s / wrinkles[w, 6]
-        line = math.exp(-q * q)
+        line = math.exp(-q * q) if q * q < 20.0 else 0.0
         if s > 0.0:
             line += 0.4 * math.exp(-s / wrinkles[w, 8])
         extra += wrinkles[w, 7] * (1.0 - (along / wrinkles[w, 5]) ** 2) * line
@@ -175,7 +178,7 @@ def _thickness(
         t += 0.9 * look.contrast * (dots - 0.9)
     # The crumpled membrane: fine creases of two sizes, and some that follow the outline.
     t += 0.065 * look.crumple * sample(tex[3], v * 0.45 + ox, u * 0.45 + oy)
-    t += 0.055 * look.crumple * sample(tex[3], u * 1.1 - oy, v * 1.1 + ox)
+    t += 0.055 * look.crumple * sample(tex[3], 60.0 - v * 1.1 - oy, u * 1.1 + ox)
     if near < 20.0:
         follow = sample(tex[3], near * 0.6 + ox, (u - v) * 0.12 + oy)
         t += 0.14 * look.crumple * follow * math.exp(-near / 7.0)
@@ -221,6 +224,9 @@ def paint_cytoplasm(
     height, width = amount.shape
     oy, ox = look.texture_y, look.texture_x
     soft = max(step, look.soft)
+    reach = sides[:, 2].mean()
+    scaled = sides.copy()
+    scaled[:, :2] /= sides[:, 2:]
     for iy in range(height):
         v0 = top + iy * step
         for ix in range(width):
@@ -235,7 +241,7 @@ def paint_cytoplasm(
             wave = sample(tex[1], v0 + oy, u0 + ox)
             v = v0 + look.waviness * wave
             u = u0 + look.waviness * sample(tex[1], v0 - ox, u0 + oy)
-            v += 0.3 * look.waviness * sample(tex[1], 2.6 * u0 + ox, 2.6 * v0 + oy)
+            v += 0.3 * look.waviness * sample(tex[1], 90.0 - 2.6 * v0 + ox, 2.6 * u0 + oy)
             kept = 1.0
             over = 0.0
             crease = 0.0
@@ -244,18 +250,24 @@ def paint_cytoplasm(
                 ny, nx = folds[f, 0], folds[f, 1]
                 along = nx * v - ny * u
                 s = ny * v + nx * u - folds[f, 2] + folds[f, 3] * along * along
-                s += 0.8 * sample(tex[1], along * 0.9 + 31.0 * f + oy, ox)
+                s += 0.8 * sample(tex[1], 31.0 * f + oy, along * 0.9 + ox)
                 kept *= edge(-s, soft)
                 if s < 1.0:
                     turned = _inside(
-                        v - 2.0 * s * ny, u - 2.0 * s * nx, sides, tex[4], look.roughness, oy
+                        v - 2.0 * s * ny,
+                        u - 2.0 * s * nx,
+                        scaled,
+                        reach,
+                        tex[4],
+                        look.roughness,
+                        oy,
                     )
                     if turned > -1.0:
                         part = edge(turned, soft) * edge(-s, soft)
                         over += part * (1.0 + 0.1 * look.contrast * sample(tex[4], v - oy, u - ox))
                         crease += part * 0.8 * math.exp(s * 1.6)
                         lift = max(lift, part * min(2.0, -s * 0.5))
-            distance = _inside(v, u, sides, tex[4], look.roughness, ox)
+            distance = _inside(v, u, scaled, reach, tex[4], look.roughness, ox)
             sheet = edge(distance, soft) * kept
             flap[iy, ix] = over
             z = look.depth + look.slope_y * v0 + look.slope_x * u0 + look.bend * wave

@@ -1,8 +1,8 @@
 """Point spread functions: what a thin layer looks like from ``dz`` um away.
 
 The transfer function is the product of the diffraction-limited one of a circular aperture
-(Goodman, Introduction to Fourier Optics, eq. 6-29) and the geometrical one of defocus, which
-Stokseth (J. Opt. Soc. Am. 59, 1314, 1969) shows to hold beyond about two waves of defocus::
+(Goodman, Introduction to Fourier Optics, section 6.3) and that of geometrical defocus, a disc
+(Stokseth, J. Opt. Soc. Am. 59, 1314, 1969, compares it with the exact one), softened::
 
     H(v; dz) = 2/pi (acos s - s sqrt(1 - s^2)) * 2 J1(x) / x * exp(-2 pi^2 sigma^2 v^2)
     s = v lambda / (2 NA),  x = 2 pi r v,  r = |dz| tan(asin(condenser NA / n)),
@@ -52,7 +52,7 @@ def blur_radius_px(settings: PhantomSettings, dz_um: float) -> float:
     """Radius in px of the geometrical blur disc at a distance of ``dz_um`` from focus.
 
     >>> round(blur_radius_px(PhantomSettings(), 2.7), 2)
-    5.66
+    5.65
     """
     angle = math.asin(settings.condenser * settings.na / settings.refractive_index)
     return abs(dz_um) * math.tan(angle) / settings.mpp_um
