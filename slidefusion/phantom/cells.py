@@ -93,9 +93,8 @@ def parabasal(art: Artist) -> list[Sheet]:
         roughness=0.2,
         bulge=0.25,
     )
-    colour = art.cytoplasm(
-        art.between(0.0, 0.25), settings.cytoplasm_density * art.between(1.0, 1.7)
-    )
+    hue = art.between(0.0, 0.25) if art.item.hue is None else art.item.hue
+    colour = art.cytoplasm(hue, settings.cytoplasm_density * art.between(1.0, 1.7))
     sheets = _cytoplasm(art, sides, look, colour)
     mean = 0.5 * settings.nucleus_um * art.between(0.95, 1.2)
     place = (art.normal(), art.normal())
@@ -113,7 +112,8 @@ def glandular(art: Artist) -> list[Sheet]:
     look = CytoplasmLook(
         art.item.z_um, *slope, 0.3, *art.texture(), contrast=settings.granularity, rim=0.1
     )
-    colour = art.cytoplasm(0.3, settings.cytoplasm_density * art.between(0.6, 1.0))
+    hue = 0.3 if art.item.hue is None else art.item.hue
+    colour = art.cytoplasm(hue, settings.cytoplasm_density * art.between(0.6, 1.0))
     sheets = _cytoplasm(art, sides, look, colour)
     mean, long = 0.5 * settings.nucleus_um * art.between(0.8, 1.0), art.between(1.0, 1.2)
     place = (0.6 * art.normal(), 0.6 * art.normal())
@@ -220,7 +220,7 @@ def _cytoplasm(
         flap,
         flap_depth,
         *canvas.frame,
-        sides,
+        sides / np.stack([sides[:, 2], sides[:, 2], np.ones(len(sides))], axis=1),
         folds,
         wrinkles,
         CytoplasmLook(*(float(value) for value in look)),

@@ -195,15 +195,22 @@ def blur_multiply(
             shift = left - (x0 - reach)
             for c in range(channels):
                 for y in range(y0, y1):
-                    pairs[:, : count + 2 * reach] = 0.0
                     for d in range(reach + 1):
-                        row = pairs[d, shift : shift + right - left]
+                        row = pairs[d]
+                        for x in range(count + 2 * reach):
+                            row[x] = 0.0
+                        inside = row[shift : shift + right - left]
                         if y - d >= 0:
-                            row += layer[c, y - d, left:right]
+                            above = layer[c, y - d, left:right]
+                            for x in range(right - left):
+                                inside[x] += above[x]
                         if d > 0 and y + d < height:
-                            row += layer[c, y + d, left:right]
+                            below = layer[c, y + d, left:right]
+                            for x in range(right - left):
+                                inside[x] += below[x]
                     acc = sums[:count]
-                    acc[:] = 0.0
+                    for x in range(count):
+                        acc[x] = 0.0
                     for d in range(reach + 1):
                         middle = pairs[d]
                         weight = quadrant[d, 0]

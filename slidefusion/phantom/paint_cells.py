@@ -215,7 +215,8 @@ def paint_cytoplasm(
 ) -> None:
     """Draw a thin, folded sheet of cytoplasm of about unit mean amount.
 
-    ``sides`` (N, 3): outward normal (y, x) of each side and its distance from the centre.
+    ``sides`` (N, 3): outward normal (y, x) of each side divided by its distance from the centre,
+    and that distance in um.
     ``folds`` (F, 4): normal (y, x), distance from the centre, bend in 1/um; what lies beyond a fold
     is turned over onto the cell and drawn into ``flap``. ``wrinkles`` (W, 9): normal (y, x),
     distance, bend in 1/um, middle and half length along it, width, all um, contrast, and how far
@@ -224,9 +225,9 @@ def paint_cytoplasm(
     height, width = amount.shape
     oy, ox = look.texture_y, look.texture_x
     soft = max(step, look.soft)
-    reach = sides[:, 2].mean()
-    scaled = sides.copy()
-    scaled[:, :2] /= sides[:, 2:]
+    reach = 0.0
+    for i in range(sides.shape[0]):
+        reach += sides[i, 2] / sides.shape[0]
     for iy in range(height):
         v0 = top + iy * step
         for ix in range(width):
@@ -235,7 +236,8 @@ def paint_cytoplasm(
             flap[iy, ix] = 0.0
             beyond = 0.0
             for i in range(sides.shape[0]):
-                beyond = max(beyond, sides[i, 0] * v0 + sides[i, 1] * u0 - sides[i, 2])
+                q = sides[i, 0] * v0 + sides[i, 1] * u0
+                beyond = max(beyond, (q - 1.0) * sides[i, 2])
             if beyond > OUTLINE_UM:
                 continue
             wave = sample(tex[1], v0 + oy, u0 + ox)
@@ -256,7 +258,7 @@ def paint_cytoplasm(
                     turned = _inside(
                         v - 2.0 * s * ny,
                         u - 2.0 * s * nx,
-                        scaled,
+                        sides,
                         reach,
                         tex[4],
                         look.roughness,
@@ -267,7 +269,7 @@ def paint_cytoplasm(
                         over += part * (1.0 + 0.1 * look.contrast * sample(tex[4], v - oy, u - ox))
                         crease += part * 0.8 * math.exp(s * 1.6)
                         lift = max(lift, part * min(2.0, -s * 0.5))
-            distance = _inside(v, u, scaled, reach, tex[4], look.roughness, ox)
+            distance = _inside(v, u, sides, reach, tex[4], look.roughness, ox)
             sheet = edge(distance, soft) * kept
             flap[iy, ix] = over
             z = look.depth + look.slope_y * v0 + look.slope_x * u0 + look.bend * wave

@@ -174,12 +174,13 @@ class _Site:
         reach = 13.0 * small if glandular else 18.0 * settings.cell_um / 52
         spread = 2.8 * math.sqrt(count) * small * (1.1 if glandular else 2.6)
         stretch = self.rng.uniform(1.0, 1.8)
+        hue = float(self.rng.uniform(0.0, 0.35))
         y, x = self.place()
         z = self.depth(y, x, 0.28)
         for _ in range(count):
             dy, dx = self.scatter(spread, 100.0)
             rise = self.scatter(min(4.0, 0.4 * settings.depth_um), 9.0)[0]
-            self.add(kind, y + dy * stretch, x + dx / stretch, z + rise, reach)
+            self.add(kind, y + dy * stretch, x + dx / stretch, z + rise, reach, hue=hue)
 
     def neutrophils(self, mean: float) -> None:
         """Neutrophils, often a few together."""
