@@ -135,8 +135,9 @@ def fuse_region(
     _check_result(fuser, fused, stack)
     trim = region.relative_to(window).slices
     image = np.ascontiguousarray(fused.image[(slice(None), *trim)])
-    depth = None if fused.depth is None else np.ascontiguousarray(fused.depth[trim])
-    return Fused(image, depth)
+    maps = (fused.depth, fused.confidence)
+    depth, confidence = (None if m is None else np.ascontiguousarray(m[trim]) for m in maps)
+    return Fused(image, depth, confidence)
 
 
 def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
@@ -146,11 +147,12 @@ def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
             f"fuser {fuser.name!r} returned an image {fused.image.shape} of {fused.image.dtype} "
             f"for a window {expected} of {stack.dtype}: a fuser must keep shape and dtype"
         )
-    if fused.depth is not None and fused.depth.shape != expected[1:]:
-        raise PluginError(
-            f"fuser {fuser.name!r} returned a depth map {fused.depth.shape} for a window of "
-            f"{expected[1:]} px: it must have the window's height and width"
-        )
+    for name, found in (("depth", fused.depth), ("confidence", fused.confidence)):
+        if found is not None and found.shape != expected[1:]:
+            raise PluginError(
+                f"fuser {fuser.name!r} returned a {name} map {found.shape} for a window of "
+                f"{expected[1:]} px: it must have the window's height and width"
+            )
 
 
 def fuse_array(fuser: Fuser, array: npt.NDArray[Any], region_px: int | None = None) -> Fused:
@@ -167,13 +169,14 @@ def fuse_array(fuser: Fuser, array: npt.NDArray[Any], region_px: int | None = No
     source = ArraySource(array)
     tiling = Tiling(Size(height, width), region_px or max(height, width), fuser.footprint)
     image = np.empty((channels, height, width), array.dtype)
-    depth: npt.NDArray[np.integer[Any]] | None = None
+    maps: dict[str, npt.NDArray[Any]] = {}
     for row, column in tiling.regions():
         region = tiling.region(row, column)
         part = fuse_region(fuser, source, range(count), tiling, region)
         image[(slice(None), *region.slices)] = part.image
-        if part.depth is not None:
-            if depth is None:
-                depth = np.empty((height, width), part.depth.dtype)
-            depth[region.slices] = part.depth
-    return Fused(image, depth)
+        for name in ("depth", "confidence"):
+            found = getattr(part, name)
+            if found is not None:
+                whole = maps.setdefault(name, np.empty((height, width), found.dtype))
+                whole[region.slices] = found
+    return Fused(image, **maps)

@@ -136,6 +136,9 @@ class Fused:
     depth: npt.NDArray[np.integer[Any]] | None = None
     """(Y, X) index of the plane that each pixel was taken from (0-based, in the order of the
     planes given), or None when the fuser knows none."""
+    confidence: npt.NDArray[np.uint8] | None = None
+    """(Y, X) how sure the depth is, 0 to 255 (certain), or None when the fuser cannot say. For a
+    weighted mean of planes: the share of the plane that ``depth`` names."""
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,20 @@ than in the real transform, for about four times the work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, PlaneRange, Planes, option
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import subbands
+from slidefusion.fusers.background import (
+    background_bytes,
+    fuse_unless_empty,
+    glass_ranges,
+    with_blocks,
+)
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import LEVEL1, QSHIFT, dual_tree
 
@@ -93,9 +99,19 @@ class Dtcwt:
         choices=subbands.LOWPASSES,
     )
     clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
+    background: str = option(
+        "skip",
+        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
+        choices=("skip", "fuse"),
+    )
+    glass: tuple[float, float] | None = option(
+        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
+    )
 
     def __post_init__(self) -> None:
         dual_tree(self.filters, self.qshift)
+        if isinstance(self.glass, list):  # all that JSON has
+            object.__setattr__(self, "glass", tuple(self.glass))
 
     @property
     def vote(self) -> int:
@@ -112,7 +128,8 @@ class Dtcwt:
             lambda level: dtcwt.analysis_reach_px(tree, level),
             lambda level: dtcwt.synthesis_reach_px(tree, level),
         )
-        return Footprint(halo=halo, period=2**self.levels)
+        footprint = Footprint(halo=halo, period=2**self.levels)
+        return with_blocks(footprint) if self.background == "skip" else footprint
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
@@ -128,11 +145,24 @@ class Dtcwt:
         sums = channels * (4 * pixels + 4 * pixels // period**2)
         images = channels * 8 * pixels
         held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * width // 2
-        return 4 * (sums + images + 2 * pixels + held + 64 * width) + 2**16
+        floats = sums + images + 2 * pixels + held + 64 * width
+        return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
+
+    def prepare(self, overview: Overview) -> Self:
+        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
+        if self.background == "fuse" or self.glass is not None:
+            return self
+        return replace(self, glass=glass_ranges(overview))
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
+        if self.background == "fuse" or self.glass is None:
+            return self._fuse(stack)
+        return fuse_unless_empty(stack, self.glass, self._fuse)
+
+    def _fuse(self, stack: Planes) -> Fused:
         from slidefusion.fusers import dtcwt_kernels as kernels
+        from slidefusion.fusers.selection import confidence_of
 
         tree = dual_tree(self.filters, self.qshift)
         count, channels, height, width = stack.shape
@@ -172,8 +202,12 @@ class Dtcwt:
         level = min(DEPTH_LEVEL, self.levels)
         block: int = 2**level
         index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
-        depth = index.repeat(block, 0).repeat(block, 1)[:height, :width]
-        return Fused(fused, np.ascontiguousarray(depth))
+        sure = confidence_of(summed.levels[level - 1].total)
+        depth, confidence = (
+            np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])
+            for m in (index, sure)
+        )
+        return Fused(fused, depth, confidence)
 
 
 def _load(plane: npt.NDArray[Any], source: FloatArray) -> None:

@@ -12,13 +12,19 @@ one into which its blur leaks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, PlaneRange, Planes, option
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
+from slidefusion.fusers.background import (
+    background_bytes,
+    fuse_unless_empty,
+    glass_ranges,
+    with_blocks,
+)
 from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
 
 if TYPE_CHECKING:
@@ -95,11 +101,24 @@ class Lpp:
         maximum=1,
     )
     clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
+    background: str = option(
+        "skip",
+        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
+        choices=("skip", "fuse"),
+    )
+    glass: tuple[float, float] | None = option(
+        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.glass, list):  # all that JSON has
+            object.__setattr__(self, "glass", tuple(self.glass))
 
     @property
     def footprint(self) -> Footprint:
         """Follows from ``levels`` and ``window``; bit-exact."""
-        return Footprint(halo=halo_px(self.levels, self.window), period=2**self.levels)
+        footprint = Footprint(halo=halo_px(self.levels, self.window), period=2**self.levels)
+        return with_blocks(footprint) if self.background == "skip" else footprint
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
@@ -113,11 +132,29 @@ class Lpp:
         image = channels * rows * columns * 4
         maps = rows * columns * (4 + 4 + 2) // 3 + rows * columns * 2 * 2
         kernel = 4 * columns * (4 + (2 * self.window + 8) + 4 * channels * (self.window + 1))
-        return image * 6 + maps + kernel + 2**16
+        glass = background_bytes(planes, channels, height, width)
+        return image * 6 + maps + kernel + glass + 2**16
+
+    def prepare(self, overview: Overview) -> Self:
+        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
+        if self.background == "fuse" or self.glass is not None:
+            return self
+        return replace(self, glass=glass_ranges(overview))
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        from slidefusion.fusers.selection import HARD, Rule, binomial_window, doublings_of
+        if self.background == "fuse" or self.glass is None:
+            return self._fuse(stack)
+        return fuse_unless_empty(stack, self.glass, self._fuse)
+
+    def _fuse(self, stack: Planes) -> Fused:
+        from slidefusion.fusers.selection import (
+            HARD,
+            Rule,
+            binomial_window,
+            confidence_of,
+            doublings_of,
+        )
 
         height, width = stack.shape[2:]
         rule = Rule(
@@ -131,9 +168,13 @@ class Lpp:
         fused = _finish(image, clamped, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels - 1)
         block: int = 2 ** (level + 1)
-        index = sums[level].index.astype(np.uint8 if len(stack) <= 256 else np.uint16)
-        depth = index.repeat(block, 0).repeat(block, 1)[:height, :width]
-        return Fused(fused, np.ascontiguousarray(depth))
+        index = sums[level].plane.astype(np.uint8 if len(stack) <= 256 else np.uint16)
+        sure = confidence_of(sums[level].total)
+        depth, confidence = (
+            np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])
+            for m in (index, sure)
+        )
+        return Fused(fused, depth, confidence)
 
 
 def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[LevelSums]:
@@ -152,7 +193,7 @@ def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[Lev
                 low=np.zeros((low_channels, h, w), np.float32),
                 best=np.zeros((h, w), np.float32),
                 total=np.zeros((h, w), np.float32),
-                index=np.zeros((h, w), np.uint16),
+                plane=np.zeros((h, w), np.uint16),
             )
         )
     return sums

@@ -40,7 +40,7 @@ class LevelSums(NamedTuple):
     """(Y/2, X/2) highest activity so far of a block."""
     total: FloatArray
     """(Y/2, X/2) sum of the weights."""
-    index: npt.NDArray[Any]
+    plane: npt.NDArray[Any]
     """(Y/2, X/2) plane of the highest activity."""
 
 
@@ -95,7 +95,7 @@ def add_planes(
             continue
         for p in range(count):
             smooth_row(magnitudes[p], i, height, rule.window, window_column, activity)
-            best, total, index = sums.best[i], sums.total[i], sums.index[i]
+            best, total, index = sums.best[i], sums.total[i], sums.plane[i]
             weigh_row(activity, rule, z + p, best, total, index, keep[p], gain[p])
         for c in range(channels):
             for phase in range(4):

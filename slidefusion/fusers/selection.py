@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["HARD", "Rule", "binomial_window", "doublings_of", "smooth_row", "weigh_row"]
+__all__ = [
+    "HARD",
+    "Rule",
+    "binomial_window",
+    "confidence_of",
+    "doublings_of",
+    "smooth_row",
+    "weigh_row",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -93,6 +101,18 @@ def smooth_row(
         else:
             for x in range(width):
                 out[x] += tap * shifted[x]
+
+
+def confidence_of(total: FloatArray) -> npt.NDArray[np.uint8]:
+    """Share of the most active plane in the weights, 0 to 255, from their ``total`` (Y, X).
+
+    The weight of the most active plane counts as 1 in the total of all planes' weights.
+
+    >>> confidence_of(np.array([[1.0, 4.0]], np.float32)).tolist()
+    [[255, 64]]
+    """
+    share: npt.NDArray[np.uint8] = np.rint(255 / np.maximum(total, np.float32(1))).astype(np.uint8)
+    return share
 
 
 @kernel

@@ -12,14 +12,20 @@ lessen halos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, PlaneRange, Planes, option
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import subbands
+from slidefusion.fusers.background import (
+    background_bytes,
+    fuse_unless_empty,
+    glass_ranges,
+    with_blocks,
+)
 from slidefusion.transforms import dwt
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
 
@@ -96,9 +102,19 @@ class Wt:
         choices=subbands.LOWPASSES,
     )
     clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
+    background: str = option(
+        "skip",
+        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
+        choices=("skip", "fuse"),
+    )
+    glass: tuple[float, float] | None = option(
+        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
+    )
 
     def __post_init__(self) -> None:
         filter_bank(self.wavelet)
+        if isinstance(self.glass, list):  # all that JSON has
+            object.__setattr__(self, "glass", tuple(self.glass))
 
     @property
     def vote(self) -> int:
@@ -115,7 +131,8 @@ class Wt:
             lambda level: dwt.analysis_reach_px(bank, level),
             lambda level: dwt.synthesis_reach_px(bank, level),
         )
-        return Footprint(halo=halo, period=2**self.levels)
+        footprint = Footprint(halo=halo, period=2**self.levels)
+        return with_blocks(footprint) if self.background == "skip" else footprint
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
@@ -133,11 +150,24 @@ class Wt:
         sums = channels * (3 * coefficients + shapes[-1][0] * shapes[-1][1])
         images = channels * (5 * pixels + 2 * coefficients)
         held = (2 * self.window + 2 * self.vote + 8) * 3 * channels * shapes[0][1]
-        return 4 * (sums + images + 3 * coefficients + pixels + held + 64 * width) + 2**16
+        floats = sums + images + 3 * coefficients + pixels + held + 64 * width
+        return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
+
+    def prepare(self, overview: Overview) -> Self:
+        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
+        if self.background == "fuse" or self.glass is not None:
+            return self
+        return replace(self, glass=glass_ranges(overview))
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
+        if self.background == "fuse" or self.glass is None:
+            return self._fuse(stack)
+        return fuse_unless_empty(stack, self.glass, self._fuse)
+
+    def _fuse(self, stack: Planes) -> Fused:
         from slidefusion.fusers import wt_kernels as kernels
+        from slidefusion.fusers.selection import confidence_of
 
         bank = filter_bank(self.wavelet)
         count, channels, height, width = stack.shape
@@ -170,7 +200,9 @@ class Wt:
         y, x = (
             _nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
         )
-        return Fused(fused, np.ascontiguousarray(index[y[:, np.newaxis], x]))
+        sure = confidence_of(summed.levels[level - 1].total)
+        depth, confidence = (np.ascontiguousarray(m[y[:, np.newaxis], x]) for m in (index, sure))
+        return Fused(fused, depth, confidence)
 
 
 def _nearest(bank: FilterBank, level: int, pixels: int, coefficients: int) -> npt.NDArray[np.intp]:

@@ -86,7 +86,8 @@ def test_depth_follows_the_sharp_plane() -> None:
 
 def test_halo_grows_with_what_it_follows_from() -> None:
     base = Dtcwt().footprint
-    assert base.period == 8
+    assert base.period == 64
+    assert Dtcwt(background="fuse").footprint.period == 8
     assert Dtcwt(window=2).footprint.halo == base.halo + 8
     assert Dtcwt(selection="max").footprint.halo == base.halo + 8
     assert Dtcwt(qshift="qshift_d").footprint.halo > base.halo

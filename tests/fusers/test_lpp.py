@@ -77,14 +77,19 @@ def test_equals_the_method_written_with_opencv(levels: int, power: int) -> None:
 
 class TestContract(FuserContract):
     fuser_class = Lpp
-    options: ClassVar[Any] = [{}, {"levels": 2, "window": 0, "selection": "max", "clamp": False}]
+    options: ClassVar[Any] = [
+        {},
+        {"levels": 2, "window": 0, "selection": "max", "clamp": False, "background": "fuse"},
+        {"levels": 2, "glass": (0.9, 0.4)},
+    ]
     examples = 10
 
 
 def test_footprint_follows_from_the_options() -> None:
-    assert Lpp(levels=3).footprint == Footprint(halo=56, period=8)
-    assert Lpp(levels=4).footprint == Footprint(halo=116, period=16)
-    assert Lpp(levels=4, window=3).footprint.halo == 132
+    assert Lpp(levels=3, background="fuse").footprint == Footprint(halo=56, period=8)
+    assert Lpp(levels=4, background="fuse").footprint == Footprint(halo=116, period=16)
+    assert Lpp(levels=4, window=3).footprint == Footprint(halo=132, period=64)
+    assert Lpp(levels=3).footprint == Footprint(halo=63, period=64)  # a pixel sees its block
 
 
 @settings(deadline=None, max_examples=60)
@@ -95,6 +100,7 @@ def test_any_aligned_window_equals_the_whole(data: st.DataObject) -> None:
         window=data.draw(st.integers(0, 2)),
         selection=data.draw(st.sampled_from(["soft", "max"])),
         clamp=data.draw(st.booleans()),
+        background="fuse",  # the window below is padded to the pyramid's own period
     )
     height, width = data.draw(st.integers(1, 320)), data.draw(st.integers(1, 320))
     planes, channels = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))

@@ -83,7 +83,7 @@ def test_depth_follows_the_sharp_plane() -> None:
 
 
 def test_halo_grows_with_what_it_follows_from() -> None:
-    base = Wt(wavelet="db2", levels=4, window=1).footprint
+    base = Wt(wavelet="db2", levels=4, window=1, background="fuse").footprint
     assert base.halo == 61
     assert base.period == 16
     assert Wt(wavelet="db2", levels=4, window=2).footprint.halo == 61 + 16

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,7 @@ def test_a_truncated_chunk_is_one_clear_error(store: zarr.Array[Any], tmp_path: 
     chunk = tmp_path / "stack.zarr" / "c" / "0" / "2" / "1" / "1"
     chunk.write_bytes(chunk.read_bytes()[:100])
     with pytest.raises(ProcessingError, match=r"cannot read plane 2, .*stack\.zarr.*damaged"):
-        sf.fuse(store, out=tmp_path / "o.zarr", progress=False)
+        sf.fuse(store, out=tmp_path / "o.zarr", progress=False, background="fuse")
     with pytest.raises(StackError, match="is incomplete"):
         sf.open_slide(tmp_path / "o.zarr")
 
@@ -262,9 +261,10 @@ def test_any_dtype_and_number_of_channels(
     tmp_path: Path, rng: np.random.Generator, dtype: Any, channels: int
 ) -> None:
     stack = rng.integers(0, 200, (channels, 2, 70, 90)).astype(dtype)
-    slide = sf.fuse(stack, out=tmp_path / "o.zarr", progress=False)
+    # Values that are unrelated from plane to plane count as noise, and so as glass.
+    slide = sf.fuse(stack, out=tmp_path / "o.zarr", progress=False, background="fuse")
     assert slide.dtype == dtype and slide.sizes["c"] == channels
-    assert np.array_equal(slide.values, fuse_array(Lpp(), stack).image)
+    assert np.array_equal(slide.values, fuse_array(Lpp(background="fuse"), stack).image)
     Image.from_zarr(zarr.open_group(tmp_path / "o.zarr", mode="r"))
 
 
@@ -283,4 +283,3 @@ def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> No
         chunk.write_bytes(b"")
         with pytest.raises(ProcessingError, match="cannot read plane 0"):
             sf.fuse(store, chunks=128, out=tmp_path / "p.zarr", client=client, progress=False)
-    shutil.rmtree(tmp_path / "p.zarr")
