@@ -141,24 +141,32 @@ class Fused:
     weighted mean of planes: the share of the plane that ``depth`` names."""
 
 
-@dataclass(frozen=True)
-class Overview:
+class Overview(Protocol):
     """What ``prepare`` may look at: the slide as a whole, whatever its size.
 
     It is made from the slide alone, never from the cutting, so what a fuser learns from it is the
-    same for every chunking.
+    same for every chunking. Pixels are read when they are asked for.
     """
 
-    thumbnail: npt.NDArray[Any]
-    """(Z, C, h, w): the whole slide, subsampled to at most about 1024 px a side."""
-    patches: npt.NDArray[Any]
-    """(N, Z, C, p, p): patches at full resolution, on an even grid over the slide."""
-    downsample: float
-    """Level-0 pixels a thumbnail pixel."""
-    pixel_size_um: tuple[float, float] | None
-    """(y, x) µm a level-0 pixel, or None when unknown."""
-    z_um: tuple[float, ...] | None
-    """Position of each plane in µm, or None when unknown."""
+    @property
+    def thumbnail(self) -> npt.NDArray[Any]:
+        """(Z, C, h, w): the whole slide, subsampled to at most about 1024 px a side."""
+
+    @property
+    def patches(self) -> npt.NDArray[Any]:
+        """(N, Z, C, p, p): patches at full resolution, on an even grid over the slide."""
+
+    @property
+    def downsample(self) -> float:
+        """Level-0 pixels a thumbnail pixel."""
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """(y, x) µm a level-0 pixel, or None when unknown."""
+
+    @property
+    def z_um(self) -> tuple[float, ...] | None:
+        """Position of each plane in µm, or None when unknown."""
 
 
 @runtime_checkable

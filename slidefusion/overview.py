@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from slidefusion.engine import PlaneSource
-from slidefusion.fuser import Overview
 from slidefusion.geometry import Window
 from slidefusion.stack import FocusStack
 
-__all__ = ["make_overview"]
+__all__ = ["MemoryOverview", "SlideOverview"]
 
 _THUMBNAIL_PX = 1024
 _PATCH_PX = 128
 _PATCH_GRID = 5
 
 
-def make_overview(stack: FocusStack, planes: Sequence[int]) -> Overview:
-    """A thumbnail and a grid of full-resolution patches of these planes.
+@dataclass(frozen=True)
+class MemoryOverview:
+    """An :class:`~slidefusion.fuser.Overview` of arrays that are there already."""
+
+    thumbnail: npt.NDArray[Any]
+    patches: npt.NDArray[Any]
+    downsample: float = 1.0
+    pixel_size_um: tuple[float, float] | None = None
+    z_um: tuple[float, ...] | None = None
+
+
+class SlideOverview:
+    """An :class:`~slidefusion.fuser.Overview` of some planes of a stack, read when asked for.
 
     The thumbnail comes from the coarsest pyramid level that is large enough, or is subsampled from
-    level 0, strip by strip, when there is no pyramid.
-
-    Raises
-    ------
-    ProcessingError
-        When the store cannot be read.
+    level 0, strip by strip, when there is no pyramid. Reading raises ``ProcessingError`` when the
+    store cannot be read.
     """
-    base = stack.source
-    assert base is not None, "a Dask array is wrapped as a source before"
-    level = _thumbnail_level(stack.levels or (base,))
-    height, width = stack.shape[2:]
-    thumbnail = _subsample(level, planes)
-    return Overview(
-        thumbnail=thumbnail,
-        patches=_patches(base, planes),
-        downsample=max(height / thumbnail.shape[2], width / thumbnail.shape[3]),
-        pixel_size_um=stack.pixel_size_um,
-        z_um=None if stack.z_um is None else tuple(stack.z_um[z] for z in planes),
-    )
+
+    def __init__(self, stack: FocusStack, planes: Sequence[int]) -> None:
+        assert stack.source is not None, "a Dask array is wrapped as a source before"
+        self._source, self._planes = stack.source, tuple(planes)
+        self._levels = stack.levels or (stack.source,)
+        self.pixel_size_um = stack.pixel_size_um
+        self.z_um = None if stack.z_um is None else tuple(stack.z_um[z] for z in planes)
+
+    @functools.cached_property
+    def thumbnail(self) -> npt.NDArray[Any]:
+        """(Z, C, h, w)."""
+        return _subsample(_thumbnail_level(self._levels), self._planes)
+
+    @functools.cached_property
+    def patches(self) -> npt.NDArray[Any]:
+        """(N, Z, C, p, p)."""
+        return _patches(self._source, self._planes)
+
+    @property
+    def downsample(self) -> float:
+        """Level-0 pixels a thumbnail pixel."""
+        height, width = self._source.shape[2:]
+        rows, columns = self.thumbnail.shape[2:]
+        return float(max(height / rows, width / columns))
 
 
 def _thumbnail_level(levels: Sequence[PlaneSource]) -> PlaneSource:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Overview
+from slidefusion.overview import MemoryOverview
 
 __all__ = [
     "LazyPlanes",
@@ -120,11 +120,11 @@ class LazyPlanes:
         return planes
 
 
-def overview(stack: Array) -> Overview:
+def overview(stack: Array) -> MemoryOverview:
     """What ``prepare`` would be shown of a small slide (Z, C, Y, X)."""
     side = min(32, *stack.shape[2:])
     corners = [stack[..., :side, :side], stack[..., -side:, -side:]]
-    return Overview(
+    return MemoryOverview(
         thumbnail=stack[..., ::2, ::2],
         patches=np.stack(corners),
         downsample=2.0,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slidefusion.engine import fuse_array
-from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange
+from slidefusion.fuser import Footprint, Fused, PlaneRange
 from slidefusion.fusers.background import (
     BLOCK_PX,
     background_bytes,
@@ -17,6 +17,7 @@ from slidefusion.fusers.background import (
     glass_ranges,
     with_blocks,
 )
+from slidefusion.overview import MemoryOverview
 
 GLASS = 235
 
@@ -119,8 +120,8 @@ def test_an_empty_window_is_not_fused_and_read_once() -> None:
     assert fused.depth is not None and (fused.depth == 2).all()
 
 
-def overview(patches: np.ndarray) -> Overview:
-    return Overview(patches[0], patches, 1.0, None, None)
+def overview(patches: np.ndarray) -> MemoryOverview:
+    return MemoryOverview(patches[0], patches)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.5, 2.4])
