@@ -145,7 +145,7 @@ def test_a_truncated_chunk_is_a_failure(cli: Runner, tmp_path: Path) -> None:
     assert cli("convert", tiff, stack).code == 0
     chunk = next(path for path in sorted((stack / "0" / "c").rglob("*")) if path.is_file())
     chunk.write_bytes(chunk.read_bytes()[:200])
-    ended = cli("fuse", stack, "-o", out)
+    ended = cli("fuse", stack, "-o", out, "-O", "background=fuse")
     assert ended.code == 1 and "damaged, truncated" in ended.error
     assert "INCOMPLETE" in cli("info", out).out
 

@@ -80,7 +80,7 @@ class TestContract(FuserContract):
     options: ClassVar[Any] = [
         {},
         {"levels": 2, "window": 0, "selection": "max", "clamp": False, "background": "fuse"},
-        {"levels": 2, "glass": (0.9, 0.4)},
+        {"levels": 2, "glass": (0.05, 0.02)},
     ]
     examples = 10
 
