@@ -10,6 +10,7 @@ The names below load on first use, so that importing the package imports nothing
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from slidefusion.stack import open_slide, open_stack
     from slidefusion.verbs.convert import convert
     from slidefusion.verbs.fuse import fuse
+    from slidefusion.verbs.verify import verify
 
 __all__ = [
     "convert",
@@ -30,6 +32,7 @@ __all__ = [
     "metrics",
     "open_slide",
     "open_stack",
+    "verify",
 ]
 
 _HOME = {
@@ -40,7 +43,12 @@ _HOME = {
     "get_fuser": "slidefusion.registry",
     "open_slide": "slidefusion.stack",
     "open_stack": "slidefusion.stack",
+    "verify": "slidefusion.verbs.verify",
 }
+
+
+# What runs say of themselves goes where the program that uses the package sends it, or nowhere.
+logging.getLogger("slidefusion").addHandler(logging.NullHandler())
 
 
 class _Package(types.ModuleType):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, fuse_region
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
+from slidefusion.placement import refuse_wrong_worker
 from slidefusion.plan import FusePlan, RegionJob
 from slidefusion.tiling import Tiling
 
@@ -25,6 +26,10 @@ def lazy_image(plan: FusePlan) -> xr.DataArray:
 
     A store gives one task a region, which reads its own window. A Dask input gives tasks that
     depend on the input's blocks below their windows; the windows, so the pixels, are the same.
+
+    A fuser that needs a GPU is computed on a cluster with ``.compute(resources={"GPU": 1})``: Dask
+    forgets what a graph says of resources when it optimises it, so a task that finds itself on a
+    worker without a GPU refuses to run.
     """
     import dask.array
     import dask.base
@@ -63,6 +68,7 @@ def lazy_image(plan: FusePlan) -> xr.DataArray:
 
 
 def _fuse_block(job: RegionJob, block_id: tuple[int, ...] = (0, 0, 0)) -> npt.NDArray[Any]:
+    refuse_wrong_worker(job.fuser)
     region = job.tiling.region(*block_id[1:])
     return fuse_region(job.fuser, job.source, job.planes, job.tiling, region).image
 
@@ -122,6 +128,7 @@ class _PartSource:
 def _fuse_window(
     fuser: Fuser, part: npt.NDArray[Any], tiling: Tiling, region: Window, window: Window
 ) -> npt.NDArray[Any]:
+    refuse_wrong_worker(fuser)
     part = np.asarray(part).astype(part.dtype.newbyteorder("="), copy=False)
     source = _PartSource(part, window, tiling.size)
     return fuse_region(fuser, source, range(part.shape[1]), tiling, region).image

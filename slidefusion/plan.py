@@ -16,6 +16,7 @@ from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, SlidefusionError, StackError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
+from slidefusion.placement import check_placement
 from slidefusion.registry import FUSERS, find, fuser_options, get_fuser
 from slidefusion.scheduling import active_client, parallelism
 from slidefusion.stack import FocusStack, plane_indices
@@ -86,12 +87,13 @@ def make_plan(
     size = Size(height, width)
     area = _area(crop, size)
     itemsize = focus_stack.dtype.itemsize
+    check_placement(chosen, client)
     parallel = parallelism(client)
     prepare = getattr(chosen, "prepare", None)
     if prepare is not None:
-        from slidefusion.overview import make_overview
+        from slidefusion.overview import SlideOverview
 
-        chosen = prepare(make_overview(focus_stack, indices))
+        chosen = prepare(SlideOverview(focus_stack, indices))
     count = len(indices)
     if chunks == "auto":
         side = _interrupted_region_px(out) or memory.choose_region_px(

@@ -1,20 +1,37 @@
-"""Running independent tasks: on this machine's threads, or on a cluster through its client.
+"""Running independent tasks to the end: on threads or on a cluster, with retries.
 
-The tasks return nothing worth keeping: each writes what it made. They are submitted to a cluster in
-a bounded window, so that a million of them do not sit in its scheduler.
+Tasks are submitted in a bounded window, so that a million of them do not sit in a scheduler. What
+fails for a reason that may pass is tried again, later and a bounded number of times, while the
+others go on; what fails for good is reported after the others are finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import heapq
+import itertools
+import logging
+import queue
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from slidefusion.errors import ProcessingError, SlidefusionError
+from slidefusion.outcomes import Outcome
+from slidefusion.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
+from slidefusion.requirements import Requirement
 
 __all__ = ["active_client", "parallelism", "run_tasks"]
 
-_WINDOW = 4
-"""Tasks submitted ahead for each thread of a cluster."""
+_LOG = logging.getLogger("slidefusion")
+
+_FIRST_DELAY_SECONDS = 0.5
+_LONGEST_DELAY_SECONDS = 60.0
+_CHECK_SECONDS = 1.0
+_GIVE_UP_AFTER = 32
+"""So many failures in a row, none finished between: the fault is not that of single regions."""
 
 
 def active_client(client: Any | None) -> Any | None:
@@ -37,104 +54,191 @@ def active_client(client: Any | None) -> Any | None:
         return None
 
 
-def parallelism(client: Any | None) -> int:
-    """How many tasks run at once in one process."""
-    if client is None:
-        import dask
-        from dask.system import CPU_COUNT
-
-        return int(dask.config.get("num_workers", None) or CPU_COUNT)
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return max((int(worker["nthreads"]) for worker in workers), default=1)
-
-
 def run_tasks(
     function: Callable[..., Any],
     job: Any,
-    keys: Sequence[tuple[int, ...]],
+    keys: Sequence[Key],
     *,
     client: Any | None,
     name: str,
-    on_done: Callable[[tuple[int, ...]], None],
+    on_done: Callable[[Key], None],
+    retries: int = 3,
+    resources: Mapping[str, float] | None = None,
+    needs: Requirement | None = None,
+    describe: Callable[[Key], str] | None = None,
+    on_outcome: Callable[[Key, Outcome], None] | None = None,
 ) -> None:
     """Call ``function(job, *key)`` for every key; ``on_done(key)`` in this thread after each.
+
+    Parameters
+    ----------
+    function, job, keys
+        The task: a function that a worker can import, what all tasks share (pickled once), and what
+        is each one's own.
+    client
+        A ``dask.distributed.Client``, or None for this machine's threads.
+    name
+        Of the tasks, for messages and for Dask's dashboard.
+    on_done
+        Called after each task that finished.
+    retries
+        How often a task is repeated whose error may pass.
+    resources
+        Run only on workers that declare these, for example ``{"GPU": 1}``.
+    needs
+        What each worker has to have installed; checked once in each of its processes.
+    describe
+        Names a task by its key in messages.
+    on_outcome
+        Called after every attempt, with how it ended.
 
     Raises
     ------
     SlidefusionError
-        What a task raised; an error that is not ours becomes a ``ProcessingError`` naming the task.
+        After the other tasks are finished: what the first failed task raised, naming it and the
+        number of others; an error that is not ours becomes a ``ProcessingError``.
     """
     if not keys:
         return
-    if client is None:
-        _on_threads(function, job, keys, name, on_done)
-    else:
-        _on_cluster(function, job, keys, client, name, on_done)
+    pool: Pool = (
+        ThreadPool(function, job, name)
+        if client is None
+        else ClusterPool(function, job, name, client, resources, needs)
+    )
+    named = describe or (lambda key: f"{name} {key}")
+    _Run(pool, keys, name, named, retries, on_done, on_outcome or (lambda key, outcome: None)).run()
 
 
-def _call(function: Callable[..., Any], job: Any, name: str, key: tuple[int, ...]) -> None:
-    try:
-        function(job, *key)
-    except SlidefusionError:
-        raise
-    except MemoryError as error:
-        raise ProcessingError(
-            f"{name} {key}: out of memory; pass a smaller chunks= or run fewer tasks at a time"
-        ) from error
-    except Exception as error:
-        raise ProcessingError(f"{name} {key} failed: {type(error).__name__}: {error}") from error
+class _Run:
+    """The loop: what runs, what waits for its next attempt, what failed."""
 
+    def __init__(
+        self,
+        pool: Pool,
+        keys: Sequence[Key],
+        name: str,
+        named: Callable[[Key], str],
+        retries: int,
+        on_done: Callable[[Key], None],
+        on_outcome: Callable[[Key, Outcome], None],
+    ) -> None:
+        self.pool, self.name, self.named = pool, name, named
+        self.retries, self.on_done, self.on_outcome = retries, on_done, on_outcome
+        self.total = len(keys)
+        self.fresh: Iterator[Key] = iter(keys)
+        self.later: list[tuple[float, int, Key, int]] = []  # due, order, key, attempt
+        self.order = itertools.count()
+        self.running: dict[tuple[Key, int], Any] = {}
+        self.ended: queue.SimpleQueue[tuple[Key, int]] = queue.SimpleQueue()
+        self.failed: list[tuple[Key, Outcome]] = []
+        self.finished = self.in_a_row = 0
+        self.stopped = False
 
-def _on_threads(
-    function: Callable[..., Any],
-    job: Any,
-    keys: Sequence[tuple[int, ...]],
-    name: str,
-    on_done: Callable[[tuple[int, ...]], None],
-) -> None:
-    import dask.threaded
-    from dask.callbacks import Callback
+    def run(self) -> None:
+        """Run all; raise for those that failed."""
+        whole = False
+        try:
+            while not self.stopped:
+                self._fill()
+                if not self.running and not self.later:
+                    break
+                self._collect()
+            whole = not self.stopped
+        finally:
+            self._end(cancel=not whole)
+        if self.failed:
+            raise self._error()
 
-    class Report(Callback):
-        def _posttask(self, key: Any, *_: Any) -> None:
-            on_done(key[1:])
+    def _fill(self) -> None:
+        capacity = self.pool.capacity()
+        while len(self.running) < capacity:
+            if self.later and self.later[0][0] <= time.monotonic():
+                _, _, key, number = heapq.heappop(self.later)
+            else:
+                fresh = next(self.fresh, None)
+                if fresh is None:
+                    return
+                key, number = fresh, 0
+            future = self.pool.submit(key, number)
+            self.running[key, number] = future
+            future.add_done_callback(lambda _, it=(key, number): self.ended.put(it))
 
-    graph: dict[Any, Any] = {(name, *key): (_call, function, job, name, key) for key in keys}
-    with Report():  # type: ignore[no-untyped-call]
-        dask.threaded.get(graph, list(graph), num_workers=parallelism(None))
+    def _collect(self) -> None:
+        """Wait for the next ends, and deal with all that are there."""
+        wait = _CHECK_SECONDS
+        if self.later:
+            wait = min(wait, max(0.0, self.later[0][0] - time.monotonic()) + 0.001)
+        try:
+            ends = [self.ended.get(timeout=wait)]
+        except queue.Empty:
+            self.pool.check()
+            return
+        while not self.ended.empty():
+            ends.append(self.ended.get())
+        futures = [self.running.pop(end) for end in ends]
+        for (key, number), outcome in zip(ends, self.pool.outcomes(futures), strict=True):
+            self._note(key, outcome.numbered(number))
 
+    def _note(self, key: Key, outcome: Outcome) -> None:
+        following = outcome.attempt + outcome.weight
+        if outcome.verdict == "retry" and following > self.retries:
+            outcome = dataclasses.replace(outcome, verdict="fail")
+        self.on_outcome(key, outcome)
+        if outcome.verdict == "done":
+            self.finished += 1
+            self.in_a_row = 0
+            self.on_done(key)
+        elif outcome.verdict == "retry":
+            delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**outcome.attempt)
+            delay *= random.uniform(0.5, 1.5)  # many that failed together come back apart
+            due = time.monotonic() + delay
+            heapq.heappush(self.later, (due, next(self.order), key, following))
+            _LOG.warning(
+                "%s: attempt %d failed, the next one in %.1f s: %s",
+                self.named(key),
+                outcome.attempt + 1,
+                delay,
+                outcome.error,
+            )
+        else:
+            self.failed.append((key, outcome))
+            self.in_a_row += 1 if outcome.weight == 1 else _GIVE_UP_AFTER // 4
+            self.stopped |= outcome.verdict == "stop" or self.in_a_row >= _GIVE_UP_AFTER
+            _LOG.error("%s failed for good: %s", self.named(key), outcome.error)
 
-def _on_cluster(
-    function: Callable[..., Any],
-    job: Any,
-    keys: Sequence[tuple[int, ...]],
-    client: Any,
-    name: str,
-    on_done: Callable[[tuple[int, ...]], None],
-) -> None:
-    from distributed import as_completed
+    def _end(self, *, cancel: bool) -> None:
+        """Stop; what is running on threads ends first, and what ended counts."""
+        if cancel and isinstance(self.pool, ClusterPool):
+            self.pool.cancel(list(self.running.values()))
+        self.pool.close(cancel=cancel)
+        with contextlib.suppress(queue.Empty, ProcessingError):
+            while True:
+                key, number = self.ended.get_nowait()
+                future = self.running.pop((key, number), None)
+                if future is not None and not future.cancelled():
+                    (outcome,) = self.pool.outcomes([future])
+                    if outcome.verdict == "done":
+                        self._note(key, outcome.numbered(number))
 
-    # Sent once to every worker; a task then carries a reference and its key.
-    shared = client.scatter(job, broadcast=True, hash=False)
-    threads = sum(client.nthreads().values()) or 1
-    waiting = iter(keys)
-    running = as_completed(loop=client.loop)  # which need not be the default client
-    keys_of = {}
-
-    def submit() -> None:
-        key = next(waiting, None)
-        if key is not None:
-            future = client.submit(_call, function, shared, name, key, key=(name, *key), pure=False)
-            keys_of[future.key] = key
-            running.add(future)
-
-    for _ in range(_WINDOW * threads):
-        submit()
-    try:
-        for future in running:
-            future.result()  # raises what the task raised
-            key = keys_of.pop(future.key)
-            submit()
-            on_done(key)
-    finally:
-        client.cancel(list(running.futures), force=True)
+    def _error(self) -> SlidefusionError:
+        self.failed.sort(key=lambda failure: failure[0])
+        key, outcome = self.failed[0]
+        error = outcome.error
+        assert error is not None
+        tried = f" (tried {outcome.attempt + 1} times)" if outcome.attempt else ""
+        text = f"{self.named(key)}{tried}: {error}"
+        count = len(self.failed)
+        if count > 1:
+            others = ", ".join(self.named(k) for k, _ in self.failed[1:4])
+            text += f" [{count - 1} more failed: {others}{', …' if count > 4 else ''}]"
+        left = self.total - self.finished - count
+        text += (
+            f" [{self.finished} of {self.total} were finished, {left} not begun: stopped early]"
+            if left
+            else f" [the other {self.finished} of {self.total} are finished]"
+            if self.total > 1
+            else ""
+        )
+        made: SlidefusionError = type(error)(text)
+        made.__cause__ = error
+        return made

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from slidefusion.costs import Cost, MeteredSource
 from slidefusion.engine import fuse_region
+from slidefusion.fuser import Fuser
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import image_label, omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.store import is_url
+from slidefusion.placement import resources_for
 from slidefusion.plan import FusePlan, RegionJob
-from slidefusion.progress import progress_bar
-from slidefusion.scheduling import run_tasks
+from slidefusion.preflight import check_workers
+from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.requirements import BYTES_DEPEND_ON, Requirement
 
 __all__ = ["write_slide"]
 
@@ -28,26 +33,57 @@ class _WriteJob:
     depth: PyramidLayout | None
 
 
-def _write_region(write: _WriteJob, row: int, column: int) -> None:
-    job = write.job
+def _write_region(write: _WriteJob, row: int, column: int) -> Cost:
+    job, cost = write.job, Cost()
     region = job.tiling.region(row, column)
-    fused = fuse_region(job.fuser, job.source, job.planes, job.tiling, region)
+    source = MeteredSource(job.source, cost)
+    with cost.timed("fuse_s"):
+        fused = fuse_region(job.fuser, source, job.planes, job.tiling, region)
+    cost.fuse_s -= cost.read_s  # planes are read while they are fused
     place = region.relative_to(job.tiling.target)
-    write.image.write_region(write.where, "", place, fused.image)
-    if write.depth is not None and fused.depth is not None:
-        depth = fused.depth.astype(write.depth.dtype, copy=False)[np.newaxis]
-        write.depth.write_region(write.where, "labels/depth", place, depth)
+    with cost.timed("write_s"):
+        write.image.write_region(write.where, "", place, fused.image)
+        cost.written_bytes = fused.image.nbytes
+        if write.depth is not None and fused.depth is not None:
+            depth = fused.depth.astype(write.depth.dtype, copy=False)[np.newaxis]
+            write.depth.write_region(write.where, "labels/depth", place, depth)
+            cost.written_bytes += depth.nbytes
+    return cost
 
 
-def _gives_depth(plan: FusePlan) -> bool:
-    """Whether the fuser returns a depth map: asked of it with one small window."""
+def _gives_depth(fuser: Fuser, shape: tuple[int, int, int, int], dtype: str) -> bool:
+    """Whether the fuser returns a depth map: asked of it with one small window (Z, C, Y, X)."""
+    return fuser(np.zeros(shape, dtype)).depth is not None
+
+
+def _ask_for_depth(plan: FusePlan, options: RunOptions) -> bool:
     side = plan.fuser.footprint.period
-    stack = np.zeros((len(plan.planes), plan.stack.shape[0], side, side), plan.stack.dtype)
-    return plan.fuser(stack).depth is not None
+    question = (
+        plan.fuser,
+        (len(plan.planes), plan.stack.shape[0], side, side),
+        plan.stack.dtype.name,
+    )
+    resources = resources_for(plan.fuser)
+    if options.client is None or resources is None:
+        return _gives_depth(*question)
+    # This machine need not have what the fuser runs on.
+    asked = options.client.submit(_gives_depth, *question, resources=resources, pure=False)
+    return bool(asked.result())
 
 
-def write_slide(plan: FusePlan, out: str | Path, *, progress: bool, overwrite: bool) -> None:
+def _needs(plan: FusePlan) -> Requirement:
+    """What every worker must have so that its regions equal everybody else's."""
+    store = plan.stack.store
+    files = () if store is None or is_url(store) else (store,)
+    return Requirement.here([*plan.provenance["software"], *BYTES_DEPEND_ON], files)
+
+
+def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     """Fuse the regions that are not finished yet into the slide at ``out`` (see ``fuse``)."""
+    needs = None
+    if options.client is not None:
+        needs = _needs(plan)
+        check_workers(options.client, needs, (plan.fuser, plan.stack.source))
     stack, tiling, target = plan.stack, plan.tiling, plan.tiling.target
     channels, region_px = stack.shape[0], tiling.region_px
     layout = PyramidLayout(
@@ -56,7 +92,7 @@ def write_slide(plan: FusePlan, out: str | Path, *, progress: bool, overwrite: b
     block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
     images = [ImageSpec("", layout, pixel_size_um=stack.pixel_size_um, blocks={"omero": block})]
     depth_layout = None
-    if _gives_depth(plan):
+    if _ask_for_depth(plan, options):
         depth_layout = dataclasses.replace(
             layout,
             shape0=(1, target.height, target.width),
@@ -92,31 +128,25 @@ def write_slide(plan: FusePlan, out: str | Path, *, progress: bool, overwrite: b
         out,
         images,
         settings=settings,
-        attributes={**provenance, "fingerprint": fingerprint_of(settings)},
+        attributes={
+            **provenance,
+            "region_px": region_px,
+            "fingerprint": fingerprint_of(settings),
+        },
         count=tiling.count,
         inputs=() if stack.store is None else (stack.store,),
-        overwrite=overwrite,
+        overwrite=options.overwrite,
+        again=options.verify,
     )
-    columns = tiling.grid[1]
-    journal = output.journal
-    pending = [key for key in tiling.regions() if not journal.done[key[0] * columns + key[1]]]
+    tasks = RegionTasks(
+        name=f"fuse-{plan.fuser.name}",
+        label=f"fusing ({plan.fuser.name})",
+        function=_write_region,
+        keys=list(tiling.regions()),
+        place=lambda key: (tiling.region(*key).relative_to(target), (None,)),
+        megapixels=target.height * target.width * len(plan.planes) / 1e6,
+        resources=resources_for(plan.fuser),
+        needs=needs,
+    )
     write = _WriteJob(plan.job, output.where, layout, depth_layout)
-    total, label_text = tiling.count, f"fusing ({plan.fuser.name})"
-    with progress_bar(label_text, total, total - len(pending), enabled=progress) as advance:
-
-        def on_done(key: tuple[int, ...]) -> None:
-            journal.mark(key[0] * columns + key[1])
-            advance()
-
-        try:
-            run_tasks(
-                _write_region,
-                write,
-                pending,
-                client=plan.client,
-                name=f"fuse-{plan.fuser.name}",
-                on_done=on_done,
-            )
-        finally:
-            journal.flush()
-    output.finish()
+    run_regions(output, tasks, write, options)

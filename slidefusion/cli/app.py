@@ -11,7 +11,9 @@ from slidefusion.cli.demo import demo
 from slidefusion.cli.fuse import fuse
 from slidefusion.cli.fusers import fusers
 from slidefusion.cli.info import info
+from slidefusion.cli.log import start_log
 from slidefusion.cli.phantom import phantom
+from slidefusion.cli.verify import verify
 
 __all__ = ["app"]
 
@@ -39,6 +41,14 @@ def _root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error, not its line alone.")
     ] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            metavar="LEVEL",
+            help="Log to standard error: warning (retries), info, or debug (one line a region).",
+        ),
+    ] = None,
 ) -> None:
     """A focus stack of a whole slide in, one all-in-focus OME-Zarr slide out.
 
@@ -52,11 +62,14 @@ def _root(
     Exit codes: 0 done, 1 failed midway (run the same command again to continue), 2 cannot be done
     as asked, 130 interrupted.
     """
+    if log is not None:
+        start_log(log)
 
 
 app.command()(convert)
 app.command()(fuse)
 app.command()(fusers)
 app.command()(info)
+app.command()(verify)
 app.command()(phantom)
 app.command()(demo)

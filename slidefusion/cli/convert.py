@@ -13,6 +13,9 @@ from slidefusion.cli.shared_options import (
     Options,
     Overwrite,
     ProgressOption,
+    ReportOption,
+    RetriesOption,
+    VerifyOption,
     cluster,
     numbers,
 )
@@ -31,6 +34,9 @@ _OWN = (
     "client",
     "progress",
     "overwrite",
+    "verify",
+    "retries",
+    "report",
 )
 
 
@@ -71,6 +77,9 @@ def convert(
     option: Options = None,
     client: ClientOption = None,
     overwrite: Overwrite = False,
+    verify: VerifyOption = False,
+    retries: RetriesOption = 3,
+    report: ReportOption = None,
     progress: ProgressOption = True,
 ) -> None:
     """Convert slides into a chunked, sharded OME-Zarr 0.5 focus stack.
@@ -101,6 +110,9 @@ def convert(
         "shard_px": shard_px,
         "progress": progress,
         "overwrite": overwrite,
+        "verify": verify,
+        "retries": retries,
+        "report": report,
         **{name: free_value(text) for name, text in texts.items()},
     }
 

@@ -13,6 +13,9 @@ from slidefusion.cli.shared_options import (
     Options,
     Overwrite,
     ProgressOption,
+    ReportOption,
+    RetriesOption,
+    VerifyOption,
     cluster,
     numbers,
 )
@@ -51,6 +54,9 @@ def fuse(
     ] = "auto",
     client: ClientOption = None,
     overwrite: Overwrite = False,
+    verify: VerifyOption = False,
+    retries: RetriesOption = 3,
+    report: ReportOption = None,
     progress: ProgressOption = True,
 ) -> None:
     """Fuse a focus stack into one all-in-focus OME-Zarr slide.
@@ -85,6 +91,9 @@ def fuse(
             device=device,
             progress=progress,
             overwrite=overwrite,
+            verify=verify,
+            retries=retries,
+            report=report,
             **options,
         )
     channels, height, width = slide.shape

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,9 @@ __all__ = [
     "Options",
     "Overwrite",
     "ProgressOption",
+    "ReportOption",
+    "RetriesOption",
+    "VerifyOption",
     "cluster",
     "numbers",
 ]
@@ -32,9 +37,24 @@ ClientOption = Annotated[
     typer.Option(
         "--client",
         "--scheduler",
-        metavar="tcp://HOST:PORT",
+        metavar="tcp://HOST:PORT|FILE",
         help="Run on this Dask cluster; on this machine's threads otherwise.",
     ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Read the output again at the end and make anew what is damaged; an output that is "
+        "complete is checked and repaired.",
+    ),
+]
+RetriesOption = Annotated[
+    int, typer.Option(help="How often a region is tried again whose error may pass.")
+]
+ReportOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Write times, bytes, retries and memory to this JSON file."),
 ]
 Options = Annotated[
     list[str] | None,
@@ -46,21 +66,26 @@ Options = Annotated[
 def cluster(address: str | None) -> Iterator[Any | None]:
     """A Dask client connected to ``address``, or None without one; closed at the end.
 
-    Raises :class:`OptionError` for what is no address, :class:`ProcessingError` when nothing
-    answers there.
+    ``address`` is a scheduler's, or the path of its scheduler file. The address of the dashboard is
+    printed on standard error. Raises :class:`OptionError` for what is neither,
+    :class:`ProcessingError` when nothing answers there.
     """
     if address is None:
         yield None
         return
     scheme, separator, host = address.partition("://")
-    if not separator or not scheme or not host:
+    given = {"address": address}
+    if not separator and Path(address).is_file():
+        given = {"scheduler_file": address}
+    elif not separator or not scheme or not host:
         raise OptionError(
-            f"--client {address!r} is no scheduler's address; give one like tcp://127.0.0.1:8786"
+            f"--client {address!r} is no scheduler's address; give one like tcp://127.0.0.1:8786, "
+            "or the path of a scheduler file"
         )
     from distributed import Client
 
     try:
-        client = Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False)
+        client = Client(**given, timeout=_CONNECT_TIMEOUT, set_as_default=False)
     except ValueError as error:
         raise OptionError(f"--client {address!r}: {error}") from error
     except (OSError, TimeoutError) as error:
@@ -69,6 +94,7 @@ def cluster(address: str | None) -> Iterator[Any | None]:
             "--client out to use this machine's threads"
         ) from error
     with client:
+        print(f"dashboard: {client.dashboard_link}", file=sys.stderr)
         yield client
 
 

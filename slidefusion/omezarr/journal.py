@@ -12,17 +12,21 @@ import base64
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from slidefusion.errors import OutputError
+from slidefusion.errors import OutputError, ProcessingError
 from slidefusion.omezarr.store import is_url, writing
 
 __all__ = ["JOURNAL_NAME", "Journal", "fingerprint_of"]
+
+_LOG = logging.getLogger("slidefusion")
 
 JOURNAL_NAME = "slidefusion-run.json"
 _FLUSH_SECONDS = 2.0
@@ -71,6 +75,16 @@ class Journal:
         bits = np.unpackbits(packed, count=count)
         self.done = bits.astype(bool)
 
+    @classmethod
+    def begun(cls, where: str, settings: dict[str, Any], done: npt.NDArray[np.bool_]) -> Journal:
+        """A journal with these regions finished, not stored before it is flushed."""
+        made = cls.__new__(cls)
+        made.where = where
+        made.settings = json.loads(json.dumps(settings, default=str))
+        made.done = done
+        made._flushed = 0.0
+        return made
+
     @staticmethod
     def stored_settings(where: str) -> dict[str, Any] | None:
         """The settings of the run that was interrupted at ``where``, or None if there is none."""
@@ -102,10 +116,21 @@ class Journal:
         )
 
     def mark(self, index: int) -> None:
-        """Note a region as finished; written to the store at most every two seconds."""
+        """Note a region as finished; written to the store at most every two seconds.
+
+        A store that refuses at the moment is no reason to stop: the next note may get through.
+        """
         self.done[index] = True
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self.flush()
+            try:
+                self.flush()
+            except ProcessingError as error:
+                self._flushed = time.monotonic()
+                _LOG.warning("%s", error)
+
+    def unmark(self, index: int) -> None:
+        """Note a region as not finished: what it wrote is damaged."""
+        self.done[index] = False
 
     def flush(self) -> None:
         """Write the state now, whole or not at all."""
@@ -131,14 +156,30 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the stored state: the output is complete."""
-        with writing(f"the progress of {self.where}"):
-            if is_url(self.where):
+        self.forget(self.where)
+
+    @staticmethod
+    def forget(where: str) -> None:
+        """Delete the state stored at ``where``, if there is any."""
+        with writing(f"the progress of {where}"):
+            if is_url(where):
                 import fsspec
 
-                filesystem, root = fsspec.core.url_to_fs(self.where)
-                filesystem.rm_file(f"{root}/{JOURNAL_NAME}")
+                filesystem, root = fsspec.core.url_to_fs(where)
+                if filesystem.exists(f"{root}/{JOURNAL_NAME}"):
+                    filesystem.rm_file(f"{root}/{JOURNAL_NAME}")
             else:
-                (Path(self.where) / JOURNAL_NAME).unlink(missing_ok=True)
+                (Path(where) / JOURNAL_NAME).unlink(missing_ok=True)
+
+    @staticmethod
+    def exists(where: str) -> bool:
+        """Whether a state is stored at ``where``, readable or not."""
+        if is_url(where):
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(where)
+            return bool(filesystem.exists(f"{root}/{JOURNAL_NAME}"))
+        return (Path(where) / JOURNAL_NAME).exists()
 
 
 def _load(where: str) -> dict[str, Any] | None:

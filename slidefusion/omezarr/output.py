@@ -6,19 +6,26 @@ it for a whole image, and ``slidefusion.complete`` is false.
 
 from __future__ import annotations
 
-import shutil
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from slidefusion.errors import OutputError
+import numpy as np
+
+from slidefusion.errors import OutputError, SlidefusionError
 from slidefusion.omezarr.journal import Journal
+from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.metadata import NGFF_VERSION, multiscales
+from slidefusion.omezarr.place import State, delete_store, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import create_group, is_url, location, open_group, writing
 
-__all__ = ["ImageSpec", "Output", "interrupted_settings"]
+__all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings"]
+
+_LOG = logging.getLogger("slidefusion")
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,19 @@ def interrupted_settings(out: str | Path) -> dict[str, Any] | None:
     return Journal.stored_settings(location(out))
 
 
+def finished_region_px(out: str | Path) -> int | None:
+    """The region side of the complete slide at ``out``, or None if there is none."""
+    try:
+        side = state_of(location(out))[1].get("region_px")
+    except OutputError:
+        return None
+    return side if isinstance(side, int) else None
+
+
 class Output:
-    """The store at ``out`` with its images and the journal of its regions.
+    """The store at ``out`` with its images, the journal of its regions, and the right to write it.
+
+    A context manager: leaving it gives up the right, finished or not.
 
     Parameters
     ----------
@@ -74,12 +92,15 @@ class Output:
         Local paths that are read, so that no output can overwrite its input.
     overwrite
         Delete what is there first, if it is a Zarr store.
+    again
+        Accept an output that is complete already, if it was made with the same settings
+        (``attributes["fingerprint"]``); ``was_complete`` then says so, and ``reopen`` takes it up.
 
     Raises
     ------
     OutputError
-        When something else is there, the run there had other settings, or ``out`` lies above or
-        inside an input.
+        When something else is there, another run is writing it, the run there had other settings,
+        or ``out`` lies above or inside an input.
     """
 
     def __init__(
@@ -92,16 +113,73 @@ class Output:
         count: int,
         inputs: Iterable[str | Path] = (),
         overwrite: bool = False,
+        again: bool = False,
     ) -> None:
         self.where = location(out)
         self.images = tuple(images)
         self.attributes = attributes
+        self.settings = settings
+        self.was_complete = False
+        self._again = again
+        self._lock: Lock | None = None
+        self._writing = self._has_upper = False
         _refuse_overlap(self.where, inputs)
-        if overwrite:
-            _delete_store(self.where)
-        if not self._continues():
-            create_group(self.where, {"slidefusion": {**attributes, "complete": False}})
-        self.journal = Journal(self.where, settings, count)
+        self._check_state(overwrite)  # a place that is not ours gets no lock, either
+        self._lock = Lock(self.where)
+        try:
+            self._begin(count, overwrite)
+            self._writing = not self.was_complete
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Note what is finished and give up the right to write; may be called twice."""
+        if self._lock is None:
+            return
+        if self._writing:
+            self._writing = False
+            try:
+                self._lock.check()
+                self.journal.flush()
+            except SlidefusionError as error:  # on a full disk, say: less is noted than was done
+                _LOG.warning("%s", error)
+        self._lock.release()
+
+    def check(self) -> None:
+        """Make sure that nobody else took the output over.
+
+        Raises
+        ------
+        OutputError
+            When another run did.
+        """
+        assert self._lock is not None
+        self._lock.check()
+
+    def _begin(self, count: int, overwrite: bool) -> None:
+        state = self._check_state(overwrite)
+        if state == "complete":
+            self.was_complete = True
+            self.journal = Journal.begun(self.where, self.settings, np.ones(count, bool))
+            return
+        if state == "deleted":
+            delete_store(self.where)
+        if state != "unfinished":
+            # The progress of a store that is gone says nothing of the one that is made now.
+            Journal.forget(self.where)
+            create_group(self.where, self._root_attributes(complete=False))
+        clear_scratch(self.where)
+        self.journal = Journal(self.where, self.settings, count)
+        self._make_arrays()
+
+    def _make_arrays(self) -> None:
         root = open_group(self.where, "r+")
         for image in self.images:
             group = root
@@ -110,31 +188,60 @@ class Output:
                     group = group.require_group(part)
             image.layout.create(group, self.where)
 
-    def _continues(self) -> bool:
-        """Whether an unfinished output of ours is there; refuses anything else that is."""
-        if is_url(self.where):
-            import fsspec
+    def _root_attributes(self, *, complete: bool) -> dict[str, Any]:
+        return {"slidefusion": {**self.attributes, "complete": complete}}
 
-            filesystem, root = fsspec.core.url_to_fs(self.where)
-            occupied = bool(filesystem.exists(root) and filesystem.ls(root))
+    def _check_state(self, overwrite: bool) -> State:
+        """What is at the place; refuses what is not ours to write."""
+        state, mine = state_of(self.where)
+        if overwrite and state in ("zarr", "unfinished", "complete"):
+            return "deleted"
+        if state == "complete":
+            if self._again and mine.get("fingerprint") == self.attributes.get("fingerprint"):
+                return "complete"
+            self._tidy()
+            what = "is already complete"
+            if self._again:
+                what += ", and was made with other settings"
+        elif state in ("zarr", "other"):
+            what = "exists and is not empty"
         else:
-            path = Path(self.where)
-            if path.exists() and not path.is_dir():
-                raise OutputError(f"{self.where} is a file; choose another output")
-            occupied = path.is_dir() and any(path.iterdir())
-        if not occupied:
-            return False
-        try:
-            mine = dict(open_group(self.where).attrs).get("slidefusion")
-        except Exception:
-            mine = None
-        if isinstance(mine, dict) and mine.get("complete") is False:
-            return True
-        state = "is already complete" if isinstance(mine, dict) else "exists and is not empty"
+            return state
         raise OutputError(
-            f"the output {self.where} {state}; choose another output, delete it, or pass "
+            f"the output {self.where} {what}; choose another output, delete it, or pass "
             "overwrite=True (--overwrite)"
         )
+
+    def _tidy(self) -> None:
+        """Remove what a run leaves that was killed between its last write and its end."""
+        if Journal.exists(self.where):
+            lock = self._lock or Lock(self.where)
+            try:
+                Journal.forget(self.where)
+            finally:
+                lock.release()
+
+    def reopen(self, damaged: Iterable[int]) -> None:
+        """Take a complete output up again: it is incomplete until these regions are made anew."""
+        for index in damaged:
+            self.journal.unmark(index)
+        self.journal.flush()
+        root = open_group(self.where, "r+")
+        with writing(f"the metadata of {self.where}"):
+            root.attrs.put(self._root_attributes(complete=False))
+        self.was_complete, self._writing = False, True
+
+    def write_upper(self) -> None:
+        """Make the levels that no single region determines; ``finish`` does it if nobody did.
+
+        Raises
+        ------
+        ProcessingError
+            When the store refuses.
+        """
+        for image in self.images:
+            image.layout.write_upper(self.where, image.name)
+        self._has_upper = True
 
     def finish(self) -> None:
         """Make the upper levels, write the metadata, and with the root's say that it is complete.
@@ -143,10 +250,13 @@ class Output:
         ------
         ProcessingError
             When the store refuses; the output then stays incomplete.
+        OutputError
+            When another run took the output over.
         """
+        self.check()
         self.journal.flush()
-        for image in self.images:
-            image.layout.write_upper(self.where, image.name)
+        if not self._has_upper:
+            self.write_upper()
         title = self.where.rpartition("/")[2].removesuffix(".zarr").removesuffix(".ome")
         root = open_group(self.where, "r+")
         labels = [i.name.partition("/")[2] for i in self.images if i.name.startswith("labels/")]
@@ -156,14 +266,14 @@ class Output:
                     root[image.name].attrs["ome"] = image.ome(image.name.rpartition("/")[2])
             if labels:
                 root["labels"].attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
+            clear_scratch(self.where)
             # The last write, and a single one: from here on the image is whole.
             root.attrs.put(
-                {
-                    "ome": self.images[0].ome(title),
-                    "slidefusion": {**self.attributes, "complete": True},
-                }
+                {"ome": self.images[0].ome(title), **self._root_attributes(complete=True)}
             )
+        self._writing = False
         self.journal.remove()
+        self.close()
 
 
 def _refuse_overlap(where: str, inputs: Iterable[str | Path]) -> None:
@@ -188,17 +298,3 @@ def _refuse_overlap(where: str, inputs: Iterable[str | Path]) -> None:
                 f"the output {where} {relation} the input {source}; writing there would damage "
                 "it: choose an output elsewhere"
             )
-
-
-def _delete_store(where: str) -> None:
-    """Delete a Zarr store; anything else that is there is left, and refused later."""
-    if is_url(where):
-        import fsspec
-
-        filesystem, root = fsspec.core.url_to_fs(where)
-        if filesystem.exists(f"{root}/zarr.json") or filesystem.exists(f"{root}/.zgroup"):
-            filesystem.rm(root, recursive=True)
-        return
-    path = Path(where)
-    if (path / "zarr.json").is_file() or (path / ".zgroup").is_file():
-        shutil.rmtree(path)

@@ -8,6 +8,9 @@ pixels without an error.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +19,7 @@ import numpy.typing as npt
 
 from slidefusion.geometry import Window
 from slidefusion.omezarr.metadata import level_sizes
+from slidefusion.omezarr.shards import shard_path, write_whole_shards
 from slidefusion.omezarr.store import codec_pipeline, open_array, reading, writing
 from slidefusion.tiling import divisor_up_to, round_up
 
@@ -165,9 +169,12 @@ class PyramidLayout:
         height, width = self.shape(level)[-2:]
         rows = slice(2 * at[0].start, min(2 * at[0].stop, height))
         columns = slice(2 * at[1].start, min(2 * at[1].stop, width))
-        index = (slice(None), rows, columns) if z is None else (slice(None), z, rows, columns)
+        planes = () if z is None else (slice(z, z + 1),)  # a number would be slow, see ZarrSource
         with reading(f"level {level} of {where}"):
-            return np.asarray(self._array(where, name, level)[index])
+            block = np.asarray(
+                self._array(where, name, level)[(slice(None), *planes, rows, columns)]
+            )
+        return block if z is None else block[:, 0]
 
     def _write(
         self,
@@ -178,9 +185,46 @@ class PyramidLayout:
         block: npt.NDArray[Any],
         z: int | None,
     ) -> None:
-        index = (slice(None), *at) if z is None else (slice(None), z, *at)
+        planes = () if z is None else (slice(z, z + 1),)
+        index = (slice(None), *planes, *at)
+        block = block if z is None else block[:, np.newaxis]
         with writing(f"level {level}, y {at[0].start}, x {at[1].start} of {where}"):
-            self._array(where, name, level)[index] = block
+            write_whole_shards(where, _path(name, level), repr(self), index, block)
 
     def _array(self, where: str, name: str, level: int) -> zarr.Array[Any]:
-        return open_array(where, f"{name}/{level}" if name else str(level), "r+", repr(self))
+        return open_array(where, _path(name, level), "r+", repr(self))
+
+    def shard_files(
+        self, name: str, region: Window, z: int | None = None
+    ) -> Iterator[tuple[str, int]]:
+        """The shards that :meth:`write_region` makes of a region, and the chunks each holds.
+
+        Paths are below the store's root.
+        """
+        for level in range(self.region_levels):
+            y, x = region.y >> level, region.x >> level
+            height, width = self.shape(level)[-2:]
+            bottom = min(-(-region.bottom >> level), height)
+            right = min(-(-region.right >> level), width)
+            yield from self._files(name, level, Window(y, x, bottom - y, right - x), z)
+
+    def upper_files(self, name: str) -> Iterator[tuple[str, int]]:
+        """The shards that :meth:`write_upper` makes, like :meth:`shard_files`."""
+        for level in range(self.region_levels, self.levels):
+            for z in [None] if "z" not in self.axes else range(self.shape0[1]):
+                yield from self._files(name, level, Window(0, 0, *self.shape(level)[-2:]), z)
+
+    def _files(
+        self, name: str, level: int, window: Window, z: int | None
+    ) -> Iterator[tuple[str, int]]:
+        shard, chunk = self.shard(level), self.chunk(level)
+        chunks = math.prod(s // c for s, c in zip(shard, chunk, strict=True))
+        rows = range(window.y // shard[-2], -(-window.bottom // shard[-2]))
+        columns = range(window.x // shard[-1], -(-window.right // shard[-1]))
+        plane = () if "z" not in self.axes else (z or 0,)
+        for row, column in itertools.product(rows, columns):
+            yield f"{_path(name, level)}/{shard_path((0, *plane, row, column))}", chunks
+
+
+def _path(name: str, level: int) -> str:
+    return f"{name}/{level}" if name else str(level)

@@ -257,13 +257,16 @@ class ZarrSource:
             Naming store, plane and window, when the data cannot be read.
         """
         rows, columns = window.slices
-        where: dict[str, slice | int] = {"z": z, "y": rows, "x": columns, "c": slice(None), "t": 0}
+        # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python,
+        # which takes twice as long, and reads an empty file as zeros.
+        where = {"z": slice(z, z + 1), "y": rows, "x": columns, "c": slice(None), "t": slice(0, 1)}
         what = (
             f"plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of {self.path}"
         )
         array = open_array(self.path, self.array, "r", self.stamp)
         with reading(what):
             data = np.asarray(array[tuple(where[a] for a in self.axes)])
+        data = data.squeeze(tuple(k for k, axis in enumerate(self.axes) if axis in "zt"))
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:
             data, left = data[np.newaxis], ["c", *left]

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
+from slidefusion.costs import Cost
 from slidefusion.errors import OptionError, StackError
 from slidefusion.geometry import Size
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
-from slidefusion.progress import progress_bar
+from slidefusion.preflight import check_workers
 from slidefusion.readers import open_reader
 from slidefusion.readers.base import Reader, check_dtype
-from slidefusion.scheduling import active_client, run_tasks
+from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.requirements import BYTES_DEPEND_ON, Requirement
+from slidefusion.scheduling import active_client
 
 __all__ = ["convert"]
 
@@ -41,6 +44,9 @@ def convert(
     client: Any | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    verify: bool = False,
+    retries: int = 3,
+    report: str | Path | None = None,
     **reader_options: Any,
 ) -> str:
     """Convert slides into a chunked, sharded OME-Zarr 0.5 focus stack (c, z, y, x) with a pyramid.
@@ -75,6 +81,8 @@ def convert(
         Show a progress bar on a terminal.
     overwrite
         Delete an existing Zarr store at ``out`` first.
+    verify, retries, report
+        As for :func:`slidefusion.fuse`.
     **reader_options
         For the reader, such as ``axes="ZCYX"`` or ``series=1`` for TIFF.
 
@@ -94,10 +102,11 @@ def convert(
     >>> sf.convert("slide.ome.tif", "stack.zarr")  # doctest: +SKIP
     >>> sf.convert("field/z*.png", "stack.zarr", pixel_size_um=0.25, z_step_um=1)  # doctest: +SKIP
     """
+    options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     opened = open_reader(source, reader=reader, **reader_options)
     try:
         facts = _Facts.of(opened, pixel_size_um, z_step_um, z_um, reference)
-        _convert(opened, out, facts, chunk_px, shard_px, active_client(client), progress, overwrite)
+        _convert(opened, out, facts, chunk_px, shard_px, options)
     finally:
         if opened is not source:
             opened.close()
@@ -209,12 +218,21 @@ class _Job:
     """Planes a task: those that the source decodes together."""
 
 
-def _convert_block(job: _Job, group: int, row: int, column: int) -> None:
-    window = block_window(job.slide, job.block, row, column)
+def _planes(job: _Job, group: int) -> range:
     first = group * job.group
-    for z in range(first, min(first + job.group, job.reader.shape[1])):
-        pixels = job.reader.read(z, window)
-        job.layout.write_region(job.where, "", window, pixels, z)
+    return range(first, min(first + job.group, job.reader.shape[1]))
+
+
+def _convert_block(job: _Job, group: int, row: int, column: int) -> Cost:
+    window, cost = block_window(job.slide, job.block, row, column), Cost()
+    for z in _planes(job, group):
+        with cost.timed("read_s"):
+            pixels = job.reader.read(z, window)
+        with cost.timed("write_s"):
+            job.layout.write_region(job.where, "", window, pixels, z)
+        cost.read_bytes += pixels.nbytes
+        cost.written_bytes += pixels.nbytes
+    return cost
 
 
 def _convert(
@@ -223,9 +241,7 @@ def _convert(
     facts: _Facts,
     chunk_px: int,
     shard_px: int,
-    client: Any | None,
-    progress: bool,
-    overwrite: bool,
+    options: RunOptions,
 ) -> None:
     if not 1 <= chunk_px <= shard_px:
         raise OptionError(
@@ -244,7 +260,6 @@ def _convert(
     block = block_size(slide, reader.tile, shard_px, pixel_bytes, BLOCK_BYTES)
     rows, columns = block_grid(slide, block)
     keys = list(product(range(-(-planes // group)), range(rows), range(columns)))
-    index = {key: k for k, key in enumerate(keys)}
     settings = {
         "input": {k: v for k, v in reader.provenance.items() if k not in ("versions", "warnings")},
         "shape": list(reader.shape),
@@ -265,29 +280,39 @@ def _convert(
         z_start_um=facts.z_um[0] if facts.z_um and facts.z_step_um else 0.0,
         blocks={"omero": omero(reader.channel_names, dtype.name, rgb=reader.is_rgb)},
     )
+    inputs = [entry["path"] for entry in reader.provenance.get("files", ())]
+    needs = None
+    if options.client is not None:
+        needs = _needs(reader, inputs)
+        check_workers(options.client, needs, reader)
     output = Output(
         out,
         [image],
         settings=settings,
         attributes=_attributes(reader, facts, settings),
         count=len(keys),
-        inputs=[entry["path"] for entry in reader.provenance.get("files", ())],
-        overwrite=overwrite,
+        inputs=inputs,
+        overwrite=options.overwrite,
+        again=options.verify,
     )
-    journal = output.journal
-    pending = [key for key in keys if not journal.done[index[key]]]
     job = _Job(reader, output.where, layout, slide, block, group)
-    with progress_bar("converting", len(keys), len(keys) - len(pending), enabled=progress) as bar:
+    tasks = RegionTasks(
+        name="convert",
+        label="converting",
+        function=_convert_block,
+        keys=keys,
+        place=lambda key: (block_window(slide, block, *key[1:]), _planes(job, key[0])),
+        megapixels=planes * height * width / 1e6,
+        needs=needs,
+    )
+    run_regions(output, tasks, job, options)
 
-        def on_done(key: tuple[int, ...]) -> None:
-            journal.mark(index[key[0], key[1], key[2]])
-            bar()
 
-        try:
-            run_tasks(_convert_block, job, pending, client=client, name="convert", on_done=on_done)
-        finally:
-            journal.flush()
-    output.finish()
+def _needs(reader: Reader, inputs: Sequence[str]) -> Requirement:
+    """What every worker must have so that its blocks equal everybody else's."""
+    versions = reader.provenance.get("versions", {})
+    files = [path for path in inputs if Path(path).is_absolute() and Path(path).exists()]
+    return Requirement.here([*BYTES_DEPEND_ON, *versions], files)
 
 
 def _attributes(reader: Reader, facts: _Facts, settings: dict[str, Any]) -> dict[str, Any]:

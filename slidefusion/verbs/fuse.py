@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from slidefusion.errors import OptionError
 from slidefusion.fuser import Fuser
 from slidefusion.lazy_image import lazy_image
 from slidefusion.plan import make_plan
@@ -13,6 +15,8 @@ from slidefusion.stack import open_slide
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from slidefusion.region_run import RunOptions
 
 __all__ = ["fuse"]
 
@@ -29,6 +33,9 @@ def fuse(
     device: str = "auto",
     progress: bool = True,
     overwrite: bool = False,
+    verify: bool = False,
+    retries: int = 3,
+    report: str | Path | None = None,
     **options: Any,
 ) -> xr.DataArray:
     """Fuse a focus stack into one all-in-focus image; the answer does not depend on the cutting.
@@ -60,6 +67,15 @@ def fuse(
         Show a progress bar on a terminal.
     overwrite
         Delete an existing Zarr store at ``out`` first.
+    verify
+        Read the slide at ``out`` again before it is called complete, and make anew what is damaged;
+        one that is complete already is checked and repaired instead of refused.
+    retries
+        How often a region is tried again that failed for a reason that may pass (a store that does
+        not answer, a worker that was lost).
+    report
+        Local JSON file to write: seconds spent on reading, fusing and writing, bytes, retries, peak
+        memory of each worker.
     **options
         Options of the fuser.
 
@@ -82,10 +98,35 @@ def fuse(
     >>> sf.fuse(stack, "lpp", planes=[-1, 0, 1]).compute().shape
     (3, 90, 80)
     """
+    run = _run_options(out, progress, overwrite, verify, retries, report)
+    if verify and out is not None and chunks == "auto":
+        from slidefusion.omezarr.output import finished_region_px
+
+        chunks = finished_region_px(out) or "auto"
     plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
     if out is None:
         return lazy_image(plan)
     from slidefusion.write_slide import write_slide
 
-    write_slide(plan, out, progress=progress, overwrite=overwrite)
+    write_slide(plan, out, dataclasses.replace(run, client=plan.client))
     return open_slide(out)
+
+
+def _run_options(
+    out: str | Path | None,
+    progress: bool,
+    overwrite: bool,
+    verify: bool,
+    retries: int,
+    report: str | Path | None,
+) -> RunOptions:
+    from slidefusion.region_run import RunOptions
+
+    if out is None and (verify or report is not None):
+        raise OptionError(
+            "verify and report are about the slide that is written: give out= as well, or leave "
+            "them out"
+        )
+    return RunOptions(
+        progress=progress, overwrite=overwrite, verify=verify, retries=retries, report=report
+    )

@@ -85,11 +85,14 @@ def write_phantom(
         for path, part in zip(paths, parts, strict=True)
     ]
     # A run that was interrupted while it finished its outputs leaves some of them whole.
-    sinks = [
-        _sink(phantom, path, region_px, overwrite, part)
-        for path, part, done in zip(paths, parts, whole, strict=True)
-        if not done or all(whole)
-    ]
+    sinks: list[ZarrSink] = []
+    try:
+        for path, part, done in zip(paths, parts, whole, strict=True):
+            if not done or all(whole):
+                sinks.append(_sink(phantom, path, region_px, overwrite, part))
+    except BaseException:
+        _close(sinks)
+        raise
     render_into(
         phantom, sinks, region_px, client=active_client(client), progress=progress, label="phantom"
     )
@@ -152,10 +155,18 @@ def truth_sinks(
 
     Raises :class:`OutputError` when one exists.
     """
-    return [
-        _sink(phantom, truth, region_px, overwrite, "truth"),
-        _sink(phantom, depth, region_px, overwrite, "depth_um"),
-    ]
+    first = _sink(phantom, truth, region_px, overwrite, "truth")
+    try:
+        return [first, _sink(phantom, depth, region_px, overwrite, "depth_um")]
+    except BaseException:
+        _close([first])
+        raise
+
+
+def _close(sinks: Sequence[ZarrSink]) -> None:
+    """Give up the right to write, where another output could not be begun."""
+    for sink in sinks:
+        sink.output.close()
 
 
 def _sink(
@@ -263,11 +274,11 @@ def render_into(
         on_done = _marker(outputs, columns, advance)
         try:
             run_tasks(_write_region, job, pending, client=client, name="phantom", on_done=on_done)
+            for output in outputs:
+                output.finish()
         finally:
             for output in outputs:
-                output.journal.flush()
-    for output in outputs:
-        output.finish()
+                output.close()
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,19 +39,18 @@ def test_an_output_is_no_image_until_it_is_finished(tmp_path: Path) -> None:
 
 
 def test_the_journal_continues(tmp_path: Path) -> None:
-    first = begin(tmp_path / "a.zarr")
-    first.journal.mark(2)
-    first.journal.flush()
-    first = begin(tmp_path / "a.zarr")
-    first.journal.mark(1)
-    first.journal.flush()
-    assert begin(tmp_path / "a.zarr").journal.done.tolist() == [False, True, True, False]
+    with begin(tmp_path / "a.zarr") as first:
+        first.journal.mark(2)
+    with begin(tmp_path / "a.zarr") as second:
+        second.journal.mark(1)
+    with begin(tmp_path / "a.zarr") as third:
+        assert third.journal.done.tolist() == [False, True, True, False]
     assert interrupted_settings(tmp_path / "a.zarr") == {"a": 1}
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
-    begin(tmp_path / "a.zarr", {"levels": 4, "planes": (0, 1)})
-    begin(tmp_path / "a.zarr", {"planes": [0, 1], "levels": 4})  # the same
+    begin(tmp_path / "a.zarr", {"levels": 4, "planes": (0, 1)}).close()
+    begin(tmp_path / "a.zarr", {"planes": [0, 1], "levels": 4}).close()  # the same
     with pytest.raises(OutputError, match=r"other settings \(levels was 4, now 5\)"):
         begin(tmp_path / "a.zarr", {"levels": 5, "planes": [0, 1]})
 
@@ -98,7 +97,7 @@ def test_a_link_does_not_hide_the_input(tmp_path: Path) -> None:
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
-    begin(tmp_path / "a.zarr")
+    begin(tmp_path / "a.zarr").close()
     (tmp_path / "a.zarr" / JOURNAL_NAME).write_text("{")
     with pytest.raises(OutputError, match=rf"{JOURNAL_NAME} .* is damaged"):
         begin(tmp_path / "a.zarr")

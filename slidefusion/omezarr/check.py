@@ -1,0 +1,237 @@
+"""Reading a finished pyramid again: is every shard there, does it decode, do the levels agree?
+
+Each level is compared with the half of the one below it, which also finds pixels that changed on
+the disk and still decode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.geometry import Window
+from slidefusion.omezarr.downsample import halve_mean, halve_nearest
+from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path
+from slidefusion.omezarr.store import is_url, open_array
+from slidefusion.outcomes import Outcome, may_pass
+from slidefusion.scheduling import run_tasks
+
+__all__ = ["CheckedImage", "Damage", "count_blocks", "find_damage", "images_of"]
+
+_BLOCK_PX = 2048
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One rectangle of one level that is not as it was written."""
+
+    array: str
+    """Path of the array in the store."""
+    level: int
+    z: int | None
+    """Plane, in a stack."""
+    window: Window
+    """In pixels of that level."""
+    reason: str
+
+    def __str__(self) -> str:
+        plane = "" if self.z is None else f", plane {self.z}"
+        y, x, bottom, right = self.window.y, self.window.x, self.window.bottom, self.window.right
+        return f"array {self.array}{plane}, y {y}-{bottom}, x {x}-{right}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class CheckedImage:
+    """One image of a store: the arrays of its levels, and how each was made of the one below."""
+
+    arrays: tuple[str, ...]
+    """Paths below the store's root, level 0 first."""
+    axes: str
+    method: Literal["mean", "nearest"] | None
+    """None when it is not known: then the levels are not compared."""
+
+    def open(self, where: str, level: int) -> Any:
+        """The array of that level, opened for reading."""
+        path = self.arrays[level]
+        stamp = "check"
+        if not is_url(where):
+            metadata = Path(where, path, "zarr.json")
+            if metadata.is_file():
+                stamp = hashlib.sha256(metadata.read_bytes()).hexdigest()
+        return open_array(where, path, "r", stamp)
+
+
+@dataclass(frozen=True)
+class _Job:
+    where: str
+    images: tuple[CheckedImage, ...]
+
+
+def find_damage(
+    where: str,
+    images: Sequence[CheckedImage],
+    *,
+    client: Any | None = None,
+    retries: int = 3,
+    on_block: Any = None,
+) -> list[Damage]:
+    """Read every level of these images of the store at ``where``, and list what is wrong.
+
+    Raises
+    ------
+    StackError
+        An array is missing altogether.
+    ProcessingError
+        The store does not answer.
+    """
+    found: list[Damage] = []
+
+    def note(_: Any, outcome: Outcome) -> None:
+        if outcome.verdict == "done":
+            found.extend(outcome.value)
+
+    run_tasks(
+        _check_block,
+        _Job(where, tuple(images)),
+        list(_blocks(where, images)),
+        client=client,
+        name="verify",
+        on_done=on_block or (lambda key: None),
+        retries=retries,
+        on_outcome=note,
+    )
+    return sorted(found, key=lambda d: (d.array, d.z or 0, d.window))
+
+
+def count_blocks(where: str, images: Sequence[CheckedImage]) -> int:
+    """How many blocks :func:`find_damage` checks."""
+    return sum(1 for _ in _blocks(where, images))
+
+
+def _blocks(where: str, images: Sequence[CheckedImage]) -> Iterator[tuple[int, ...]]:
+    """What is checked at once: image, level, plane, row and column of a block."""
+    for k, image in enumerate(images):
+        for level in range(len(image.arrays)):
+            array = image.open(where, level)
+            height, width = array.shape[-2:]
+            rows, columns = _side(array, -2), _side(array, -1)
+            planes = array.shape[image.axes.index("z")] if "z" in image.axes else 1
+            yield from (
+                (k, level, z, row, column)
+                for z, row, column in product(
+                    range(planes), range(-(-height // rows)), range(-(-width // columns))
+                )
+            )
+
+
+def _side(array: Any, axis: int) -> int:
+    """Side of a block: whole shards, and an even number of pixels, so that it halves."""
+    side = int((array.shards or array.chunks)[axis])
+    side *= max(1, _BLOCK_PX // side)
+    return side if side % 2 == 0 else 2 * side
+
+
+def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -> list[Damage]:
+    image = job.images[k]
+    array = image.open(job.where, level)
+    height, width = array.shape[-2:]
+    rows, columns = _side(array, -2), _side(array, -1)
+    y, x = row * rows, column * columns
+    window = Window(y, x, min(rows, height - y), min(columns, width - x))
+    plane = z if "z" in image.axes else None
+
+    def damage(at: Window, reason: str) -> Damage:
+        return Damage(image.arrays[level], level, plane, at, reason)
+
+    faults = [
+        damage(at, reason)
+        for at, reason in _shard_faults(job.where, image, level, array, window, plane)
+    ]
+    if faults:
+        return faults
+    try:
+        block = _read(image, array, window, plane)
+    except Exception as error:
+        if may_pass(error) == "retry":
+            raise
+        return [damage(window, f"cannot be decoded ({type(error).__name__}: {error})")]
+    if image.method is None or level + 1 == len(image.arrays):
+        return []
+    above = image.open(job.where, level + 1)
+    half = halve_mean(block) if image.method == "mean" else halve_nearest(block)
+    at = Window(y // 2, x // 2, *half.shape[1:])
+    try:
+        stored = _read(image, above, at, plane)
+    except Exception:  # told of where that level is checked
+        return []
+    if np.array_equal(half, stored, equal_nan=half.dtype.kind == "f"):
+        return []
+    return [damage(window, f"does not agree with level {level + 1}")]
+
+
+def _read(image: CheckedImage, array: Any, at: Window, z: int | None) -> npt.NDArray[Any]:
+    """(C, h, w); an image without a channel axis has one channel."""
+    rows, columns = at.slices
+    plane = slice(z or 0, (z or 0) + 1)
+    index = {"c": slice(None), "z": plane, "y": rows, "x": columns, "t": slice(0, 1)}
+    data = np.asarray(array[tuple(index[axis] for axis in image.axes)])
+    data = data.squeeze(tuple(k for k, axis in enumerate(image.axes) if axis in "zt"))
+    return data if "c" in image.axes else data[np.newaxis]
+
+
+def _shard_faults(
+    where: str, image: CheckedImage, level: int, array: Any, window: Window, z: int | None
+) -> Iterator[tuple[Window, str]]:
+    """Shards of the block that are missing or torn: reading would give zeros for a missing one."""
+    if array.shards is None or array.metadata.zarr_format != 3 or image.axes not in _LAID_OUT:
+        return
+    side_y, side_x = array.shards[-2:]
+    chunks = chunks_of(array)
+    plane = () if z is None else (z,)
+    for row in range(window.y // side_y, -(-window.bottom // side_y)):
+        for column in range(window.x // side_x, -(-window.right // side_x)):
+            name = f"{image.arrays[level]}/{shard_path((0, *plane, row, column))}"
+            reason = _fault(where, name, chunks)
+            if reason is not None:
+                y, x = row * side_y, column * side_x
+                height = min(side_y, array.shape[-2] - y)
+                width = min(side_x, array.shape[-1] - x)
+                yield Window(y, x, height, width), f"its shard {name} {reason}"
+
+
+_LAID_OUT = ("czyx", "cyx")
+"""Axes of what this package writes, of which the name of a shard's file is known."""
+
+
+def _fault(where: str, name: str, chunks: int) -> str | None:
+    if not is_url(where):
+        return shard_fault(Path(where, name), chunks)
+    import fsspec
+
+    filesystem, root = fsspec.core.url_to_fs(where)
+    filesystem.invalidate_cache(f"{root}/{name}")
+    return None if filesystem.exists(f"{root}/{name}") else "is missing"
+
+
+def images_of(group: Any, where: str) -> list[CheckedImage]:
+    """The image at the root of an opened OME-Zarr and its label images."""
+    from slidefusion.omezarr.metadata import parse_multiscales
+
+    attributes = dict(group.attrs)
+    ours = isinstance(attributes.get("slidefusion"), dict)
+    image = parse_multiscales(attributes, where)
+    found = [CheckedImage(tuple(image.paths), image.axes, "mean" if ours else None)]
+    labels: Any = dict(group["labels"].attrs).get("ome") if "labels" in group else None
+    for name in labels.get("labels", []) if isinstance(labels, dict) else []:
+        label = group[f"labels/{name}"]
+        inside = parse_multiscales(dict(label.attrs), f"{where}/labels/{name}")
+        paths = tuple(f"labels/{name}/{path}" for path in inside.paths)
+        found.append(CheckedImage(paths, inside.axes, "nearest" if ours else None))
+    return found

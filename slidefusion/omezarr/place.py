@@ -1,0 +1,117 @@
+"""What is at the place of an output, and deleting a store so that a kill midway does no harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from slidefusion.errors import OutputError
+from slidefusion.omezarr.journal import JOURNAL_NAME
+from slidefusion.omezarr.lock import LOCK_NAME
+from slidefusion.omezarr.shards import SCRATCH_NAME
+from slidefusion.omezarr.store import is_url, open_group, writing
+
+__all__ = ["State", "delete_store", "state_of"]
+
+State = Literal["empty", "unfinished", "complete", "deleted", "zarr", "other"]
+"""Nothing; an output of ours, not finished or finished; one whose deletion was begun; somebody
+else's Zarr store; anything else."""
+
+_OWN = {LOCK_NAME, JOURNAL_NAME, SCRATCH_NAME}
+_METADATA = ("zarr.json", ".zgroup", ".zarray")
+
+
+def state_of(where: str) -> tuple[State, dict[str, Any]]:
+    """What is at ``where``, and what its root says under ``slidefusion``.
+
+    Raises
+    ------
+    OutputError
+        When a file is there.
+    """
+    names = _names(where)
+    if not names:
+        return "empty", {}
+    if not names & set(_METADATA):
+        return "other", {}
+    try:
+        mine = dict(open_group(where).attrs).get("slidefusion")
+    except Exception:
+        mine = None
+    if not isinstance(mine, dict):
+        return "zarr", {}
+    if mine.get("deleted"):
+        return "deleted", mine
+    return "unfinished" if mine.get("complete") is False else "complete", mine
+
+
+def _names(where: str) -> set[str]:
+    """What lies at the top, without what every run begins with and half-made files."""
+    if is_url(where):
+        import fsspec
+
+        filesystem, root = fsspec.core.url_to_fs(where)
+        filesystem.invalidate_cache()
+        paths = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
+        names = _children(paths, root)
+    else:
+        path = Path(where)
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{where} is a file; choose another output")
+        names = {child.name for child in path.iterdir()} if path.is_dir() else set()
+    return {name for name in names - _OWN if not name.endswith(".partial")}
+
+
+def _children(paths: list[str], root: str) -> set[str]:
+    """Names directly below ``root``; some stores list the folder itself, too."""
+    stripped = [path.rstrip("/") for path in paths]
+    return {path.rpartition("/")[2] for path in stripped if path != root.rstrip("/")}
+
+
+def delete_store(where: str) -> None:
+    """Delete a Zarr store, but for the lock of the run that deletes it.
+
+    First of all its root says that it is being deleted, and that goes last: a deletion that was
+    interrupted is recognised, and completed, by whoever comes next.
+
+    Raises
+    ------
+    ProcessingError
+        When the store refuses.
+    """
+    marker = {"zarr_format": 3, "node_type": "group", "attributes": {"slidefusion": _DELETED}}
+    with writing(f"(delete) {where}"):
+        if is_url(where):
+            _delete_url(where, json.dumps(marker).encode())
+        else:
+            _delete_local(Path(where), json.dumps(marker).encode())
+
+
+_DELETED = {"complete": False, "deleted": True}
+
+
+def _delete_local(path: Path, marker: bytes) -> None:
+    temporary = path / "zarr.json.deleted.partial"
+    temporary.write_bytes(marker)
+    temporary.replace(path / "zarr.json")
+    for child in path.iterdir():
+        if child.name not in (LOCK_NAME, "zarr.json"):
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
+    (path / "zarr.json").unlink()
+
+
+def _delete_url(where: str, marker: bytes) -> None:
+    import fsspec
+
+    filesystem, root = fsspec.core.url_to_fs(where)
+    filesystem.pipe_file(f"{root}/zarr.json", marker)
+    filesystem.invalidate_cache()
+    for name in _children(filesystem.ls(root, detail=False), root):
+        if name not in (LOCK_NAME, "zarr.json"):
+            filesystem.rm(f"{root}/{name}", recursive=True)
+    filesystem.rm_file(f"{root}/zarr.json")

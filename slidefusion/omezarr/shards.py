@@ -1,0 +1,172 @@
+"""Shards as files: each appears whole or not at all, and a torn one is told from its size.
+
+The codecs write a shard into its file from the front. A process that is killed meanwhile would
+leave half of it, and a half shard cannot even be written again, since the codec reads the old one
+first. So a region is written into a scratch array inside the store, and its finished shards are
+renamed into their places. An object store shows an object only when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import math
+import os
+import shutil
+import socket
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.omezarr.store import is_url, open_array
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = [
+    "SCRATCH_NAME",
+    "chunks_of",
+    "clear_scratch",
+    "shard_fault",
+    "shard_path",
+    "write_whole_shards",
+]
+
+SCRATCH_NAME = "slidefusion-scratch"
+"""Folder in a store that is being written, where shards lie until they are whole."""
+
+_NOTHING = np.iinfo(np.uint64).max
+"""Offset and size of a chunk that a shard does not hold."""
+
+
+def write_whole_shards(
+    where: str, name: str, stamp: str, index: tuple[slice, ...], block: npt.NDArray[Any]
+) -> None:
+    """Set ``index`` of the array ``name`` at ``where`` to ``block``; both cover whole shards."""
+    if is_url(where):
+        open_array(where, name, "r+", stamp)[index] = block
+        return
+    folder, array = _scratch_array(where, name, stamp, threading.get_ident())
+    moves = [
+        (folder / ".".join(("c", *map(str, key))), Path(where, name, shard_path(key)))
+        for key in _shards_of(array, index)
+    ]
+    try:
+        array[index] = block
+        for scratch, target in moves:
+            try:
+                scratch.replace(target)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not scratch.exists():
+                    _write_empty_shard(scratch, array)
+                scratch.replace(target)
+    except BaseException:
+        for scratch, _ in moves:
+            with contextlib.suppress(OSError):
+                scratch.unlink()
+        raise
+
+
+def _write_empty_shard(path: Path, array: zarr.Array[Any]) -> None:
+    """A shard that holds no chunk, so reads as zeros.
+
+    The codec leaves such a shard out; but then one that was lost would look like it.
+    """
+    import google_crc32c
+
+    index = b"\xff" * (16 * chunks_of(array))
+    path.write_bytes(index + google_crc32c.value(index).to_bytes(4, "little"))
+
+
+def chunks_of(array: zarr.Array[Any]) -> int:
+    """How many chunks a shard of the array holds."""
+    assert array.shards is not None
+    return math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True))
+
+
+@functools.lru_cache(maxsize=256)
+def _scratch_array(where: str, name: str, stamp: str, thread: int) -> tuple[Path, zarr.Array[Any]]:
+    """A place for the shards of this thread alone: where, and an array like the one they are of."""
+    folder = Path(where, SCRATCH_NAME, f"{_process_token(os.getpid())}-{thread}")
+    metadata = json.loads(Path(where, name, "zarr.json").read_bytes())
+    # All shards in one folder: making and deleting folders is slow on some file systems.
+    metadata["chunk_key_encoding"] = {"name": "default", "configuration": {"separator": "."}}
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "zarr.json").write_text(json.dumps(metadata))
+    return folder / name, open_array(str(folder), name, "r+", stamp)
+
+
+@functools.cache
+def _process_token(pid: int) -> str:
+    return f"{socket.gethostname()}-{pid}-{uuid.uuid4().hex[:8]}"
+
+
+def clear_scratch(where: str) -> None:
+    """Delete what killed processes left in a local store: scratch folders, half metadata files."""
+    if is_url(where):
+        return
+    shutil.rmtree(Path(where, SCRATCH_NAME), ignore_errors=True)
+    for folder, folders, files in os.walk(where):
+        if "c" in folders:  # the shards of an array
+            folders.remove("c")
+        for name in files:
+            if name.endswith(".partial"):
+                Path(folder, name).unlink(missing_ok=True)
+
+
+def _shards_of(array: zarr.Array[Any], index: Sequence[slice]) -> Iterator[tuple[int, ...]]:
+    """The shards, by their place in the grid of shards, that ``index`` touches."""
+    assert array.shards is not None
+    spans = []
+    for at, length, side in zip(index, array.shape, array.shards, strict=True):
+        start, stop, _ = at.indices(length)
+        spans.append(range(start // side, -(-stop // side)))
+    return itertools.product(*spans)
+
+
+def shard_path(key: Sequence[int]) -> str:
+    """Where the shard lies below its array.
+
+    >>> shard_path((0, 3, 4))
+    'c/0/3/4'
+    """
+    return "/".join(("c", *map(str, key)))
+
+
+def shard_fault(path: Path, chunks: int) -> str | None:
+    """Why the shard in this file cannot be whole, from its size and index; None when it can.
+
+    ``chunks`` is how many it holds. A shard ends with where each of them lies, and a checksum of
+    that, so one that was cut off at any point, or filled with zeros by a power cut, is told without
+    reading the rest.
+    """
+    import google_crc32c
+
+    index_bytes = 16 * chunks
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < index_bytes + 4:
+                return f"has only {size} bytes"
+            file.seek(size - index_bytes - 4)
+            tail = file.read()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    index, checksum = tail[:index_bytes], int.from_bytes(tail[index_bytes:], "little")
+    if google_crc32c.value(index) != checksum:
+        return "has a damaged index"
+    places = np.frombuffer(index, "<u8").reshape(-1, 2)
+    held = places[places[:, 0] != _NOTHING]
+    if len(held) and int(held.sum(axis=1).max()) > size - index_bytes - 4:
+        return "is cut off"
+    return None

@@ -1,0 +1,157 @@
+"""One attempt at a task, and whether an error that ended it may pass.
+
+An attempt never raises: it returns what happened, judged on the worker, where the causes of an
+error are still at hand (they are lost when an exception travels between processes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, StackError
+
+__all__ = ["Outcome", "Verdict", "attempt", "may_pass"]
+
+Verdict = Literal["done", "retry", "fail", "stop"]
+"""Finished; failed but may pass; failed for good; failed as every other task would."""
+
+_STOP = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_FAIL = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EFBIG,
+}
+# Their exceptions do not descend from OSError.
+_NETWORK = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "obstore", "urllib3")
+_PASSING_STATUS = {408, 425, 429}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries (zarrs) say which errno
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt at a task ended."""
+
+    verdict: Verdict
+    error: SlidefusionError | None = None
+    value: Any = None
+    """What the task returned."""
+    seconds: float = 0.0
+    worker: str = ""
+    """Where it ran: a worker's address, or ``"this process"``."""
+    peak_bytes: int = 0
+    """Largest resident size of that process so far."""
+    attempt: int = 0
+    """0 for the first attempt, 1 for the first retry, …"""
+    weight: int = 1
+    """How many attempts it counts as: the end of several workers counts more than an error."""
+
+    def numbered(self, attempt: int) -> Outcome:
+        """The same, as attempt number ``attempt``."""
+        return dataclasses.replace(self, attempt=attempt)
+
+
+def attempt(function: Callable[..., Any], job: Any, key: tuple[int, ...]) -> Outcome:
+    """Call ``function(job, *key)`` once; whatever happens, say so."""
+    start = time.perf_counter()
+    error: SlidefusionError | None = None
+    verdict: Verdict = "done"
+    value = None
+    try:
+        value = function(job, *key)
+    except SlidefusionError as raised:
+        error, verdict = raised, may_pass(raised)
+    except MemoryError as raised:
+        error = ProcessingError(
+            "out of memory; pass a smaller chunks= or run fewer tasks at a time"
+        )
+        error.__cause__, verdict = raised, "retry"
+    except Exception as raised:
+        error = ProcessingError(f"{type(raised).__name__}: {raised}")
+        error.__cause__, verdict = raised, may_pass(raised)
+    return Outcome(verdict, error, value, time.perf_counter() - start, _worker(), _peak_bytes())
+
+
+def may_pass(error: BaseException) -> Verdict:
+    """``"retry"`` for errors that may pass, ``"stop"`` for those that every task would meet.
+
+    >>> may_pass(OSError(5, "Input/output error")), may_pass(ValueError("bad"))
+    ('retry', 'fail')
+    >>> may_pass(OSError(28, "No space left on device"))
+    'stop'
+    """
+    if isinstance(error, PluginError):
+        return "stop"
+    if isinstance(error, StackError):
+        return "fail"
+    for cause in _causes(error):
+        verdict = _judge(cause)
+        if verdict is not None:
+            return verdict
+    return "fail"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _judge(error: BaseException) -> Verdict | None:
+    """What one exception of a chain says by itself; None when it says nothing."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "retry"
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        match = _OS_ERROR.search(str(error))
+        number = int(match.group(1)) if match else None
+    if number is not None:
+        return "stop" if number in _STOP else "fail" if number in _FAIL else "retry"
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return "retry"
+    if type(error).__module__.partition(".")[0] in _NETWORK:
+        status = _status(error)
+        passing = status is None or status >= 500 or status in _PASSING_STATUS
+        return "retry" if passing else "fail"
+    return None
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of a network library's exception, if it has one."""
+    status = getattr(error, "status", None) or getattr(error, "status_code", None)
+    response = getattr(error, "response", None)
+    if status is None and isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
+
+
+def _worker() -> str:
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        try:
+            return str(get_worker().address)
+        except ValueError:
+            pass
+    return "this process"
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,265 @@
+"""Where tasks run: this machine's threads, or the workers of a Dask cluster.
+
+Both take a key and give a future with ``add_done_callback``; the loop that decides what to run
+next, and what to run again, is in ``scheduling``.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.outcomes import Outcome, attempt
+from slidefusion.requirements import Requirement
+
+__all__ = ["ClusterPool", "Pool", "ThreadPool", "has_resources", "parallelism", "workers_of"]
+
+_WINDOW = 4
+"""Tasks submitted ahead for each thread: enough that none waits for the client."""
+_SMALL_BYTES = 2**16
+"""A job up to this size travels with every task; then no worker's end can lose it."""
+_REFRESH_SECONDS = 5.0
+_RECONNECT_SECONDS = 10.0
+
+Key = tuple[int, ...]
+
+
+def has_resources(worker: Mapping[str, Any], resources: Mapping[str, float]) -> bool:
+    """Whether a worker, as the scheduler describes it, declares these.
+
+    >>> has_resources({"resources": {"GPU": 1}}, {"GPU": 1}), has_resources({}, {"GPU": 1})
+    (True, False)
+    """
+    own = worker.get("resources") or {}
+    return all(own.get(name, 0) >= amount for name, amount in resources.items())
+
+
+class Pool(Protocol):
+    """Runs tasks by key."""
+
+    def capacity(self) -> int:
+        """How many tasks may be submitted and unfinished."""
+
+    def submit(self, key: Key, number: int) -> Any:
+        """Begin attempt ``number`` at a task; a future with ``add_done_callback``."""
+
+    def outcomes(self, futures: Sequence[Any]) -> list[Outcome]:
+        """How these finished attempts ended, in their order."""
+
+    def check(self) -> None:
+        """Raise ``ProcessingError`` when nothing can finish any more."""
+
+    def close(self, *, cancel: bool) -> None:
+        """Let go of everything; with ``cancel`` what has not begun never does."""
+
+
+def workers_of(client: Any) -> dict[str, dict[str, Any]]:
+    """What the scheduler says of every worker, by address.
+
+    Raises
+    ------
+    ProcessingError
+        When the scheduler does not answer.
+    """
+    try:
+        return dict(client.scheduler_info(n_workers=-1)["workers"])
+    except Exception as error:
+        raise _scheduler_gone(client) from error
+
+
+def parallelism(client: Any | None) -> int:
+    """How many tasks run at once in one process."""
+    if client is None:
+        import dask
+        from dask.system import CPU_COUNT
+
+        return int(dask.config.get("num_workers", None) or CPU_COUNT)
+    return max((int(w["nthreads"]) for w in workers_of(client).values()), default=1)
+
+
+class ThreadPool:
+    """This machine's threads, as many as Dask's setting ``num_workers`` says."""
+
+    def __init__(self, function: Callable[..., Any], job: Any, name: str) -> None:
+        self._begin = functools.partial(attempt, function, job)
+        self._threads = parallelism(None)
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, f"slidefusion-{name}")
+
+    def capacity(self) -> int:
+        """Of the protocol."""
+        return self._threads * 2
+
+    def submit(self, key: Key, number: int) -> Any:
+        """Of the protocol."""
+        return self._pool.submit(self._begin, key)
+
+    def outcomes(self, futures: Sequence[Any]) -> list[Outcome]:
+        """Of the protocol."""
+        return [future.result() for future in futures]
+
+    def check(self) -> None:
+        """Threads do not get lost."""
+
+    def close(self, *, cancel: bool) -> None:
+        """Waits for what is running: threads cannot be stopped."""
+        self._pool.shutdown(wait=True, cancel_futures=cancel)
+
+
+class ClusterPool:
+    """The workers of a Dask cluster, only those with ``resources`` when some are given."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        job: Any,
+        name: str,
+        client: Any,
+        resources: Mapping[str, float] | None = None,
+        needs: Requirement | None = None,
+    ) -> None:
+        from distributed.protocol.pickle import dumps
+
+        self._client = client
+        self._name = name
+        self._resources = dict(resources or {})
+        # Two runs on one scheduler must not share keys. Dask's dashboard leaves the digits out.
+        self._token = os.urandom(4).hex()
+        payload = dumps((function, job, needs))
+        self._small = len(payload) <= _SMALL_BYTES
+        self._payload: Any = payload
+        self._shared: Any = None
+        self._capacity = 0
+        self._asked = -_REFRESH_SECONDS
+
+    def capacity(self) -> int:
+        """Of the protocol; follows the cluster as workers come and go."""
+        now = time.monotonic()
+        if now - self._asked >= _REFRESH_SECONDS:
+            self._asked = now
+            threads = sum(
+                int(worker["nthreads"])
+                for worker in workers_of(self._client).values()
+                if has_resources(worker, self._resources)
+            )
+            self._capacity = _WINDOW * max(1, threads)
+        return self._capacity
+
+    def submit(self, key: Key, number: int) -> Any:
+        """Of the protocol."""
+        name = (f"{self._name}-{self._token}", *key, *([f"retry-{number}"] if number else []))
+        try:
+            return self._client.submit(
+                _attempt_there,
+                self._job(),
+                key,
+                key=name,
+                pure=False,
+                resources=self._resources or None,
+            )
+        except Exception as error:
+            raise _scheduler_gone(self._client) from error
+
+    def _job(self) -> Any:
+        """The pickled job, or for a large one a reference to copies on the workers."""
+        if self._small:
+            return self._payload
+        if self._shared is None or self._shared.status in ("cancelled", "lost", "error"):
+            # Every worker that had a copy is gone: send it once more.
+            self._shared = self._client.scatter(self._payload, broadcast=True, hash=False)
+        return self._shared
+
+    def outcomes(self, futures: Sequence[Any]) -> list[Outcome]:
+        """Of the protocol; fetched together, since each request costs a round trip."""
+        found: dict[int, Outcome] = {}
+        whole = [k for k, future in enumerate(futures) if future.status == "finished"]
+        with contextlib.suppress(Exception):  # then one by one, below
+            gathered = self._client.gather([futures[k] for k in whole])
+            found = dict(zip(whole, gathered, strict=True))
+        return [
+            found[k] if k in found else self._outcome(future) for k, future in enumerate(futures)
+        ]
+
+    def _outcome(self, future: Any) -> Outcome:
+        import distributed
+
+        try:
+            result: Outcome = future.result(timeout=_RECONNECT_SECONDS)
+            return result
+        except distributed.KilledWorker as error:
+            return Outcome("retry", _killed(error), weight=2)
+        except (concurrent.futures.CancelledError, TimeoutError, OSError) as error:
+            self.check()
+            return Outcome("retry", ProcessingError(f"its worker was lost ({error})"))
+        except Exception as error:
+            return Outcome("fail", ProcessingError(f"it cannot run: {_short(error)}"))
+
+    def check(self) -> None:
+        """Of the protocol: waits a little for a lost scheduler, then gives up."""
+        deadline = time.monotonic() + _RECONNECT_SECONDS
+        while self._client.status != "running":
+            if self._client.status == "closed" or time.monotonic() > deadline:
+                raise _scheduler_gone(self._client)
+            time.sleep(0.1)
+
+    def close(self, *, cancel: bool) -> None:
+        """Of the protocol; tasks that are running on a worker end there, unheard."""
+        self._shared = None
+
+    def cancel(self, futures: Sequence[Any]) -> None:
+        """Take these back from the scheduler."""
+        if self._client.status == "running":
+            with contextlib.suppress(Exception):
+                self._client.cancel(list(futures), force=True)
+
+
+def _scheduler_gone(client: Any) -> ProcessingError:
+    address = getattr(getattr(client, "scheduler", None), "address", "") or "its address"
+    return ProcessingError(
+        f"the Dask scheduler at {address} does not answer any more; what is finished is kept and "
+        "marked incomplete: start a cluster, then run the same call again"
+    )
+
+
+def _killed(error: Any) -> ProcessingError:
+    last = getattr(getattr(error, "last_worker", None), "address", "") or "a worker"
+    return ProcessingError(
+        f"its worker ended without a word, again and again (the last one was {last}); most often "
+        "the machine was out of memory: pass a smaller chunks=, give each worker fewer threads, or "
+        "more memory (see the worker's log)"
+    )
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+@functools.lru_cache(maxsize=8)
+def _load(payload: bytes) -> tuple[Callable[..., Any], Any]:
+    """The job, unpickled once a process, which also finds out whether the process is fit for it."""
+    from distributed.protocol.pickle import loads
+
+    try:
+        function, job, needs = loads(payload)
+    except Exception as error:
+        raise PluginError(
+            f"this worker cannot load the task: {_short(error)}; install there what is installed "
+            "here"
+        ) from error
+    missing = [] if needs is None else needs.problems()
+    if missing:
+        raise PluginError(f"this worker {'; '.join(missing)}; install there what is installed here")
+    return function, job
+
+
+def _attempt_there(payload: bytes, key: Key) -> Outcome:
+    try:
+        function, job = _load(payload)
+    except PluginError as error:
+        return Outcome("stop", error)
+    return attempt(function, job, key)

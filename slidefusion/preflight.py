@@ -1,0 +1,101 @@
+"""Every worker is asked, before the first task is sent, whether it can do the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.requirements import Requirement
+
+__all__ = ["check_workers", "check_workers_see"]
+
+_LARGE_BYTES = 2**20
+
+
+def check_workers(client: Any, needs: Requirement, job: Any) -> None:
+    """Ask all workers for the same software and the same input, and to load the job.
+
+    ``job`` is whatever the tasks will share: loading it imports the fuser and the reader.
+
+    Raises
+    ------
+    PluginError
+        Naming the worker and both versions, or what it cannot import.
+    ProcessingError
+        When a worker does not see an input.
+    """
+    from distributed.protocol.pickle import dumps
+
+    payload = dumps(job)
+    if len(payload) > _LARGE_BYTES:  # an array in memory; it is sent once, and loaded, later
+        payload = b""
+    answers = _ask(client, _inspect, needs, payload)
+    for worker, (software, files) in answers.items():
+        if software:
+            raise PluginError(
+                f"worker {worker} {'; '.join(software)}: install the same there as here, then run "
+                "again"
+            )
+        if files:
+            raise ProcessingError(
+                f"worker {worker} {'; '.join(files)}: mount it there at the same path, or give an "
+                "input that all workers reach"
+            )
+
+
+def check_workers_see(client: Any, paths: Iterable[str | Path]) -> None:
+    """Ask all workers whether they see these files, which this process has just made.
+
+    Raises
+    ------
+    ProcessingError
+        When one does not, or may not write beside them.
+    """
+    for worker, missing in _ask(client, _unseen, [str(path) for path in paths]).items():
+        if missing:
+            raise ProcessingError(
+                f"worker {worker} cannot write to {missing[0]}: the output must lie where all "
+                "workers see it at the same path (a shared file system), or in an object store"
+            )
+
+
+def _ask(client: Any, function: Any, *arguments: Any) -> dict[str, Any]:
+    """The answers by worker; an answer that is an error is raised."""
+    answers: dict[str, Any] = client.run(function, *arguments, on_error="return")
+    for worker, answer in answers.items():
+        if isinstance(answer, OSError):  # it ended meanwhile; those that come later are asked again
+            answers[worker] = _NOTHING
+        elif isinstance(answer, BaseException):
+            raise PluginError(
+                f"worker {worker} cannot be asked what it has installed "
+                f"({type(answer).__name__}: {answer}): install there the same slidefusion as here"
+            )
+    return {worker: answer for worker, answer in answers.items() if answer is not _NOTHING}
+
+
+_NOTHING = object()
+
+
+def _inspect(needs: Requirement, job: bytes) -> tuple[list[str], list[str]]:
+    """On a worker: what is wrong with its software, and which files it does not see."""
+    from distributed.protocol.pickle import loads
+
+    problems = needs.problems()
+    if not problems and job:
+        try:
+            loads(job)
+        except Exception as error:
+            problems = [f"cannot load the fuser or reader ({type(error).__name__}: {error})"]
+    return problems, needs.missing_files()
+
+
+def _unseen(paths: list[str]) -> list[str]:
+    """On a worker: the folders of these files that it does not see or may not write to."""
+    return [
+        str(Path(path).parent)
+        for path in paths
+        if not Path(path).is_file() or not os.access(Path(path).parent, os.W_OK)
+    ]

@@ -1,0 +1,68 @@
+"""``verify``: read a finished OME-Zarr again and say what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slidefusion.errors import StackError
+from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage, images_of
+from slidefusion.omezarr.store import location, open_group
+from slidefusion.progress import progress_bar
+from slidefusion.scheduling import active_client
+
+__all__ = ["verify"]
+
+
+def verify(store: str | Path, *, client: Any | None = None, progress: bool = True) -> list[Damage]:
+    """Read every shard of every level of an OME-Zarr, and list what is not as it was written.
+
+    Checked are: every shard is there, whole, and decodes; each level is the half of the one below
+    it (of stacks and slides that slidefusion wrote; others made theirs in some other way); label
+    images likewise. Nothing is changed: the call that wrote the store repairs it when it is
+    repeated with ``verify=True``.
+
+    Parameters
+    ----------
+    store
+        Path or URL of the stack or slide.
+    client
+        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+    progress
+        Show a progress bar on a terminal.
+
+    Returns
+    -------
+    list of Damage
+        Empty when all is well; else array, plane, rectangle and reason of each.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing is there.
+    StackError
+        It is no OME-Zarr image, or is incomplete.
+    ProcessingError
+        The store does not answer.
+
+    >>> verify("slide.zarr")  # doctest: +SKIP
+    []
+    """
+    where, images = _images(store)
+    with progress_bar("verifying", count_blocks(where, images), enabled=progress) as advance:
+        return find_damage(
+            where, images, client=active_client(client), on_block=lambda key: advance()
+        )
+
+
+def _images(store: str | Path) -> tuple[str, list[CheckedImage]]:
+    where = location(store)
+    group = open_group(where)
+    mine = dict(group.attrs).get("slidefusion")
+    if isinstance(mine, Mapping) and mine.get("complete") is False:
+        raise StackError(
+            f"{where} is incomplete: the run that writes it was interrupted or is still going on. "
+            "Repeat that call to continue it, then verify"
+        )
+    return where, images_of(group, where)

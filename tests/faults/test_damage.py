@@ -1,0 +1,222 @@
+"""Damaged output is found and made anew; a deletion or a beginning that was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import slidefusion as sf
+from slidefusion.cli import main
+from slidefusion.errors import OptionError, OutputError, ProcessingError, StackError
+from slidefusion.omezarr.journal import JOURNAL_NAME
+from slidefusion.omezarr.place import delete_store
+
+from .conftest import Files, assert_same, convert, files_of, fuse
+from .workload import Brightest, Pattern, noted
+
+SLIDE_SHARDS = ["0/c/0/1/2", "1/c/0/1/1", "2/c/0/0/0", "labels/depth/0/c/0/3/3"]
+
+
+def flip(path: Path) -> None:
+    """One bit of a chunk's data, somewhere in the middle of the file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.fixture
+def slide(stack: Path, tmp_path: Path) -> Path:
+    fuse(stack, tmp_path / "slide.zarr")
+    return tmp_path / "slide.zarr"
+
+
+def test_what_is_whole_verifies(stack: Path, slide: Path, capsys: pytest.CaptureFixture) -> None:
+    assert sf.verify(stack, progress=False) == []
+    assert sf.verify(slide, progress=False) == []
+    assert main(["verify", str(slide)]) == 0
+    assert f"{slide}: whole" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("harm", [cut, zero, empty, remove, flip])
+@pytest.mark.parametrize("shard", SLIDE_SHARDS)
+def test_damage_is_found_and_only_that_is_made_anew(
+    stack: Path,
+    slide: Path,
+    tmp_path: Path,
+    harm: Callable[[Path], None],
+    shard: str,
+    whole_slide: Callable[..., Files],
+    capsys: pytest.CaptureFixture,
+) -> None:
+    before = files_of(slide)
+    assert_same(slide, whole_slide(Brightest()))
+    harm(slide / shard)
+    array = shard.partition("/c/")[0]
+    damages = sf.verify(slide, progress=False)
+    assert damages
+    if harm is not flip:  # a changed pixel is told from the level below
+        assert array in {damage.array for damage in damages}
+    assert main(["verify", str(slide)]) == 1
+    assert str(damages[0]) in capsys.readouterr().out
+
+    notes = tmp_path / "notes"
+    source = Pattern(notes=str(notes))  # the same pixels, but another input: refused
+    with pytest.raises(OutputError, match="made with other settings"):
+        fuse(source, slide, verify=True)
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
+
+
+def test_only_damaged_regions_are_read_again(tmp_path: Path, whole_stack: Files) -> None:
+    out, notes = tmp_path / "stack.zarr", tmp_path / "notes"
+    convert(out, Pattern())
+    cut(out / "0" / "c" / "0" / "0" / "2" / "1")
+    remove(out / "1" / "c" / "0" / "0" / "0" / "0")
+    convert(out, Pattern(notes=str(notes)), verify=True)
+    assert {p.name for p in notes.iterdir()} == {"read-512-256", "read-0-0"}
+    assert_same(out, whole_stack)
+
+
+def test_verify_of_a_new_output_reads_it_once(tmp_path: Path, whole_stack: Files) -> None:
+    report = tmp_path / "report.json"
+    convert(tmp_path / "stack.zarr", Pattern(), verify=True, report=report)
+    assert_same(tmp_path / "stack.zarr", whole_stack)
+    assert json.loads(report.read_text())["verified"]
+
+
+def test_a_disk_that_damages_everything_ends_in_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slidefusion.omezarr import shards
+
+    real = shards.write_whole_shards
+
+    def spoil(where: str, name: str, *rest: object) -> None:
+        real(where, name, *rest)
+        for path in Path(where, name, "c").rglob("*"):
+            if path.is_file():
+                cut(path)
+
+    monkeypatch.setattr("slidefusion.omezarr.pyramid.write_whole_shards", spoil)
+    out = tmp_path / "stack.zarr"
+    with pytest.raises(ProcessingError, match="damaged again each time"):
+        convert(out, Pattern(512, 512), verify=True)
+    with pytest.raises(StackError, match="incomplete"):
+        sf.verify(out)
+
+
+def test_a_region_noted_as_done_is_not_trusted_without_its_shards(
+    tmp_path: Path, whole_stack: Files
+) -> None:
+    out, again = tmp_path / "stack.zarr", tmp_path / "again"
+    failing = Pattern(failing=((768, 768),), times=99, kind="bug", notes=str(tmp_path / "n"))
+    with pytest.raises(ProcessingError):
+        convert(out, failing)
+    cut(out / "0" / "c" / "0" / "0" / "1" / "1")
+    empty(out / "1" / "c" / "0" / "0" / "0" / "1")
+    remove(out / "0" / "c" / "0" / "0" / "3" / "0")
+    convert(out, Pattern(notes=str(again)))
+    redone = {"read-256-256", "read-0-512", "read-768-0", "read-768-768"}
+    # Level 1 has shards of 128 px: that of row 0, column 1 belongs to the region at x 256.
+    assert {p.name for p in again.iterdir()} - {"read-0-256"} <= redone
+    assert len(noted(again, "read-256-256")) == 1
+    assert_same(out, whole_stack)
+
+
+def test_zeros_are_written_so_that_a_lost_shard_differs_from_them(tmp_path: Path) -> None:
+    stack = np.zeros((1, 2, 512, 512), np.uint8)
+    out = tmp_path / "slide.zarr"
+    slide = sf.fuse(stack, Brightest(), out=out, chunks=256, progress=False)
+    assert not slide.values.any()
+    assert len([name for name in files_of(out) if name.startswith("0/c/")]) == 4
+    assert sf.verify(out, progress=False) == []
+    remove(out / "0" / "c" / "0" / "1" / "1")
+    assert "is missing" in str(sf.verify(out, progress=False)[0])
+
+
+def test_a_stack_of_another_maker_is_decoded_but_not_compared(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array = group.create_array("0", shape=(1, 2, 64, 64), chunks=(1, 1, 64, 64), dtype="uint8")
+    array[...] = 7
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    scale = [{"type": "scale", "scale": [1, 1, 1, 1]}]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    assert sf.verify(tmp_path / "a.zarr", progress=False) == []
+    chunk = next(p for p in (tmp_path / "a.zarr" / "0" / "c").rglob("*") if p.is_file())
+    cut(chunk)
+    assert "cannot be decoded" in str(sf.verify(tmp_path / "a.zarr", progress=False)[0])
+
+
+@pytest.mark.parametrize("left", [[], ["0"], ["1", "zarr.json.x.partial"]])
+def test_a_deletion_that_was_cut_off_is_completed(
+    tmp_path: Path, whole_stack: Files, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "stack.zarr"
+    convert(out, Pattern(512, 512, 3))
+
+    def killed(path: Path, **_: object) -> None:
+        if Path(path).name not in left:
+            real(path)
+        else:
+            raise KeyboardInterrupt
+
+    real = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    try:
+        delete_store(str(out))
+    except KeyboardInterrupt:
+        assert (out / "zarr.json").exists()
+    monkeypatch.setattr(shutil, "rmtree", real)
+    (out / "zarr.json.x.partial").write_text("{") if out.exists() else None
+    convert(out, Pattern())
+    assert_same(out, whole_stack)
+
+
+def test_a_run_killed_before_its_first_file_leaves_no_obstacle(
+    tmp_path: Path, whole_stack: Files
+) -> None:
+    out = tmp_path / "stack.zarr"
+    out.mkdir()
+    (out / "zarr.0123.partial").write_text("{")
+    convert(out, Pattern())
+    assert_same(out, whole_stack)
+
+
+def test_a_run_killed_after_its_last_write_is_tidied(tmp_path: Path, whole_stack: Files) -> None:
+    out = tmp_path / "stack.zarr"
+    convert(out, Pattern())
+    (out / JOURNAL_NAME).write_text("{}")
+    with pytest.raises(OutputError, match="already complete"):
+        convert(out, Pattern())
+    assert_same(out, whole_stack)
+
+
+def test_verify_needs_something_to_verify(stack: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="give out="):
+        sf.fuse(stack, Brightest(), verify=True)
+    with pytest.raises(OutputError, match="report cannot be written"):
+        fuse(stack, tmp_path / "o.zarr", report=tmp_path / "missing" / "r.json")
