@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from slidefusion.fusers.torch_selection import (
     Choice,
     Rule,
     accumulate,
+    depth_of,
+    repeated,
     rule_for,
     smoothed,
     weigh,
@@ -79,6 +81,8 @@ def working_bytes(levels: int, channels: int, height: int, width: int) -> int:
 
 
 def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., None]) -> Fused:
+    from slidefusion.fusers.lpp import DEPTH_LEVEL
+
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
     rows, columns = height + -height % period, width + -width % period
@@ -103,7 +107,9 @@ def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., No
     for level in reversed(levels):
         image = _rebuilt(image, level)
     fused = image_of(image, limits, stack.dtype, height, width)
-    return Fused(fused, _depth(levels, count, height, width))
+    level = min(DEPTH_LEVEL, fuser.levels - 1)
+    maps = depth_of(levels[level].choice, count)
+    return Fused(fused, *(repeated(one, 2 ** (level + 1), height, width) for one in maps))
 
 
 def _level(channels: int, rows: int, columns: int, planes: int, device: torch.device) -> Level:
@@ -208,13 +214,3 @@ def _rebuilt(coarse: Tensor, level: Level) -> Tensor:
     for phase, samples in enumerate(_expanded(bordered[:, 1:, 1:])):
         image[:, phase // 2 :: 2, phase % 2 :: 2] = samples.add_(level.detail[phase] * share)
     return image
-
-
-def _depth(levels: list[Level], count: int, height: int, width: int) -> Any:
-    from slidefusion.fusers.lpp import DEPTH_LEVEL
-
-    level = min(DEPTH_LEVEL, len(levels) - 1)
-    block: int = 2 ** (level + 1)
-    index = levels[level].choice.plane.cpu().numpy().astype(np.uint8 if count <= 256 else np.uint16)
-    depth = index.repeat(block, 0).repeat(block, 1)[:height, :width]
-    return np.ascontiguousarray(depth)

@@ -9,13 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import comb
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["Choice", "Rule", "accumulate", "elect", "rule_for", "smoothed", "weigh"]
+__all__ = [
+    "Choice",
+    "Rule",
+    "accumulate",
+    "depth_of",
+    "elect",
+    "repeated",
+    "root",
+    "rule_for",
+    "smoothed",
+    "weigh",
+]
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,17 @@ def elect(
     return 1 - gain, gain
 
 
+def root(squares: Tensor) -> Tensor:
+    """The square root of ``squares``, rounded to nearest as IEEE 754 has it; they are used up.
+
+    CUDA rounds so. The CPU build of torch may take it from a library that errs by one unit in the
+    last place; from double precision it comes out right.
+    """
+    if squares.is_cuda:
+        return squares.sqrt_()
+    return squares.to(torch.float64).sqrt_().to(torch.float32)
+
+
 def accumulate(sums: Tensor, keep: Tensor, gain: Tensor, values: Tensor) -> None:
     """``sums = sums * keep + gain * values``, in place; ``values`` are used up.
 
@@ -127,3 +151,18 @@ def accumulate(sums: Tensor, keep: Tensor, gain: Tensor, values: Tensor) -> None
     """
     sums.mul_(keep)
     sums.add_(values.mul_(gain))
+
+
+def depth_of(choice: Choice, planes: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """The plane taken at each sample and the confidence in it, 0 to 255, both (Y, X).
+
+    The confidence is the share of the most active plane in the weights.
+    """
+    plane = choice.plane.cpu().numpy().astype(np.uint8 if planes <= 256 else np.uint16)
+    total = choice.total.cpu().numpy()
+    return plane, np.rint(255 / np.maximum(total, np.float32(1))).astype(np.uint8)
+
+
+def repeated(samples: npt.NDArray[Any], block: int, height: int, width: int) -> npt.NDArray[Any]:
+    """Each of ``samples`` (y, x) as a block of pixels, trimmed to (height, width)."""
+    return np.ascontiguousarray(samples.repeat(block, 0).repeat(block, 1)[:height, :width])
