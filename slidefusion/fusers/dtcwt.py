@@ -24,6 +24,7 @@ from slidefusion.fusers.background import (
     glass_ranges,
     with_blocks,
 )
+from slidefusion.fusers.torch_device import DEVICES, check_device
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import LEVEL1, QSHIFT, dual_tree
 
@@ -50,7 +51,6 @@ class Dtcwt:
 
     name: ClassVar[str] = "dtcwt"
     planes: ClassVar[PlaneRange] = PlaneRange(1)
-    device: ClassVar[str] = "cpu"
 
     filters: str = option("near_sym_a", "filters of the finest level", choices=tuple(LEVEL1))
     qshift: str = option("qshift_a", "filters of the levels above it", choices=tuple(QSHIFT))
@@ -107,9 +107,15 @@ class Dtcwt:
     glass: tuple[float, float] | None = option(
         None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
     )
+    device: str = option(
+        "cpu",
+        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
+        choices=DEVICES,
+    )
 
     def __post_init__(self) -> None:
         dual_tree(self.filters, self.qshift)
+        check_device(self.device)
         if isinstance(self.glass, list):  # all that JSON has
             object.__setattr__(self, "glass", tuple(self.glass))
 
@@ -138,7 +144,14 @@ class Dtcwt:
         passes (8/3), one padded copy and the range of the planes (later the image, which is no
         larger), the sums (3 and all coarser levels: 4, and the low pass), the maps of each level,
         the rows held and the depth.
+
+        On another device than ``"cpu"``, of the host and the device together.
         """
+        if self.device != "cpu":
+            from slidefusion.fusers import torch_dtcwt
+
+            glass = background_bytes(planes, channels, height, width)
+            return torch_dtcwt.working_bytes(self, channels, height, width) + glass
         period: int = 2**self.levels
         height, width = height + -height % period, width + -width % period
         pixels = height * width
@@ -161,6 +174,10 @@ class Dtcwt:
         return fuse_unless_empty(stack, self.glass, self._fuse)
 
     def _fuse(self, stack: Planes) -> Fused:
+        if self.device != "cpu":
+            from slidefusion.fusers import torch_dtcwt
+
+            return torch_dtcwt.fuse(stack, self)
         from slidefusion.fusers import dtcwt_kernels as kernels
         from slidefusion.fusers.selection import confidence_of
 

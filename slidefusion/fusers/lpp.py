@@ -25,6 +25,7 @@ from slidefusion.fusers.background import (
     glass_ranges,
     with_blocks,
 )
+from slidefusion.fusers.torch_device import DEVICES, check_device
 from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ class Lpp:
 
     name: ClassVar[str] = "lpp"
     planes: ClassVar[PlaneRange] = PlaneRange(1)
-    device: ClassVar[str] = "cpu"
 
     levels: int = option(
         3,
@@ -109,8 +109,14 @@ class Lpp:
     glass: tuple[float, float] | None = option(
         None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
     )
+    device: str = option(
+        "cpu",
+        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
+        choices=DEVICES,
+    )
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if isinstance(self.glass, list):  # all that JSON has
             object.__setattr__(self, "glass", tuple(self.glass))
 
@@ -126,7 +132,14 @@ class Lpp:
         Counted for float32, in images: the sums (4/3), two planes' coarser levels (2/3), the range
         of the planes (2), and two planes kept or padded (2); then the maps of blocks, the depth,
         and the rows that a kernel holds.
+
+        On another device than ``"cpu"``, of the host and the device together.
         """
+        if self.device != "cpu":
+            from slidefusion.fusers import torch_lpp
+
+            glass = background_bytes(planes, channels, height, width)
+            return torch_lpp.working_bytes(self.levels, channels, height, width) + glass
         period: int = 2**self.levels
         rows, columns = height + -height % period, width + -width % period
         image = channels * rows * columns * 4
@@ -148,6 +161,10 @@ class Lpp:
         return fuse_unless_empty(stack, self.glass, self._fuse)
 
     def _fuse(self, stack: Planes) -> Fused:
+        if self.device != "cpu":
+            from slidefusion.fusers import torch_lpp
+
+            return torch_lpp.fuse(stack, self)
         from slidefusion.fusers.selection import (
             HARD,
             Rule,

@@ -102,9 +102,9 @@ def uploaded(stack: Planes, period: int, device: torch.device) -> Iterator[torch
         return
     there = [torch.empty(shape, dtype=kind, device=device) for _ in range(slots)]
     computing = torch.cuda.current_stream(device)
-    copying = torch.cuda.Stream(device)
-    copied = [torch.cuda.Event() for _ in range(slots)]
-    used = [torch.cuda.Event() for _ in range(slots)]
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copied = [torch.cuda.Event() for _ in range(slots)]  # type: ignore[no-untyped-call]
+    used = [torch.cuda.Event() for _ in range(slots)]  # type: ignore[no-untyped-call]
     for event in used:
         event.record(computing)  # `there` may lie in memory that earlier work still reads
 
@@ -161,7 +161,7 @@ class Range:
 def image_of(
     image: torch.Tensor, limits: Range, dtype: np.dtype[Any], height: int, width: int
 ) -> npt.NDArray[Any]:
-    """Clamp ``image`` (C, Y, X) float32 to ``limits``, round unless ``dtype`` is float, trim, fetch.
+    """Clamp ``image`` (C, Y, X) to ``limits``, round unless ``dtype`` is float, trim, fetch.
 
     Without limits integers are clipped to the range of their dtype. Returns (C, height, width).
     """

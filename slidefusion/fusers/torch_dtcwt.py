@@ -69,9 +69,10 @@ def _fuse(stack: Planes, fuser: Dtcwt, device: torch.device, compiled: bool) -> 
     for j in reversed(range(fuser.levels)):
         image = _synthesised(image, levels[j].sums, tree, j + 1)
     fused = image_of(image, summed.limits, stack.dtype, height, width)
-    level = min(DEPTH_LEVEL, fuser.levels)
-    maps = depth_of(levels[level - 1].choice, count)
-    return Fused(fused, *(repeated(one, 2**level, height, width) for one in maps))
+    shown = min(DEPTH_LEVEL, fuser.levels)
+    maps = depth_of(levels[shown - 1].choice, count)
+    depth, confidence = (repeated(one, 2**shown, height, width) for one in maps)
+    return Fused(fused, depth, confidence)
 
 
 def _level(
@@ -123,7 +124,7 @@ class _Analysis:
 
 
 def _moduli(details: Tensor) -> Tensor:
-    """Sum of the moduli (C, 3, y, x) of the two complex sub-bands that each quad a b / c d makes."""
+    """Moduli (C, 3, y, x) of the two complex sub-bands that each quad a b / c d makes, added."""
     channels, _, h, w = details.shape
     a, b, c, d = details.view(channels, 3, dtcwt.QUAD, h, w).unbind(2)
     return _modulus(a - d, b + c).add_(_modulus(a + d, b - c))

@@ -107,9 +107,10 @@ def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., No
     for level in reversed(levels):
         image = _rebuilt(image, level)
     fused = image_of(image, limits, stack.dtype, height, width)
-    level = min(DEPTH_LEVEL, fuser.levels - 1)
-    maps = depth_of(levels[level].choice, count)
-    return Fused(fused, *(repeated(one, 2 ** (level + 1), height, width) for one in maps))
+    shown = min(DEPTH_LEVEL, fuser.levels - 1)
+    maps = depth_of(levels[shown].choice, count)
+    depth, confidence = (repeated(one, 2 ** (shown + 1), height, width) for one in maps)
+    return Fused(fused, depth, confidence)
 
 
 def _level(channels: int, rows: int, columns: int, planes: int, device: torch.device) -> Level:

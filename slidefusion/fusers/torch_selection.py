@@ -71,7 +71,7 @@ class Choice:
 
 
 def smoothed(activity: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Average ``activity`` (Y, X) with ``taps``, first along y, then along x; the border repeats."""
+    """Average ``activity`` (Y, X) with ``taps``, along y, then along x; the border repeats."""
     radius = len(taps) // 2
     height, width = activity.shape
     rows = pad(activity[None], (0, 0, radius, radius), mode="replicate")[0]

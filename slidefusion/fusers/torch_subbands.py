@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -30,24 +30,11 @@ from slidefusion.fusers.torch_selection import (
     weigh,
 )
 
-__all__ = ["Level", "Options", "Summed", "Transform", "sum_planes"]
+if TYPE_CHECKING:
+    from slidefusion.fusers.dtcwt import Dtcwt
+    from slidefusion.fusers.wt import Wt
 
-
-class Options(Protocol):
-    """What the wavelet fusers have in common."""
-
-    levels: int
-    selection: str
-    power: int
-    activity: str
-    window: int
-    noise: float
-    lowpass: str
-    clamp: bool
-
-    @property
-    def vote(self) -> int:
-        """Radius in coefficients of the vote that is taken."""
+__all__ = ["Level", "Summed", "Transform", "sum_planes"]
 
 
 class Transform(Protocol):
@@ -88,7 +75,7 @@ class Summed:
 
 def sum_planes(
     stack: Planes,
-    options: Options,
+    options: Wt | Dtcwt,
     levels: list[Level],
     modulus: Callable[[Tensor], Tensor],
     bands: int,

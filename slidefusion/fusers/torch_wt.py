@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,26 +55,24 @@ def working_bytes(fuser: Wt, channels: int, height: int, width: int) -> int:
 
 
 def _fuse(stack: Planes, fuser: Wt, device: torch.device, compiled: bool) -> Fused:
-    from slidefusion.fusers.wt import DEPTH_LEVEL, _nearest
+    from slidefusion.fusers.wt import DEPTH_LEVEL, nearest
 
     bank = filter_bank(fuser.wavelet)
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
     padded = height + -height % period, width + -width % period
     sizes = [padded, *dwt.level_shapes(bank, fuser.levels, *padded)]
-    levels = [
-        _level(bank, channels, count, finer, size, device)
-        for finer, size in zip(sizes, sizes[1:], strict=False)
-    ]
+    levels = [_level(bank, channels, count, finer, size, device) for finer, size in pairwise(sizes)]
     summed = sum_planes(stack, fuser, levels, torch.abs, 3 * channels, device, compiled)
     image = summed.low
     for level, size in zip(reversed(levels), reversed(sizes[:-1]), strict=True):
         image = _synthesised(image, level.sums, bank, size)
     fused = image_of(image, summed.limits, stack.dtype, height, width)
-    level = min(DEPTH_LEVEL, fuser.levels)
-    y, x = (_nearest(bank, level, n, m) for n, m in zip((height, width), sizes[level], strict=True))
-    maps = depth_of(levels[level - 1].choice, count)
-    return Fused(fused, *(np.ascontiguousarray(one[y[:, np.newaxis], x]) for one in maps))
+    shown = min(DEPTH_LEVEL, fuser.levels)
+    y, x = (nearest(bank, shown, n, m) for n, m in zip((height, width), sizes[shown], strict=True))
+    maps = depth_of(levels[shown - 1].choice, count)
+    depth, confidence = (np.ascontiguousarray(one[y[:, np.newaxis], x]) for one in maps)
+    return Fused(fused, depth, confidence)
 
 
 def _level(

@@ -26,10 +26,11 @@ from slidefusion.fusers.background import (
     glass_ranges,
     with_blocks,
 )
+from slidefusion.fusers.torch_device import DEVICES, check_device
 from slidefusion.transforms import dwt
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
 
-__all__ = ["Wt"]
+__all__ = ["Wt", "nearest"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -52,7 +53,6 @@ class Wt:
 
     name: ClassVar[str] = "wt"
     planes: ClassVar[PlaneRange] = PlaneRange(1)
-    device: ClassVar[str] = "cpu"
 
     wavelet: str = option(
         "bior2.2", "any discrete wavelet of PyWavelets: haar, db2, sym4, bior4.4 …"
@@ -110,9 +110,15 @@ class Wt:
     glass: tuple[float, float] | None = option(
         None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
     )
+    device: str = option(
+        "cpu",
+        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
+        choices=DEVICES,
+    )
 
     def __post_init__(self) -> None:
         filter_bank(self.wavelet)
+        check_device(self.device)
         if isinstance(self.glass, list):  # all that JSON has
             object.__setattr__(self, "glass", tuple(self.glass))
 
@@ -140,7 +146,14 @@ class Wt:
         Counted for float32 and in the sizes of the padded window: two planes, their levels' low
         passes, one padded copy and the range of the planes (later the image, which is no larger),
         the sums, the maps of each level, the rows held and the depth.
+
+        On another device than ``"cpu"``, of the host and the device together.
         """
+        if self.device != "cpu":
+            from slidefusion.fusers import torch_wt
+
+            glass = background_bytes(planes, channels, height, width)
+            return torch_wt.working_bytes(self, channels, height, width) + glass
         bank = filter_bank(self.wavelet)
         period: int = 2**self.levels
         height, width = height + -height % period, width + -width % period
@@ -166,6 +179,10 @@ class Wt:
         return fuse_unless_empty(stack, self.glass, self._fuse)
 
     def _fuse(self, stack: Planes) -> Fused:
+        if self.device != "cpu":
+            from slidefusion.fusers import torch_wt
+
+            return torch_wt.fuse(stack, self)
         from slidefusion.fusers import wt_kernels as kernels
         from slidefusion.fusers.selection import confidence_of
 
@@ -198,16 +215,19 @@ class Wt:
         level = min(DEPTH_LEVEL, self.levels)
         index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
         y, x = (
-            _nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
+            nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
         )
         sure = confidence_of(summed.levels[level - 1].total)
         depth, confidence = (np.ascontiguousarray(m[y[:, np.newaxis], x]) for m in (index, sure))
         return Fused(fused, depth, confidence)
 
 
-def _nearest(bank: FilterBank, level: int, pixels: int, coefficients: int) -> npt.NDArray[np.intp]:
-    # The coefficient of ``level`` in the middle of whose filter each pixel lies. Coefficient k of
-    # the first level is in the middle of the samples 2k + 1 - (L - 1) / 2, and so on upwards.
+def nearest(bank: FilterBank, level: int, pixels: int, coefficients: int) -> npt.NDArray[np.intp]:
+    """The coefficient (``pixels``) of ``level`` in the middle of whose filter each pixel lies.
+
+    Of 0 … ``coefficients`` - 1. Coefficient k of the first level is in the middle of the samples
+    2k + 1 - (L - 1) / 2, and so on upwards.
+    """
     step = 2**level
     twice_shift = (step - 1) * (bank.length - 3)
     nearest: npt.NDArray[np.intp] = (2 * np.arange(pixels) + twice_shift + step) // (2 * step)
