@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from slidefusion.costs import Cost, MeteredSource
 from slidefusion.engine import fuse_region
-from slidefusion.fuser import Fuser
+from slidefusion.fuser import Fused, Fuser
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import image_label, omero
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -22,7 +24,12 @@ from slidefusion.preflight import check_workers
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
 from slidefusion.requirements import BYTES_DEPEND_ON, Requirement
 
-__all__ = ["write_slide"]
+__all__ = ["CONFIDENCE", "DEPTH", "write_slide"]
+
+DEPTH = "labels/depth"
+"""Label image of the plane that each pixel was taken from."""
+CONFIDENCE = "confidence"
+"""Image of how sure that is, 0 to 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +37,8 @@ class _WriteJob:
     job: RegionJob
     where: str
     image: PyramidLayout
-    depth: PyramidLayout | None
+    maps: dict[str, PyramidLayout]
+    """The depth and the confidence, by the name of their image in the store."""
 
 
 def _write_region(write: _WriteJob, row: int, column: int) -> Cost:
@@ -44,19 +52,28 @@ def _write_region(write: _WriteJob, row: int, column: int) -> Cost:
     with cost.timed("write_s"):
         write.image.write_region(write.where, "", place, fused.image)
         cost.written_bytes = fused.image.nbytes
-        if write.depth is not None and fused.depth is not None:
-            depth = fused.depth.astype(write.depth.dtype, copy=False)[np.newaxis]
-            write.depth.write_region(write.where, "labels/depth", place, depth)
-            cost.written_bytes += depth.nbytes
+        for name, found in _maps(fused).items():
+            layout = write.maps[name]
+            block = found.astype(layout.dtype, copy=False)[np.newaxis]
+            layout.write_region(write.where, name, place, block)
+            cost.written_bytes += block.nbytes
     return cost
 
 
-def _gives_depth(fuser: Fuser, shape: tuple[int, int, int, int], dtype: str) -> bool:
-    """Whether the fuser returns a depth map: asked of it with one small window (Z, C, Y, X)."""
-    return fuser(np.zeros(shape, dtype)).depth is not None
+def _maps(fused: Fused) -> dict[str, npt.NDArray[Any]]:
+    """What the fuser gave beside the image (Y, X), by the name of its image in the store."""
+    maps = {DEPTH: fused.depth, CONFIDENCE: fused.confidence}
+    return {name: found for name, found in maps.items() if found is not None}
 
 
-def _ask_for_depth(plan: FusePlan, options: RunOptions) -> bool:
+def _names_of_maps(fuser: Fuser, shape: tuple[int, int, int, int], dtype: str) -> list[str]:
+    """What the fuser gives beside the image: asked of it with one small window (Z, C, Y, X)."""
+    # Not of zeros: a window of glass is not fused, and would not show that a GPU is missing.
+    noise = np.random.default_rng(0).integers(0, 2, shape)
+    return list(_maps(fuser(noise.astype(dtype) * np.dtype(dtype).type(100))))
+
+
+def _ask_for_maps(plan: FusePlan, options: RunOptions) -> list[str]:
     side = plan.fuser.footprint.period
     question = (
         plan.fuser,
@@ -65,10 +82,10 @@ def _ask_for_depth(plan: FusePlan, options: RunOptions) -> bool:
     )
     resources = resources_for(plan.fuser)
     if options.client is None or resources is None:
-        return _gives_depth(*question)
+        return _names_of_maps(*question)
     # This machine need not have what the fuser runs on.
-    asked = options.client.submit(_gives_depth, *question, resources=resources, pure=False)
-    return bool(asked.result())
+    asked = options.client.submit(_names_of_maps, *question, resources=resources, pure=False)
+    return list(asked.result())
 
 
 def _needs(plan: FusePlan) -> Requirement:
@@ -76,6 +93,25 @@ def _needs(plan: FusePlan) -> Requirement:
     store = plan.stack.store
     files = () if store is None or is_url(store) else (store,)
     return Requirement.here([*plan.provenance["software"], *BYTES_DEPEND_ON], files)
+
+
+def _map_image(plan: FusePlan, layout: PyramidLayout, name: str) -> ImageSpec:
+    """The depth as a label image, or the confidence as an image, beside the fused slide."""
+    stack = plan.stack
+    layout = dataclasses.replace(layout, shape0=(1, *layout.shape0[1:]), dtype="uint8")
+    if name == CONFIDENCE:
+        block = omero(("confidence",), "uint8", rgb=False)
+        return ImageSpec(name, layout, stack.pixel_size_um, blocks={"omero": block})
+    wide = len(plan.planes) > 256
+    layout = dataclasses.replace(layout, dtype="uint16" if wide else "uint8", method="nearest")
+    z_um = stack.z_um
+    label = image_label(
+        [
+            {"focus_offset": stack.offsets[z], "z_um": None if z_um is None else z_um[z]}
+            for z in plan.planes
+        ]
+    )
+    return ImageSpec(name, layout, stack.pixel_size_um, blocks={"image-label": label})
 
 
 def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
@@ -91,29 +127,11 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     )
     block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
     images = [ImageSpec("", layout, pixel_size_um=stack.pixel_size_um, blocks={"omero": block})]
-    depth_layout = None
-    if _ask_for_depth(plan, options):
-        depth_layout = dataclasses.replace(
-            layout,
-            shape0=(1, target.height, target.width),
-            dtype="uint8" if len(plan.planes) <= 256 else "uint16",
-            method="nearest",
-        )
-        z_um = stack.z_um
-        label = image_label(
-            [
-                {"focus_offset": stack.offsets[z], "z_um": None if z_um is None else z_um[z]}
-                for z in plan.planes
-            ]
-        )
-        images.append(
-            ImageSpec(
-                "labels/depth",
-                depth_layout,
-                pixel_size_um=stack.pixel_size_um,
-                blocks={"image-label": label},
-            )
-        )
+    maps = {}
+    for name in _ask_for_maps(plan, options):
+        spec = _map_image(plan, layout, name)
+        images.append(spec)
+        maps[name] = spec.layout
     provenance = plan.provenance
     settings = {
         "input": stack.identity,
@@ -148,5 +166,5 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
         resources=resources_for(plan.fuser),
         needs=needs,
     )
-    write = _WriteJob(plan.job, output.where, layout, depth_layout)
+    write = _WriteJob(plan.job, output.where, layout, maps)
     run_regions(output, tasks, write, options)

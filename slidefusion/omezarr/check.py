@@ -221,7 +221,7 @@ def _fault(where: str, name: str, chunks: int) -> str | None:
 
 
 def images_of(group: Any, where: str) -> list[CheckedImage]:
-    """The image at the root of an opened OME-Zarr and its label images."""
+    """The image at the root of an opened OME-Zarr, its label images, and other images below it."""
     from slidefusion.omezarr.metadata import parse_multiscales
 
     attributes = dict(group.attrs)
@@ -229,9 +229,15 @@ def images_of(group: Any, where: str) -> list[CheckedImage]:
     image = parse_multiscales(attributes, where)
     found = [CheckedImage(tuple(image.paths), image.axes, "mean" if ours else None)]
     labels: Any = dict(group["labels"].attrs).get("ome") if "labels" in group else None
-    for name in labels.get("labels", []) if isinstance(labels, dict) else []:
-        label = group[f"labels/{name}"]
-        inside = parse_multiscales(dict(label.attrs), f"{where}/labels/{name}")
-        paths = tuple(f"labels/{name}/{path}" for path in inside.paths)
-        found.append(CheckedImage(paths, inside.axes, "nearest" if ours else None))
+    named = labels.get("labels", []) if isinstance(labels, dict) else []
+    below: list[tuple[str, Literal["mean", "nearest"]]] = [
+        (f"labels/{n}", "nearest") for n in named
+    ]
+    below += [(name, "mean") for name, other in group.groups() if "ome" in other.attrs]
+    for name, method in below:
+        if name == "labels":
+            continue
+        inside = parse_multiscales(dict(group[name].attrs), f"{where}/{name}")
+        paths = tuple(f"{name}/{path}" for path in inside.paths)
+        found.append(CheckedImage(paths, inside.axes, method if ours else None))
     return found

@@ -52,7 +52,8 @@ def fuse(
         default.
     out
         Path or URL of the OME-Zarr slide to write: pyramid, physical units, provenance and, when
-        the fuser gives one, the depth map as the label image ``labels/depth``. An interrupted call
+        the fuser gives them, the depth map as the label image ``labels/depth`` and how sure it
+        is, 0 to 255, as the image ``confidence``. An interrupted call
         continues when it is repeated.
     crop
         ``(y, x, height, width)`` in level-0 pixels: fuse only that rectangle.

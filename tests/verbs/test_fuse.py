@@ -49,6 +49,8 @@ def test_every_way_gives_the_same_bytes(
         assert np.array_equal(written.values, whole.image)
         depth = zarr.open_array(out, path="labels/depth/0", mode="r")
         assert np.array_equal(depth[0], whole.depth)
+        confidence = zarr.open_array(out, path="confidence/0", mode="r")
+        assert np.array_equal(confidence[0], whole.confidence)
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 301, 419), (33, 47, 100, 81), (300, 418, 1, 1)])
@@ -94,6 +96,7 @@ def test_the_written_slide_is_valid_ome_zarr(store: zarr.Array[Any], tmp_path: P
     assert [axis.name for axis in image.ome_attributes.multiscales[0].axes] == ["c", "y", "x"]
     assert image.ome_attributes.omero is not None
     ImageLabel.from_zarr(group["labels/depth"])
+    Image.from_zarr(group["confidence"])
     levels = [
         len(group[name].attrs["ome"]["multiscales"][0]["datasets"]) for name in ["labels/depth"]
     ]
@@ -188,7 +191,7 @@ BAD = [
     ({"crop": (0, 0)}, OptionError, r"give \(y, x, height, width\)"),
     ({"chunks": 0}, OptionError, "1 or more"),
     ({"chunks": "all"}, OptionError, "or 'auto'"),
-    ({"device": "cuda"}, OptionError, "runs on the CPU only"),
+    ({"device": "cuda"}, OptionError, "finds no NVIDIA GPU"),
     ({"fuser": 3}, OptionError, "neither the name"),
     ({"fuser": Lpp(), "levels": 3}, OptionError, "set them on the object"),
 ]
