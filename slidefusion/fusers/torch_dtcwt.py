@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slidefusion.fuser import Fused, Planes
 from slidefusion.fusers.torch_device import image_of, torch_device
-from slidefusion.fusers.torch_filters import Reader, interleaved, weighted_sum
+from slidefusion.fusers.torch_filters import Reader, filters_of, interleaved, weighted_sum
 from slidefusion.fusers.torch_selection import Choice, depth_of, repeated, root
 from slidefusion.fusers.torch_subbands import Level, sum_planes
 from slidefusion.transforms import dtcwt
@@ -93,7 +93,8 @@ class _Analysis:
     """One level downwards, along y first: bands high-low, low-high, high-high, each as quads."""
 
     def __init__(self, filters: Analysis, size: Size, device: torch.device) -> None:
-        self._filters = filters
+        self._trees = [filters_of(*tree) for tree in zip(filters.at, filters.weights, strict=True)]
+        self._parity: list[list[int]] = filters.parity.tolist()
         self._size = size
         step = filters.step
         self._readers = [
@@ -102,25 +103,24 @@ class _Analysis:
 
     def __call__(self, source: Tensor, low: Tensor, details: Tensor) -> None:
         """Split ``source`` (C, Y, X), halved above level 1, into ``low`` and ``details``."""
-        (h, w), filters = self._size, self._filters
+        h, w = self._size
         along_y, along_x = self._readers
         samples = along_y(source, -2)
         for tree_y in range(2):
             for band in range(2):
                 rows = source.new_empty((len(source), h, source.shape[-1]))
-                weighted_sum(samples, filters.at[tree_y], filters.weights[tree_y, band], rows)
+                weighted_sum(samples, self._trees[tree_y][band], rows)
                 columns = along_x(rows, -1)
-                odd_y = int(filters.parity[tree_y, band])
+                odd_y = self._parity[tree_y][band]
                 for tree_x in range(2):
-                    at, weights = filters.at[tree_x], filters.weights[tree_x]
-                    odd_low, odd_high = (int(odd) for odd in filters.parity[tree_x])
+                    odd_low, odd_high = self._parity[tree_x]
                     if band == 0:
                         low_x = low[:, odd_y * h : odd_y * h + h, odd_low * w : odd_low * w + w]
                     else:
                         low_x = details[:, 2 * odd_y + odd_low]
-                    weighted_sum(columns, at, weights[0], low_x)
+                    weighted_sum(columns, self._trees[tree_x][0], low_x)
                     high_x = details[:, 4 * (band + 1) + 2 * odd_y + odd_high]
-                    weighted_sum(columns, at, weights[1], high_x)
+                    weighted_sum(columns, self._trees[tree_x][1], high_x)
 
 
 def _moduli(details: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _merged(low: Tensor, high: Tensor, axis: int, filters: Synthesis) -> Tensor:
         ):
             reader = Reader(at, 2, count, 2 * count, band.device, halved=True)
             samples = reader(band, axis)
-            for out, row in zip(both, weights, strict=True):
-                weighted_sum(samples, at, row, out, add)
+            for out, row in zip(both, filters_of(at, weights), strict=True):
+                weighted_sum(samples, row, out, add)
         halves.append(interleaved(both, axis))
     return torch.cat(halves, axis)

@@ -15,7 +15,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Reader", "interleaved", "weighted_sum"]
+__all__ = ["Filter", "Reader", "filters_of", "interleaved", "weighted_sum"]
+
+Filter = tuple[tuple[int, float], ...]
+"""Position and weight of each tap; an even number of them."""
+
+
+def filters_of(at: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> list[Filter]:
+    """For each row of ``weights`` (F, T) its filter of the samples ``at`` (T).
+
+    Plain numbers, which ``torch.compile`` can look into.
+
+    >>> filters_of(np.array([0, 1]), np.array([[0.5, 0.25]], np.float32))
+    [((0, 0.5), (1, 0.25))]
+    """
+    return [tuple(zip(at.tolist(), row.tolist(), strict=True)) for row in weights]
 
 
 class Reader:
@@ -34,8 +48,8 @@ class Reader:
 
         Beyond its border the axis is half-sample symmetric.
         """
-        first = np.floor_divide(int(at.min()), step)
-        run = count + np.floor_divide(int(at.max()), step) - first
+        first = int(at.min()) // step
+        run = count + int(at.max()) // step - first
         phases = sorted({int(position) % step for position in at.ravel()})
         base = step * (first + np.arange(run))
         index = np.concatenate([base + phase for phase in phases]) % (2 * length)
@@ -63,19 +77,12 @@ class _Samples:
         return self._copied.narrow(self._axis, self._start[position], self._count)
 
 
-def weighted_sum(
-    samples: _Samples,
-    at: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float32],
-    out: Tensor,
-    add: bool = False,
-) -> None:
-    """Write to ``out`` the sum of the samples ``at`` (T) times ``weights`` (T), or add it.
+def weighted_sum(samples: _Samples, taps: Filter, out: Tensor, add: bool = False) -> None:
+    """Write to ``out`` the sum of the samples that ``taps`` weigh, or add it.
 
-    Four taps are summed as two pairs, like ``rows.weighted_sums``; T is even. Taps of weight zero
-    are not read. Two passes a tap, three for each sum.
+    Four taps are summed as two pairs, like ``rows.weighted_sums``; taps of weight zero are not
+    read. Two passes a tap, three for each sum.
     """
-    taps = list(zip(at.tolist(), weights.tolist(), strict=True))
     empty = not add
     for four in (taps[t : t + 4] for t in range(0, len(taps), 4)):
         group: Tensor | None = None

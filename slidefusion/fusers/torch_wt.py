@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slidefusion.fuser import Fused, Planes
 from slidefusion.fusers.torch_device import image_of, torch_device
-from slidefusion.fusers.torch_filters import Reader, interleaved, weighted_sum
+from slidefusion.fusers.torch_filters import Reader, filters_of, interleaved, weighted_sum
 from slidefusion.fusers.torch_selection import Choice, depth_of
 from slidefusion.fusers.torch_subbands import Level, sum_planes
 from slidefusion.transforms import dwt
@@ -92,24 +92,23 @@ class _Analysis:
     """One level downwards, along y first: bands high-low, low-high, high-high."""
 
     def __init__(self, bank: FilterBank, finer: Size, size: Size, device: torch.device) -> None:
-        self._taps = bank.analysis
+        at = bank.analysis.at
+        self._filters = filters_of(at, bank.analysis.weights)
         self._size = size
         self._readers = [
-            Reader(self._taps.at, 2, count, length, device)
-            for count, length in zip(size, finer, strict=True)
+            Reader(at, 2, count, length, device) for count, length in zip(size, finer, strict=True)
         ]
 
     def __call__(self, source: Tensor, low: Tensor, details: Tensor) -> None:
         """Split ``source`` (C, Y, X) into ``low`` (C, y, x) and ``details`` (C, 3, y, x)."""
         along_y, along_x = self._readers
-        at, weights = self._taps.at, self._taps.weights
         samples = along_y(source, -2)
         for band, into in enumerate(((low, details[:, 1]), (details[:, 0], details[:, 2]))):
             rows = source.new_empty((len(source), self._size[0], source.shape[-1]))
-            weighted_sum(samples, at, weights[band], rows)
+            weighted_sum(samples, self._filters[band], rows)
             columns = along_x(rows, -1)
-            for weights_x, out in zip(weights, into, strict=True):
-                weighted_sum(columns, at, weights_x, out)
+            for taps, out in zip(self._filters, into, strict=True):
+                weighted_sum(columns, taps, out)
 
 
 def _synthesised(low: Tensor, details: Tensor, bank: FilterBank, size: Size) -> Tensor:
@@ -127,8 +126,8 @@ def _merged(low: Tensor, high: Tensor, axis: int, bank: FilterBank, length: int)
     pair = [low.new_empty(shape) for _ in range(2)]
     for band, taps, add in ((low, bank.synthesis_low, False), (high, bank.synthesis_high, True)):
         samples = _reader(taps, half, band.shape[axis], band.device)(band, axis)
-        for out, weights in zip(pair, taps.weights, strict=True):
-            weighted_sum(samples, taps.at, weights, out, add)
+        for out, row in zip(pair, filters_of(taps.at, taps.weights), strict=True):
+            weighted_sum(samples, row, out, add)
     return interleaved(pair, axis).narrow(axis, 0, length)
 
 
