@@ -7,6 +7,12 @@ The hand-written way is `dask.array.from_zarr`, `overlap`, an OpenCV Laplacian p
 chunk, trim, `to_zarr`, on Dask's threads: all cores, nothing exotic. Both read the same store and
 write all pixels; slidefusion writes the pyramid and the depth map besides. The stack is a phantom
 of 2048 x 2048 px, repeated.
+
+With ``--bounds`` each fuser is set beside the two bounds of a pipeline in which reading, fusing
+and writing overlap: the same windows fused from memory, and read and written without fusing. "of
+slower" is the slower of the two over the time that the pipeline took; "of least" is the same for
+what no pipeline can be under on these processors (see `pipeline_bounds.py`). Busy are the processor
+seconds of all threads together. Wall times are only right on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -19,11 +25,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from pipeline_bounds import Bounds, measure_bounds, processor_seconds
 from repeated_stack import make_stack
 
 LEVELS = 5
 DEPTH_PX = 192
 CHUNK_PX = 1024
+BY_HAND = "dask + OpenCV by hand"
 
 
 def fuse_by_hand(block: np.ndarray) -> np.ndarray:
@@ -87,6 +95,8 @@ def main() -> None:
     parser.add_argument("--planes", type=int, default=10)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, in turn")
     parser.add_argument("--fusers", nargs="+", default=["lpp"])
+    parser.add_argument("--bounds", action="store_true", help="measure kernel and storage alone")
+    parser.add_argument("--no-hand", action="store_true", help="leave the hand-written way out")
     parser.add_argument("--folder", type=Path, help="where to put the stores (default: temporary)")
     arguments = parser.parse_args()
 
@@ -101,7 +111,7 @@ def main() -> None:
         work = arguments.size**2 * arguments.planes / 1e6
         print(f"{arguments.planes} planes of {arguments.size}^2 RGB = {work:.0f} megapixel-planes")
         print(f"converted in {made:.1f} s\n")
-        ways = {"dask + OpenCV by hand": lambda: by_hand(source, out)}
+        ways = {} if arguments.no_hand else {BY_HAND: lambda: by_hand(source, out)}
         for fuser in arguments.fusers:
             small = np.zeros((3, 2, 64, 64), np.uint8)
             import slidefusion as sf
@@ -109,17 +119,42 @@ def main() -> None:
             sf.fuse(small, fuser).compute()  # compiles once, as an installed program has
             ways[f"slidefusion {fuser}"] = lambda fuser=fuser: by_slidefusion(source, out, fuser)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
+        busy: dict[str, list[float]] = {name: [] for name in ways}
+        bounds: dict[str, list[Bounds]] = {name: [] for name in ways}
         for _ in range(arguments.repeat):
             for name, run in ways.items():
-                start = time.perf_counter()
+                start, used = time.perf_counter(), processor_seconds()
                 run()
                 seconds[name].append(time.perf_counter() - start)
+                busy[name].append(processor_seconds() - used)
+                if arguments.bounds and name != BY_HAND:
+                    bounds[name].append(measure_bounds(source, name.split()[-1], out))
                 shutil.rmtree(out)
-        hand = statistics.median(seconds["dask + OpenCV by hand"])
-        print(f"{'':24s}{'seconds':>9s}{'MP-planes/s':>13s}{'ratio':>7s}")
+        hand = statistics.median(seconds[BY_HAND]) if BY_HAND in seconds else float("nan")
+        print(f"{'':24s}{'seconds':>9s}{'busy':>7s}{'MP-planes/s':>13s}{'ratio':>7s}", end="")
+        print("   kernel (busy)  storage (busy)  of slower  of least" if arguments.bounds else "")
         for name, taken in seconds.items():
             median = statistics.median(taken)
-            print(f"{name:24s}{median:9.1f}{work / median:13.1f}{hand / median:7.2f}")
+            print(f"{name:24s}{median:9.1f}{statistics.median(busy[name]):7.1f}", end="")
+            print(f"{work / median:13.1f}{hand / median:7.2f}", end="")
+            if bounds[name]:
+                print(columns_of_bounds(bounds[name], taken), end="")
+            print()
+
+
+def columns_of_bounds(bounds: list[Bounds], taken: list[float]) -> str:
+    """The last columns: medians over the rounds, whose runs share the machine's other load."""
+    text = ""
+    for part in ("kernel", "storage"):
+        wall, busy = (
+            statistics.median(getattr(getattr(b, part), kind) for b in bounds)
+            for kind in ("wall", "busy")
+        )
+        text += f"{wall:9.1f} ({busy:.1f})"
+    for part, width in (("slower", 12), ("least", 10)):
+        shares = [getattr(b, part) / s for b, s in zip(bounds, taken, strict=True)]
+        text += f"{statistics.median(shares):{width}.0%}"
+    return text
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ The memory floor is the time to read the planes and write the result once at the
 measured with the same number of threads.
 
 The `dtcwt` package needs an interpreter of its own (see `dtcwt_peer.py`); without
-``--dtcwt-python`` its row is left out.
+``--dtcwt-python`` its row is left out. Enfuse (Debian package ``enfuse``) is a program: its row is
+end to end, from files in the page cache to a file, and takes most of the time; it runs in the
+first ``--enfuse-rounds`` rounds only.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from enfuse_peer import Enfuse
 from wavelet_peers import DtcwtPackage, pywavelets_max
 
 from slidefusion.fusers.dtcwt import Dtcwt
@@ -38,6 +41,7 @@ FLOOR = Lpp().noise
 
 PYWAVELETS = "PyWavelets db2, max"
 DTCWT_PACKAGE = "dtcwt package, max"
+ENFUSE = "enfuse, end to end"
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ def main() -> None:
     parser.add_argument("--planes", type=int, default=10)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--dtcwt-python", metavar="PATH")
+    parser.add_argument("--enfuse-rounds", type=int, default=3)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     shape = (options.planes, options.channels, *options.size)
@@ -195,15 +200,27 @@ def main() -> None:
     package = DtcwtPackage(options.dtcwt_python, planar) if options.dtcwt_python else None
     if package:
         seconds[DTCWT_PACKAGE] = []
-    for _ in range(options.rounds):
+    enfuse = None
+    if options.enfuse_rounds == 0 or options.channels != 3:
+        print("enfuse is left out")
+    elif Enfuse.installed():
+        enfuse = Enfuse(last)
+        seconds[ENFUSE] = []
+    else:
+        print("enfuse is not installed (Debian package enfuse): its row is left out")
+    for number in range(options.rounds):
         for row in ROWS:
             stacks = last if row.channels_last else planar
             work = lambda i, row=row, stacks=stacks: row.fuse(stacks[i])  # noqa: E731
             seconds[row.name].append(parallel_seconds(work, options.threads))
         if package:
             seconds[DTCWT_PACKAGE].append(package.seconds())
+        if enfuse and number < options.enfuse_rounds:
+            seconds[ENFUSE].append(enfuse.seconds())
     if package:
         package.close()
+    if enfuse:
+        enfuse.close()
     bandwidth = copy_bandwidth(options.threads)
     pixels = options.threads * options.planes * options.size[0] * options.size[1]
     floor = options.threads * (np.prod(shape) + np.prod(shape[1:])) / bandwidth
@@ -211,12 +228,16 @@ def main() -> None:
         f"\n{options.threads} threads, each {options.planes} planes of {options.size[1]} x ", end=""
     )
     print(f"{options.size[0]} x {options.channels} uint8; copy {bandwidth / 1e9:.1f} GB/s")
-    print(f"{'':22}{'MP-planes/s':>12}{'of peer':>9}{'x floor time':>14}")
+    print(f"{'':22}{'MP-planes/s':>12}{'of peer':>9}{'of enfuse':>11}{'x floor time':>14}")
     peers = {row.name: row.peer for row in ROWS}
     for name, measured in seconds.items():
         median, peer = statistics.median(measured), peers.get(name)
-        ratio = f"{statistics.median(seconds[peer]) / median:.1f} x" if peer in seconds else ""
-        print(f"{name:22}{pixels / median / 1e6:12.0f}{ratio:>9}{median / floor:14.1f}")
+        ratios = [
+            f"{statistics.median(seconds[other]) / median:.1f} x" if other in seconds else ""
+            for other in (peer, ENFUSE)
+        ]
+        print(f"{name:22}{pixels / median / 1e6:12.1f}{ratios[0]:>9}{ratios[1]:>11}", end="")
+        print(f"{median / floor:14.1f}")
 
 
 if __name__ == "__main__":

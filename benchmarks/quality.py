@@ -11,8 +11,10 @@ borders of cells, which is where the blur of cells leaks to (``Phantom.cell_mask
 is any material). The rows ``… max`` are plain selection of the largest magnitude with the fusers'
 own options: no window, no vote, no clamping, the low pass from the plane that won the coarsest
 level. The rows ``… textbook`` are the same with the mean of the planes' low passes, as most papers
-have it. The last columns say how much less ring error a fuser has than each of its two. All run
-through ``slidefusion.fuse``, those without suffix with their defaults, as a user has them.
+have it. "nearest" is the truth itself, limited at each pixel to the range of the planes: what no
+fuser that invents nothing can be better than. The last columns say how much less ring error a fuser
+has than each of its two. All run through ``slidefusion.fuse``, those without suffix with their
+defaults, as a user has them.
 """
 
 from __future__ import annotations
@@ -135,6 +137,9 @@ def measure(seed: int, side: int, varied: bool) -> list[dict[str, Any]]:
             "plane 0": singles[phantom.reference],
             "best plane": max(of_planes, key=lambda row: row["ssim"]),
             "mean": score(stack.mean(axis=0).round().astype(np.uint8), scene.truth, ring),
+            "nearest": score(
+                scene.truth.clip(stack.min(axis=0), stack.max(axis=0)), scene.truth, ring
+            ),
         }
         methods |= {
             name: score(fused(stack, fuser), scene.truth, ring) for name, fuser in fusers().items()
