@@ -6,13 +6,14 @@ next, and what to run again, is in ``scheduling``.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.outcomes import Outcome, attempt
@@ -126,6 +127,7 @@ class ClusterPool:
         from distributed.protocol.pickle import dumps
 
         self._client = client
+        self._address = _address(client)
         self._name = name
         self._resources = dict(resources or {})
         # Two runs on one scheduler must not share keys. Dask's dashboard leaves the digits out.
@@ -140,6 +142,7 @@ class ClusterPool:
     def capacity(self) -> int:
         """Of the protocol; follows the cluster as workers come and go."""
         now = time.monotonic()
+        self.check()  # what is asked of a lost scheduler would wait for long
         if now - self._asked >= _REFRESH_SECONDS:
             self._asked = now
             threads = sum(
@@ -163,7 +166,7 @@ class ClusterPool:
                 resources=self._resources or None,
             )
         except Exception as error:
-            raise _scheduler_gone(self._client) from error
+            raise _scheduler_gone(self._client, self._address) from error
 
     def _job(self) -> Any:
         """The pickled job, or for a large one a reference to copies on the workers."""
@@ -178,22 +181,34 @@ class ClusterPool:
         """Of the protocol; fetched together, since each request costs a round trip."""
         found: dict[int, Outcome] = {}
         whole = [k for k, future in enumerate(futures) if future.status == "finished"]
-        with contextlib.suppress(Exception):  # then one by one, below
-            gathered = self._client.gather([futures[k] for k in whole])
+        with contextlib.suppress(Exception):  # one of them, say; then one by one, below
+            gathered = self._gather([futures[k] for k in whole])
             found = dict(zip(whole, gathered, strict=True))
         return [
             found[k] if k in found else self._outcome(future) for k, future in enumerate(futures)
         ]
 
+    def _gather(self, futures: Sequence[Any]) -> Any:
+        """Results; what was lost with its worker is computed once more, which may take long."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return self._client.sync(
+                    lambda: self._client.gather(futures, asynchronous=True),
+                    callback_timeout=_RECONNECT_SECONDS,
+                )
+            self.check()
+
     def _outcome(self, future: Any) -> Outcome:
         import distributed
 
         try:
-            result: Outcome = future.result(timeout=_RECONNECT_SECONDS)
-            return result
+            (result,) = self._gather([future])
+            return cast(Outcome, result)
         except distributed.KilledWorker as error:
             return Outcome("retry", _killed(error), weight=2)
-        except (concurrent.futures.CancelledError, TimeoutError, OSError) as error:
+        except (ProcessingError, PluginError):
+            raise
+        except (concurrent.futures.CancelledError, asyncio.CancelledError, OSError) as error:
             self.check()
             return Outcome("retry", ProcessingError(f"its worker was lost ({error})"))
         except Exception as error:
@@ -204,7 +219,7 @@ class ClusterPool:
         deadline = time.monotonic() + _RECONNECT_SECONDS
         while self._client.status != "running":
             if self._client.status == "closed" or time.monotonic() > deadline:
-                raise _scheduler_gone(self._client)
+                raise _scheduler_gone(self._client, self._address)
             time.sleep(0.1)
 
     def close(self, *, cancel: bool) -> None:
@@ -218,11 +233,14 @@ class ClusterPool:
                 self._client.cancel(list(futures), force=True)
 
 
-def _scheduler_gone(client: Any) -> ProcessingError:
-    address = getattr(getattr(client, "scheduler", None), "address", "") or "its address"
+def _address(client: Any) -> str:
+    return str(getattr(getattr(client, "scheduler", None), "address", "") or "its address")
+
+
+def _scheduler_gone(client: Any, address: str = "") -> ProcessingError:
     return ProcessingError(
-        f"the Dask scheduler at {address} does not answer any more; what is finished is kept and "
-        "marked incomplete: start a cluster, then run the same call again"
+        f"the Dask scheduler at {address or _address(client)} does not answer any more; what is "
+        "finished is kept and marked incomplete: start a cluster, then run the same call again"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.output import Output
-from slidefusion.omezarr.shards import shard_fault
-from slidefusion.omezarr.store import is_url
+from slidefusion.omezarr.shards import shard_fault, size_fault
+from slidefusion.omezarr.store import is_url, writing
 from slidefusion.outcomes import Outcome
 from slidefusion.preflight import check_workers_see
 from slidefusion.progress import progress_bar
@@ -100,7 +101,10 @@ class _Regions:
             damaged = self._verify()
             if damaged is None:
                 return
-            output.reopen(damaged)
+            for index in damaged:
+                output.journal.unmark(index)
+            output.reopen()  # incomplete from here on, before anything is deleted
+            self._take_back(damaged)
         else:
             self._distrust()
         if options.client is not None and not is_url(output.where):
@@ -120,8 +124,7 @@ class _Regions:
                 if damaged is None:
                     report.verified = "every shard was read again and agrees with its neighbours"
                     break
-                for index in damaged:
-                    output.journal.unmark(index)
+                self._take_back(damaged)
                 self._make(report)
             else:
                 if options.verify:
@@ -192,10 +195,10 @@ class _Regions:
             return
         fault: Callable[[str, int], str | None]
         if is_url(where):
-            present = _listing(where)
+            sizes = _listing(where)
 
-            def fault(name: str, _: int) -> str | None:
-                return None if name in present else "is missing"
+            def fault(name: str, chunks: int) -> str | None:
+                return size_fault(sizes[name], chunks) if name in sizes else "is missing"
         else:
 
             def fault(name: str, chunks: int) -> str | None:
@@ -211,8 +214,29 @@ class _Regions:
                         name,
                         reason,
                     )
-                    self.output.journal.unmark(self.index[key])
+                    self._take_back([self.index[key]])
                     break
+
+    def _take_back(self, indices: Iterable[int]) -> None:
+        """Note these regions as not finished, and let nothing damaged be in the way.
+
+        Writing to an object store, zarr-python reads the old shard first, and fails if it is torn.
+        """
+        where, keys = self.output.where, self.tasks.keys
+        names = []
+        for index in indices:
+            self.output.journal.unmark(index)
+            names += [name for name, _ in self._files(keys[index])]
+        if is_url(where):
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(where)
+            for image in self.output.images:
+                names += [name for name, _ in image.layout.upper_files(image.name)]
+            with writing(f"(delete) damaged shards of {where}"):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        filesystem.rm_file(f"{root}/{name}")
 
     def _look_for_all(self, report: RunReport) -> None:
         """Before the output is called complete: is every shard of every region there?"""
@@ -274,10 +298,11 @@ def _overlap(a: Window, b: Window) -> bool:
     return a.y < b.bottom and b.y < a.bottom and a.x < b.right and b.x < a.right
 
 
-def _listing(where: str) -> set[str]:
-    """Everything in the store, by its path below the root."""
+def _listing(where: str) -> dict[str, int]:
+    """Everything in the store, by its path below the root, with its size in bytes."""
     import fsspec
 
     filesystem, root = fsspec.core.url_to_fs(where)
     filesystem.invalidate_cache()
-    return {str(path).removeprefix(f"{root}/") for path in filesystem.find(root)}
+    found = filesystem.find(root, detail=True)
+    return {str(path).removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from slidefusion.geometry import Window
 from slidefusion.omezarr.downsample import halve_mean, halve_nearest
-from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path
+from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
 from slidefusion.omezarr.store import is_url, open_array
 from slidefusion.outcomes import Outcome, may_pass
 from slidefusion.scheduling import run_tasks
@@ -161,19 +161,49 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     except Exception as error:
         if may_pass(error) == "retry":
             raise
-        return [damage(window, f"cannot be decoded ({type(error).__name__}: {error})")]
+        return [
+            damage(at, f"cannot be decoded ({type(why).__name__}: {why})")
+            for at in _shards_in(array, window)
+            if (why := _error(image, array, at, plane)) is not None
+        ]
     if image.method is None or level + 1 == len(image.arrays):
         return []
     above = image.open(job.where, level + 1)
     half = halve_mean(block) if image.method == "mean" else halve_nearest(block)
-    at = Window(y // 2, x // 2, *half.shape[1:])
     try:
-        stored = _read(image, above, at, plane)
+        stored = _read(image, above, Window(y // 2, x // 2, *half.shape[1:]), plane)
     except Exception:  # told of where that level is checked
         return []
-    if np.array_equal(half, stored, equal_nan=half.dtype.kind == "f"):
-        return []
-    return [damage(window, f"does not agree with level {level + 1}")]
+    differs = half != stored
+    if half.dtype.kind == "f":
+        differs &= ~(np.isnan(half) & np.isnan(stored))
+    return [
+        damage(at, f"does not agree with level {level + 1}")
+        for at in _shards_in(array, window)
+        if differs[(slice(None), *_halved(at, window))].any()
+    ]
+
+
+def _shards_in(array: Any, window: Window) -> Iterator[Window]:
+    """The shards (or chunks, where there are no shards) of a block that begins with one."""
+    side_y, side_x = (array.shards or array.chunks)[-2:]
+    for y in range(window.y, window.bottom, side_y):
+        for x in range(window.x, window.right, side_x):
+            yield Window(y, x, min(side_y, window.bottom - y), min(side_x, window.right - x))
+
+
+def _halved(at: Window, window: Window) -> tuple[slice, slice]:
+    """Where the pixels of ``at`` lie in the half of ``window``."""
+    y, x = at.y - window.y, at.x - window.x
+    return slice(y // 2, -(-(y + at.height) // 2)), slice(x // 2, -(-(x + at.width) // 2))
+
+
+def _error(image: CheckedImage, array: Any, at: Window, z: int | None) -> Exception | None:
+    try:
+        _read(image, array, at, z)
+    except Exception as error:
+        return error
+    return None
 
 
 def _read(image: CheckedImage, array: Any, at: Window, z: int | None) -> npt.NDArray[Any]:
@@ -195,15 +225,12 @@ def _shard_faults(
     side_y, side_x = array.shards[-2:]
     chunks = chunks_of(array)
     plane = () if z is None else (z,)
-    for row in range(window.y // side_y, -(-window.bottom // side_y)):
-        for column in range(window.x // side_x, -(-window.right // side_x)):
-            name = f"{image.arrays[level]}/{shard_path((0, *plane, row, column))}"
-            reason = _fault(where, name, chunks)
-            if reason is not None:
-                y, x = row * side_y, column * side_x
-                height = min(side_y, array.shape[-2] - y)
-                width = min(side_x, array.shape[-1] - x)
-                yield Window(y, x, height, width), f"its shard {name} {reason}"
+    for at in _shards_in(array, window):
+        key = (0, *plane, at.y // side_y, at.x // side_x)
+        name = f"{image.arrays[level]}/{shard_path(key)}"
+        reason = _fault(where, name, chunks)
+        if reason is not None:
+            yield at, f"its shard {name} {reason}"
 
 
 _LAID_OUT = ("czyx", "cyx")
@@ -216,8 +243,12 @@ def _fault(where: str, name: str, chunks: int) -> str | None:
     import fsspec
 
     filesystem, root = fsspec.core.url_to_fs(where)
-    filesystem.invalidate_cache(f"{root}/{name}")
-    return None if filesystem.exists(f"{root}/{name}") else "is missing"
+    filesystem.invalidate_cache()
+    try:
+        size = filesystem.size(f"{root}/{name}")
+    except FileNotFoundError:
+        return "is missing"
+    return size_fault(size, chunks)
 
 
 def images_of(group: Any, where: str) -> list[CheckedImage]:

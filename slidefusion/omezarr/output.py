@@ -221,10 +221,8 @@ class Output:
             finally:
                 lock.release()
 
-    def reopen(self, damaged: Iterable[int]) -> None:
-        """Take a complete output up again: it is incomplete until these regions are made anew."""
-        for index in damaged:
-            self.journal.unmark(index)
+    def reopen(self) -> None:
+        """Take a complete output up again: it is incomplete until ``finish``."""
         self.journal.flush()
         root = open_group(self.where, "r+")
         with writing(f"the metadata of {self.where}"):

@@ -11,7 +11,7 @@ from slidefusion.errors import OutputError
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.shards import SCRATCH_NAME
-from slidefusion.omezarr.store import is_url, open_group, writing
+from slidefusion.omezarr.store import is_url, open_group, reading, writing
 
 __all__ = ["State", "delete_store", "state_of"]
 
@@ -52,9 +52,10 @@ def _names(where: str) -> set[str]:
     if is_url(where):
         import fsspec
 
-        filesystem, root = fsspec.core.url_to_fs(where)
-        filesystem.invalidate_cache()
-        paths = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
+        with reading(f"what is at {where}"):
+            filesystem, root = fsspec.core.url_to_fs(where)
+            filesystem.invalidate_cache()
+            paths = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
         names = _children(paths, root)
     else:
         path = Path(where)

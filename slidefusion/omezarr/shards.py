@@ -36,6 +36,7 @@ __all__ = [
     "clear_scratch",
     "shard_fault",
     "shard_path",
+    "size_fault",
     "write_whole_shards",
 ]
 
@@ -141,6 +142,15 @@ def shard_path(key: Sequence[int]) -> str:
     return "/".join(("c", *map(str, key)))
 
 
+def size_fault(size: int, chunks: int) -> str | None:
+    """Why a shard of ``size`` bytes cannot be whole, if it cannot even hold its index.
+
+    >>> size_fault(0, 4)
+    'has only 0 bytes'
+    """
+    return f"has only {size} bytes" if size < 16 * chunks + 4 else None
+
+
 def shard_fault(path: Path, chunks: int) -> str | None:
     """Why the shard in this file cannot be whole, from its size and index; None when it can.
 
@@ -154,8 +164,8 @@ def shard_fault(path: Path, chunks: int) -> str | None:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size < index_bytes + 4:
-                return f"has only {size} bytes"
+            if reason := size_fault(size, chunks):
+                return reason
             file.seek(size - index_bytes - 4)
             tail = file.read()
     except FileNotFoundError:

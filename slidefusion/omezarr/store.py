@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OutputError, ProcessingError, StackError, UnknownNameError
+from slidefusion.errors import (
+    OutputError,
+    ProcessingError,
+    SlidefusionError,
+    StackError,
+    UnknownNameError,
+)
 from slidefusion.geometry import Window
 
 if TYPE_CHECKING:
@@ -100,7 +106,9 @@ def reading(what: str) -> Iterator[None]:
     """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (SlidefusionError, MemoryError):
+        raise
+    except Exception as error:  # each codec and object store has exceptions of its own
         raise ProcessingError(
             f"cannot read {what}: {_cause(error)}; the data there is damaged, truncated or out of "
             "reach: restore it, then run again"
@@ -112,7 +120,9 @@ def writing(what: str) -> Iterator[None]:
     """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (SlidefusionError, MemoryError):
+        raise
+    except Exception as error:
         raise ProcessingError(
             f"cannot write {what}: {_cause(error)}; what is finished is kept and marked "
             "incomplete: make room or restore access, then run the same call again"
