@@ -93,6 +93,7 @@ def _patches(source: PlaneSource, planes: Sequence[int]) -> npt.NDArray[Any]:
         for column in range(_PATCH_GRID):
             y = (height - side_y) * (2 * row + 1) // (2 * _PATCH_GRID)
             x = (width - side_x) * (2 * column + 1) // (2 * _PATCH_GRID)
-            window = Window(y, x, side_y, side_x)
+            # On multiples of the side a patch lies in one chunk, and decodes no others.
+            window = Window(y - y % side_y, x - x % side_x, side_y, side_x)
             found.append(np.stack([source.read(z, window) for z in planes]))
     return np.stack(found)
