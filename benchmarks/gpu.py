@@ -137,10 +137,10 @@ def agreement(report: Report, options: argparse.Namespace) -> bool:
         for dtype in (np.uint8, np.uint16, np.float32):
             for selection in ("soft", "max"):
                 kept = {"background": "fuse", "selection": selection}
-                stack = stack_of(5, 3, 500, dtype)
+                stack = stack_of(5, 3, 400, dtype)
                 fuser = fuser_class(**kept, device=options.device)
                 ours, theirs = fuser(stack), fuser_class(**kept, device=reference)(stack)
-                cut = fuse_array(fuser, stack.transpose(1, 0, 2, 3), 97)
+                cut = fuse_array(fuser, stack.transpose(1, 0, 2, 3), 150)
                 error = np.abs(ours.image.astype(np.float64) - theirs.image)
                 depth = np.mean(ours.depth != theirs.depth)
                 whole = np.array_equal(cut.image, ours.image) and np.array_equal(
