@@ -34,7 +34,7 @@ from .conftest import PHYSICAL, Runner, write_tiff
         (["STACK", "--crop", "0", "0", "0", "20"], "does not lie inside"),
         (["STACK", "--chunks", "big"], "give the side of a region in pixels, or auto"),
         (["STACK", "--chunks", "0"], "give the side of a region in pixels"),
-        (["STACK", "--device", "cuda"], "runs on the CPU only"),
+        (["STACK", "--device", "gpu"], "is not allowed"),
         (["STACK", "--client", "somewhere"], "no scheduler's address"),
         (["STACK", "--plane=0"], "--planes"),
         (["nowhere.zarr"], "there is nothing at"),
