@@ -25,7 +25,8 @@ GPU: Mapping[str, float] = {"GPU": 1}
 
 def resources_for(fuser: Fuser) -> Mapping[str, float] | None:
     """What a worker must declare to run this fuser; None when any will do."""
-    return None if str(fuser.device).partition(":")[0] == "cpu" else GPU
+    on_cpu = str(fuser.device).partition(":")[0] in ("cpu", "torch-cpu")
+    return None if on_cpu else GPU
 
 
 def check_placement(fuser: Fuser, client: Any | None) -> None:

@@ -63,7 +63,8 @@ def fuse(
     client
         A ``dask.distributed.Client``; by default the active one, or this machine's threads.
     device
-        ``"auto"``, or what the fuser's option ``device`` allows (``"cpu"``, ``"cuda"``).
+        ``"auto"``, the fuser's own default (the CPU for those built in), or what its option
+        ``device`` allows (``"cpu"``, ``"cuda"``).
     progress
         Show a progress bar on a terminal.
     overwrite

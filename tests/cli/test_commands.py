@@ -64,7 +64,7 @@ def test_fuse_on_a_cluster(cli: Runner, kept_stack: Path, tmp_path: Path) -> Non
     from distributed import LocalCluster
 
     settings = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
-    with LocalCluster(protocol="tcp", host="127.0.0.1", dashboard_address=None, **settings) as here:
+    with LocalCluster(protocol="tcp", host="127.0.0.1", dashboard_address=":0", **settings) as here:
         ended = cli(
             "fuse", kept_stack, "-o", tmp_path / "far.zarr", "--chunks", 64,
             "--scheduler", here.scheduler_address, "--debug",
