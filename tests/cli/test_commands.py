@@ -69,7 +69,8 @@ def test_fuse_on_a_cluster(cli: Runner, kept_stack: Path, tmp_path: Path) -> Non
             "fuse", kept_stack, "-o", tmp_path / "far.zarr", "--chunks", 64,
             "--scheduler", here.scheduler_address, "--debug",
         )  # fmt: skip
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0 and ended.err.startswith("dashboard: http://")
+    assert ended.err.count("\n") == 1
     near = sf.fuse(kept_stack)
     np.testing.assert_array_equal(sf.open_slide(tmp_path / "far.zarr").values, near.values)
 
