@@ -11,8 +11,8 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, fuse_region
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
-from slidefusion.placement import refuse_wrong_worker
 from slidefusion.plan import FusePlan, RegionJob
+from slidefusion.tasks.placement import refuse_wrong_worker
 from slidefusion.tiling import Tiling
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ __all__ = ["REGION_CHOICES_PX", "available_bytes", "check", "choose_region_px", 
 REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
 """Sides that ``chunks="auto"`` chooses from: multiples of a chunk that halve well."""
 
-_DEFAULT_TASK_BYTES = 512 * 2**20
-"""What one task may need when ``chunks="auto"``: two of them and Python stay below 1.5 GB."""
+_DEFAULT_TASK_BYTES = 704 * 2**20
+"""What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
+needs half of that or less: two of them and Python stay below 1.5 GB."""
 _SHARE = 0.8
 """Part of the machine's memory that a run may plan for."""
 
@@ -83,7 +84,7 @@ def choose_region_px(
     parallel: int,
     area: Window | None = None,
 ) -> int:
-    """The largest region side whose tasks fit: half a GiB each, and together in the machine."""
+    """The largest region side whose tasks fit: 704 MiB each, and together in the machine."""
     allowed = min(_DEFAULT_TASK_BYTES, int(available_bytes() * _SHARE) // max(1, parallel))
     for side in REGION_CHOICES_PX:
         window = Tiling(size, side, fuser.footprint, area).largest_window()

@@ -16,11 +16,11 @@ from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, SlidefusionError, StackError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
-from slidefusion.placement import check_placement
 from slidefusion.registry import FUSERS, find, fuser_options, get_fuser
-from slidefusion.scheduling import active_client, parallelism
 from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
+from slidefusion.tasks.placement import check_placement
+from slidefusion.tasks.scheduling import active_client, parallelism
 from slidefusion.tiling import Tiling
 
 __all__ = ["FusePlan", "RegionJob", "make_plan"]

@@ -16,12 +16,12 @@ from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.shards import shard_fault, size_fault
 from slidefusion.omezarr.store import is_url, writing
-from slidefusion.outcomes import Outcome
-from slidefusion.preflight import check_workers_see
 from slidefusion.progress import progress_bar
-from slidefusion.report import RunReport
-from slidefusion.requirements import Requirement
-from slidefusion.scheduling import run_tasks
+from slidefusion.tasks.outcomes import Outcome
+from slidefusion.tasks.preflight import check_workers_see
+from slidefusion.tasks.report import RunReport
+from slidefusion.tasks.requirements import Requirement
+from slidefusion.tasks.scheduling import run_tasks
 
 __all__ = ["RegionTasks", "RunOptions", "run_regions"]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.costs import Cost, MeteredSource
 from slidefusion.engine import fuse_region
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.omezarr.journal import fingerprint_of
@@ -18,11 +17,12 @@ from slidefusion.omezarr.metadata import image_label, omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.store import is_url
-from slidefusion.placement import resources_for
 from slidefusion.plan import FusePlan, RegionJob
-from slidefusion.preflight import check_workers
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
-from slidefusion.requirements import BYTES_DEPEND_ON, Requirement
+from slidefusion.tasks.costs import Cost, MeteredSource
+from slidefusion.tasks.placement import resources_for
+from slidefusion.tasks.preflight import check_workers
+from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
 
 __all__ = ["CONFIDENCE", "DEPTH", "write_slide"]
 

@@ -20,8 +20,8 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.downsample import halve_mean, halve_nearest
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
 from slidefusion.omezarr.store import is_url, open_array
-from slidefusion.outcomes import Outcome, may_pass
-from slidefusion.scheduling import run_tasks
+from slidefusion.tasks.outcomes import Outcome, may_pass
+from slidefusion.tasks.scheduling import run_tasks
 
 __all__ = ["CheckedImage", "Damage", "count_blocks", "find_damage", "images_of"]
 

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
-from slidefusion.costs import Cost
 from slidefusion.errors import OptionError, StackError
 from slidefusion.geometry import Size
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
-from slidefusion.preflight import check_workers
 from slidefusion.readers import open_reader
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
-from slidefusion.requirements import BYTES_DEPEND_ON, Requirement
-from slidefusion.scheduling import active_client
+from slidefusion.tasks.costs import Cost
+from slidefusion.tasks.preflight import check_workers
+from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
+from slidefusion.tasks.scheduling import active_client
 
 __all__ = ["convert"]
 

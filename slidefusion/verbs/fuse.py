@@ -59,7 +59,7 @@ def fuse(
         ``(y, x, height, width)`` in level-0 pixels: fuse only that rectangle.
     chunks
         Side in pixels of the regions that are fused one by one; ``"auto"`` takes the largest that
-        needs at most half a GiB each.
+        needs at most 704 MiB each, as the fuser declares it.
     client
         A ``dask.distributed.Client``; by default the active one, or this machine's threads.
     device

@@ -20,7 +20,7 @@ from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
 from slidefusion.progress import progress_bar
-from slidefusion.scheduling import active_client, run_tasks
+from slidefusion.tasks.scheduling import active_client, run_tasks
 from slidefusion.tiling import Tiling
 
 __all__ = ["PhantomPaths", "Sink", "beside", "render_into", "truth_sinks", "write_phantom"]

@@ -10,7 +10,7 @@ from slidefusion.errors import StackError
 from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage, images_of
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.progress import progress_bar
-from slidefusion.scheduling import active_client
+from slidefusion.tasks.scheduling import active_client
 
 __all__ = ["verify"]
 

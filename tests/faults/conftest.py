@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import slidefusion as sf
-from slidefusion import scheduling
+from slidefusion.tasks import scheduling
 
 from .workload import Brightest, Pattern
 

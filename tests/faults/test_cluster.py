@@ -217,7 +217,7 @@ def test_the_scheduler_killed(
 ) -> None:
     from distributed import Client
 
-    from slidefusion import pools
+    from slidefusion.tasks import pools
 
     monkeypatch.setattr(pools, "_RECONNECT_SECONDS", 2.0)
     scheduler, file = own_cluster

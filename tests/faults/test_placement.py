@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import slidefusion as sf
-from slidefusion import preflight
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.omezarr.journal import Journal
-from slidefusion.requirements import Requirement
+from slidefusion.tasks import preflight
+from slidefusion.tasks.requirements import Requirement
 
 from .conftest import convert, files_of, fuse
 from .workload import Brightest, Pattern, noted

@@ -13,7 +13,7 @@ import slidefusion as sf
 from slidefusion.errors import ProcessingError, StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.journal import Journal
-from slidefusion.outcomes import may_pass
+from slidefusion.tasks.outcomes import may_pass
 
 from .conftest import Files, assert_same, convert, files_of, fuse
 from .workload import Pattern, noted

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import PluginError, ProcessingError
-from slidefusion.requirements import Requirement
+from slidefusion.tasks.requirements import Requirement
 
 __all__ = ["check_workers", "check_workers_see"]
 

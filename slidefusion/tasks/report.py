@@ -11,9 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from slidefusion.costs import Cost
 from slidefusion.errors import OutputError
-from slidefusion.outcomes import Outcome
+from slidefusion.tasks.costs import Cost
+from slidefusion.tasks.outcomes import Outcome
 
 __all__ = ["RunReport"]
 

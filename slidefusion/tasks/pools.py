@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from slidefusion.errors import PluginError, ProcessingError
-from slidefusion.outcomes import Outcome, attempt
-from slidefusion.requirements import Requirement
+from slidefusion.tasks.outcomes import Outcome, attempt
+from slidefusion.tasks.requirements import Requirement
 
 __all__ = ["ClusterPool", "Pool", "ThreadPool", "has_resources", "parallelism", "workers_of"]
 

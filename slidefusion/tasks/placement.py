@@ -15,7 +15,7 @@ from typing import Any
 
 from slidefusion.errors import ProcessingError
 from slidefusion.fuser import Fuser
-from slidefusion.pools import has_resources, workers_of
+from slidefusion.tasks.pools import has_resources, workers_of
 
 __all__ = ["GPU", "check_placement", "refuse_wrong_worker", "resources_for"]
 

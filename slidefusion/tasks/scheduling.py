@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from slidefusion.errors import ProcessingError, SlidefusionError
-from slidefusion.outcomes import Outcome
-from slidefusion.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
-from slidefusion.requirements import Requirement
+from slidefusion.tasks.outcomes import Outcome
+from slidefusion.tasks.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
+from slidefusion.tasks.requirements import Requirement
 
 __all__ = ["active_client", "parallelism", "run_tasks"]
 
