@@ -26,7 +26,7 @@ from slidefusion.engine import WindowPlanes
 from slidefusion.geometry import Window
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.plan import make_plan
-from slidefusion.scheduling import parallelism
+from slidefusion.tasks.scheduling import parallelism
 
 __all__ = ["Bounds", "Taken", "measure_bounds", "processor_seconds"]
 
