@@ -22,7 +22,11 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     import boto3
+    import s3fs
     from moto.server import ThreadedMotoServer
+
+    # fsspec keeps its file systems, and with them the address of any server that was here before.
+    s3fs.S3FileSystem.clear_instance_cache()
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -40,6 +44,7 @@ def bucket() -> Iterator[str]:
         client.create_bucket(Bucket=BUCKET)
         yield f"s3://{BUCKET}"
         client.close()
+    s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
 
 
