@@ -5,6 +5,9 @@ Pure arithmetic, but for asking the machine how much there is.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
 from pathlib import Path
 
@@ -13,7 +16,14 @@ from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
 
-__all__ = ["REGION_CHOICES_PX", "available_bytes", "check", "choose_region_px", "task_bytes"]
+__all__ = [
+    "REGION_CHOICES_PX",
+    "available_bytes",
+    "check",
+    "choose_region_px",
+    "return_freed_memory",
+    "task_bytes",
+]
 
 REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
 """Sides that ``chunks="auto"`` chooses from: multiples of a chunk that halve well."""
@@ -21,6 +31,7 @@ REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 _SHARE = 0.8
 """Part of the machine's memory that a run may plan for."""
 
@@ -35,6 +46,18 @@ def available_bytes() -> int:
             continue
         total = min(total, limit)
     return total
+
+
+@functools.cache
+def return_freed_memory() -> None:
+    """Have the C library give large arrays back to the system as soon as they are freed.
+
+    glibc raises the size from which it does so up to 32 MB by itself, and keeps smaller ones in
+    heaps of each thread, whose gaps add up: the more regions, the higher the peak. With the size
+    fixed, the peak is that of the arrays in use, for more page faults. Elsewhere nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: Size) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from slidefusion.engine import fuse_region
 from slidefusion.fuser import Fused, Fuser
+from slidefusion.memory import return_freed_memory
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import image_label, omero
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -42,6 +43,7 @@ class _WriteJob:
 
 
 def _write_region(write: _WriteJob, row: int, column: int) -> Cost:
+    return_freed_memory()
     job, cost = write.job, Cost()
     region = job.tiling.region(row, column)
     source = MeteredSource(job.source, cost)
