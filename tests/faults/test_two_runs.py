@@ -150,4 +150,6 @@ def test_a_record_that_was_never_finished_is_taken_over(tmp_path: Path) -> None:
 def test_a_forgotten_lock_is_given_back(tmp_path: Path) -> None:
     lock = Lock(str(tmp_path))
     del lock
-    Lock(str(tmp_path)).release()
+    again = Lock(str(tmp_path))
+    assert (tmp_path / LOCK_NAME).exists()
+    again.release()

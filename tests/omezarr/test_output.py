@@ -76,6 +76,7 @@ def test_what_is_not_ours_is_never_deleted(tmp_path: Path) -> None:
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     begin(tmp_path / "a.zarr").finish()
+    assert dict(zarr.open_group(tmp_path / "a.zarr", mode="r").attrs)["slidefusion"]["complete"]
 
 
 @pytest.mark.parametrize("out", [".", "in.zarr", "in.zarr/out.zarr", "../{name}"])
