@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["CHUNK_PX", "PyramidLayout"]
 
 CHUNK_PX = 512
-"""Side of a chunk: reads as fast as 256 px with the halo of a window, in a quarter of the chunks."""
+"""Side of a chunk: a window and its halo read as fast as at 256 px, in a quarter of the chunks."""
 _SHARD_PX = 2048
 _SMALLEST_SHARD_PX = 128
 _BAND_PX = 1024
