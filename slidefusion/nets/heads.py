@@ -1,0 +1,68 @@
+"""The two ends that every generator shares: planes to channels, features to an image.
+
+All generators have one signature, ``forward(stack (N, Z, C, H, W), masks (N, Z, H, W) | None)
+-> image (N, C, H, W)``, everything in [0, 1], whatever lies between.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ImageHead", "middle_plane", "stack_planes", "zero_start"]
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
+
+
+def stack_planes(stack: Tensor, masks: Tensor | None = None) -> Tensor:
+    """Lay the planes, and their blur masks behind them, side by side as channels.
+
+    ``stack``: (N, Z, C, H, W). ``masks``: (N, Z, H, W), or None for a network that takes none.
+    Returns (N, Z*C, H, W), or with masks (N, Z*C + Z, H, W).
+
+    >>> stack_planes(torch.zeros(2, 3, 3, 8, 8), torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 12, 8, 8])
+    """
+    planes = stack.flatten(1, 2)
+    return planes if masks is None else torch.cat([planes, masks.to(planes.dtype)], dim=1)
+
+
+def middle_plane(stack: Tensor) -> Tensor:
+    """Plane ``Z // 2`` of a stack (N, Z, C, H, W): (N, C, H, W)."""
+    return stack[:, stack.shape[1] // 2]
+
+
+def zero_start(layer: Layer, residual: bool) -> Layer:
+    """Zero the last layer of a residual generator, so that untrained it is the middle plane."""
+    if residual:
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ImageHead(nn.Module):
+    """From the last layer's features (N, C, H, W) to an image (N, C, H, W), always float32.
+
+    ``residual=False``, as published: tanh, mapped to [0, 1]. ``residual=True``: middle plane +
+    tanh; clamped to [0, 1] in eval mode only, because the gradient of a clamp is zero just where
+    a network that is being trained overshoots. float32 because bfloat16 has only 128 steps
+    between 0.5 and 1, fewer than an 8-bit image.
+    """
+
+    def __init__(self, residual: bool = False) -> None:
+        super().__init__()
+        self.residual = residual
+
+    def forward(self, features: Tensor, stack: Tensor) -> Tensor:
+        """``features``: (N, C, H, W), unbounded; ``stack``: (N, Z, C, H, W) in [0, 1]."""
+        values = torch.tanh(features.float())
+        if not self.residual:
+            return values * 0.5 + 0.5
+        image = middle_plane(stack).float() + values
+        return image if self.training else image.clamp(0.0, 1.0)
+
+    def extra_repr(self) -> str:
+        return f"residual={self.residual}"
