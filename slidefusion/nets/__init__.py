@@ -1,0 +1,54 @@
+"""The networks, one published network a file; built by name from a JSON-able configuration.
+
+torch is imported when a network is built, not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from slidefusion.errors import OptionError, near_match
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NETWORKS", "build"]
+
+NETWORKS: dict[str, str] = {
+    "generator": "slidefusion.nets.generator:Generator",
+    "patch_discriminator": "slidefusion.nets.patch_discriminator:PatchDiscriminator",
+    "blur_model": "slidefusion.nets.blur_model:BlurModel",
+    "fusiongan": "slidefusion.nets.fusiongan:FusionGanGenerator",
+    "fusiongan_discriminator": "slidefusion.nets.fusiongan:FusionGanDiscriminator",
+    "pix2pix": "slidefusion.nets.pix2pix:Pix2PixGenerator",
+    "pix2pix_discriminator": "slidefusion.nets.pix2pix:Pix2PixDiscriminator",
+    "srgan": "slidefusion.nets.srgan:SrganGenerator",
+    "srgan_discriminator": "slidefusion.nets.srgan:SrganDiscriminator",
+    "focus_classifier": "slidefusion.nets.focus_classifier:FocusClassifier",
+}
+"""Name of each network to the class that builds it (``module:Class``)."""
+
+
+def build(name: str, **config: Any) -> nn.Module:
+    """Build the network ``name`` with freshly initialised weights.
+
+    Raises
+    ------
+    OptionError
+        No network has this name, or its configuration is not one that it takes.
+
+    >>> build("generator", planes=1, width=8).config["width"]  # doctest: +SKIP
+    8
+    """
+    if name not in NETWORKS:
+        raise OptionError(
+            f"no network is called {name!r}{near_match(name, NETWORKS)}; "
+            f"there are {', '.join(sorted(NETWORKS))}"
+        )
+    module, _, attribute = NETWORKS[name].partition(":")
+    network_class: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    try:
+        return network_class(**config)
+    except TypeError as error:
+        raise OptionError(f"network {name}: {error}") from error

@@ -1,0 +1,139 @@
+"""The paper's generator: a U-Net of dense blocks that turns a few planes into one sharp image.
+
+Source: the method paper, section 3.2 and figure 2; see ``docs/fusers.md``. Shapes are for a tile of
+H x W px and ``width`` w, with r = ``unshuffle``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from slidefusion.nets.heads import ImageHead, stack_planes
+
+__all__ = ["DenseBlock", "Generator"]
+
+
+class DenseBlock(nn.Module):
+    """Three 3x3 convolutions, each fed the running sum of what came before; residual by half."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.third = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = nn.LeakyReLU(0.2, inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, channels, H, W) to the same shape."""
+        total = x + self.activation(self.first(x))
+        total = total + self.activation(self.second(total))
+        return torch.add(x, self.third(total), alpha=0.5)
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.PReLU())
+
+
+def _blocks(channels: int) -> nn.Sequential:
+    return nn.Sequential(DenseBlock(channels), DenseBlock(channels))
+
+
+class Generator(nn.Module):
+    """U-Net of dense blocks: (N, Z, C, H, W) and blur masks (N, Z, H, W) to (N, C, H, W).
+
+    Parameters
+    ----------
+    planes, channels
+        Z and C.
+    width
+        Channels of the first stage; 64 is the paper's generator (16.4 million parameters).
+    masks
+        Whether a blur mask of each plane is a further input (False is the paper's ablation).
+    residual
+        Output the middle plane plus a learned difference, instead of the image itself.
+    unshuffle
+        Fold each r x r px into channels before the first stage and unfold after the last. 1 is
+        the paper's; 2 gives a network of the same cost twice the width and twice the reach, which
+        is what the compact weights are.
+    edge_kernel
+        Side of the first and last convolution (9 in the paper).
+    upsample
+        ``"bilinear"`` (the paper) or ``"nearest"`` (its published code, and faster).
+
+    >>> Generator(width=8)(torch.zeros(1, 1, 3, 64, 64), torch.zeros(1, 1, 64, 64)).shape
+    torch.Size([1, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        planes: int = 1,
+        channels: int = 3,
+        width: int = 64,
+        *,
+        masks: bool = True,
+        residual: bool = False,
+        unshuffle: int = 1,
+        edge_kernel: int = 9,
+        upsample: Literal["bilinear", "nearest"] = "bilinear",
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "planes": planes,
+            "channels": channels,
+            "width": width,
+            "masks": masks,
+            "residual": residual,
+            "unshuffle": unshuffle,
+            "edge_kernel": edge_kernel,
+            "upsample": upsample,
+        }
+        self.multiple = 8 * unshuffle
+        self.masks = masks
+        self.unshuffle = unshuffle
+        self.upsample = upsample
+        w = width
+        folded = unshuffle * unshuffle
+        inputs = planes * (channels + (1 if masks else 0))
+        self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
+        self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
+        self.down2 = nn.Sequential(_conv(w, 2 * w), _blocks(2 * w))  # 2w, H/2r: skip 2
+        self.down3 = nn.Sequential(_conv(2 * w, 4 * w), _blocks(4 * w))  # 4w, H/4r: skip 3
+        self.bottom = nn.Sequential(  # 8w then 4w, H/8r
+            _conv(4 * w, 8 * w), _conv(8 * w, 8 * w), _conv(8 * w, 4 * w)
+        )
+        self.up1 = nn.Sequential(  # with skip 3: 8w, H/4r
+            _conv(8 * w, 4 * w), _blocks(4 * w), _conv(4 * w, 2 * w)
+        )
+        self.up2 = nn.Sequential(  # with skip 2: 4w, H/2r
+            _conv(4 * w, 2 * w), _blocks(2 * w), _conv(2 * w, w)
+        )
+        self.up3 = nn.Sequential(_conv(2 * w, w), _blocks(w), _conv(w, w))  # with skip 1
+        self.exit = nn.Conv2d(w, channels * folded, edge_kernel, padding=edge_kernel // 2)
+        self.head = ImageHead(residual)
+        if residual:  # an untrained network then gives its middle plane
+            nn.init.zeros_(self.exit.weight)
+            assert self.exit.bias is not None
+            nn.init.zeros_(self.exit.bias)
+
+    def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
+        """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
+        x = stack_planes(stack, masks if self.masks else None)
+        x = self.entry(functional.pixel_unshuffle(x, self.unshuffle))
+        skip1 = self.down1(x)
+        skip2 = self.down2(functional.avg_pool2d(skip1, 2))
+        skip3 = self.down3(functional.avg_pool2d(skip2, 2))
+        x = self.bottom(functional.avg_pool2d(skip3, 2))
+        x = self.up1(torch.cat([self._twice(x), skip3], dim=1))
+        x = self.up2(torch.cat([self._twice(x), skip2], dim=1))
+        x = self.up3(torch.cat([self._twice(x), skip1], dim=1))
+        out: torch.Tensor = self.head(functional.pixel_shuffle(self.exit(x), self.unshuffle), stack)
+        return out
+
+    def _twice(self, x: torch.Tensor) -> torch.Tensor:
+        if self.upsample == "nearest":
+            return functional.interpolate(x, scale_factor=2, mode="nearest")
+        return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
