@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -75,3 +77,35 @@ def small_stack(rng: np.random.Generator) -> np.ndarray:
         blurred = gaussian_filter(texture, (0, 0.5 + abs(z - 2), 0.5 + abs(z - 2)))
         planes.append(blurred + rng.normal(0, 1, blurred.shape))
     return np.clip(np.stack(planes, axis=1), 0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of a real S3 server; nothing that was connected to it is left over after it.
+
+    Whatever is forgotten here would otherwise complain in whichever later test collects it.
+    """
+    from moto.server import ThreadedMotoServer
+
+    _close_s3_connections()  # file systems keep the address of any server that was here before
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    _close_s3_connections()
+    server.stop()
+    gc.collect()
+
+
+def _close_s3_connections() -> None:
+    import s3fs
+    from fsspec.asyn import sync
+
+    from slidefusion.omezarr import remote, store
+
+    store.open_array.cache_clear()
+    remote.close_connections()
+    for filesystem in s3fs.S3FileSystem._cache.values():
+        # In an orderly way: clearing the cache gives them a tenth of a second, asynchronous none.
+        if filesystem._s3 is not None and not filesystem.asynchronous:
+            sync(filesystem.loop, filesystem._s3.close)
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,25 +14,12 @@ from slidefusion.errors import OutputError, ProcessingError, UnknownNameError
 
 BUCKET = "slides"
 
-# s3fs keeps its HTTP session open to the end of the process; that is no leak of ours.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
+def bucket(s3_server: tuple[str, int]) -> Iterator[str]:
     import boto3
-    import s3fs
-    from moto.server import ThreadedMotoServer
 
-    # fsspec keeps its file systems, and with them the address of any server that was here before.
-    s3fs.S3FileSystem.clear_instance_cache()
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    host, port = s3_server
     environment = {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "not-a-secret-for-anything",
@@ -44,8 +33,6 @@ def bucket() -> Iterator[str]:
         client.create_bucket(Bucket=BUCKET)
         yield f"s3://{BUCKET}"
         client.close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def test_convert_and_fuse_in_a_bucket(bucket: str, small_stack: np.ndarray) -> None:
@@ -71,3 +58,27 @@ def test_what_is_not_there(bucket: str) -> None:
         sf.open_stack(f"{bucket}/nowhere.zarr")
     with pytest.raises((UnknownNameError, ProcessingError, OutputError)):
         sf.fuse(np.zeros((1, 2, 9, 9), np.uint8), out="s3://no-such-bucket/o.zarr", progress=False)
+
+
+def test_a_process_ends_with_no_connection_open(bucket: str) -> None:
+    code = f"""
+import atexit, gc, threading
+import numpy as np, s3fs
+import slidefusion as sf
+
+def forget():
+    s3fs.S3FileSystem.clear_instance_cache()
+    gc.collect()
+
+atexit.register(forget)  # called after what is registered later
+sf.fuse(np.zeros((1, 2, 64, 64), np.uint8), out="{bucket}/ends.zarr", progress=False)
+for _ in range(3):
+    thread = threading.Thread(target=sf.open_slide, args=["{bucket}/ends.zarr"])
+    thread.start()
+    thread.join()
+file_systems = list(s3fs.S3FileSystem._cache.values())
+assert sum(f.asynchronous for f in file_systems) == 1, file_systems  # not one a thread
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -27,6 +27,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.geometry import Window
+from slidefusion.omezarr.remote import url_store
 
 if TYPE_CHECKING:
     import zarr
@@ -133,6 +134,10 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
+def _store(where: str, mode: str) -> str | zarr.storage.FsspecStore:
+    return url_store(where, read_only=mode == "r") if is_url(where) else where
+
+
 def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
     """Open the Zarr group (v2 or v3) at a path or URL.
 
@@ -151,7 +156,7 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
         _check_local(where)
     try:
         with codec_pipeline(where):
-            return zarr.open_group(where, mode=mode)  # type: ignore[arg-type]
+            return zarr.open_group(_store(where, mode), mode=mode)  # type: ignore[arg-type]
     except (
         FileNotFoundError,
         zarr.errors.GroupNotFoundError,
@@ -198,7 +203,7 @@ def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
 
     where = location(path)
     try:
-        return zarr.create_group(where, attributes=attributes, overwrite=False)
+        return zarr.create_group(_store(where, "w-"), attributes=attributes, overwrite=False)
     except Exception as error:
         raise OutputError(
             f"cannot create {where}: {_cause(error)}; choose a place that can be written to"
@@ -221,12 +226,12 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
 
     try:
         with codec_pipeline(path):
-            array = zarr.open_array(path, path=name, mode=mode)
+            array = zarr.open_array(_store(path, mode), path=name, mode=mode)
             if array.dtype.isnative:
                 return array
         # zarrs decodes into the byte order of the machine only.
         with codec_pipeline(path, fast=False):
-            return zarr.open_array(path, path=name, mode=mode)
+            return zarr.open_array(_store(path, mode), path=name, mode=mode)
     except Exception as error:
         raise StackError(
             f"the array {name!r} of {path} cannot be opened: {_cause(error)}"

@@ -27,12 +27,6 @@ from slidefusion.omezarr.lock import LOCK_NAME
 
 from .workload import Brightest, Pattern
 
-# s3fs keeps its HTTP session open to the end of the process; that is no leak of ours.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 SMALL = Pattern(512, 512, 2)
 _HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length"}
 
@@ -111,13 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def faulty() -> Iterator[Faulty]:
+def faulty(s3_server: tuple[str, int]) -> Iterator[Faulty]:
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    store.start()
-    proxy = Faulty(*store.get_host_and_port())
+    proxy = Faulty(*s3_server)
     serving = threading.Thread(target=proxy.serve_forever, daemon=True)
     serving.start()
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +122,6 @@ def faulty() -> Iterator[Faulty]:
         yield proxy
     proxy.shutdown()
     proxy.server_close()
-    store.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""Zarr stores at URLs: one asynchronous file system a process, its connections closed at exit.
+
+zarr runs all stores in one event loop of its own. fsspec makes an asynchronous file system for each
+thread that asks for one, keeps it for ever and never closes its HTTP session (only synchronous ones
+close themselves). So file systems are asked for in the loop that they serve, which gives one for
+each set of options, and are closed there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsspec.asyn import AsyncFileSystem
+    from zarr.storage import FsspecStore
+
+__all__ = ["close_connections", "url_store"]
+
+_CLOSE_SECONDS = 5.0
+"""A server that does not answer must not hold up the end of the process for longer."""
+
+_used: dict[int, AsyncFileSystem] = {}
+
+
+def url_store(where: str, *, read_only: bool) -> FsspecStore:
+    """The store at a URL; credentials come from where its library looks for them.
+
+    Raises
+    ------
+    ImportError
+        When the package for this kind of URL is not installed.
+    """
+    from zarr.storage import FsspecStore
+
+    async def make() -> FsspecStore:
+        return FsspecStore.from_url(where, read_only=read_only)
+
+    store: FsspecStore = _in_zarr_loop(make())
+    if _connect(store.fs) is not None:
+        if not _used:
+            atexit.register(close_connections)  # after zarr's own, so called before it
+        _used[id(store.fs)] = store.fs
+    return store
+
+
+def close_connections() -> None:
+    """Close the HTTP sessions of all stores opened so far; using one again opens another."""
+    while _used:
+        _, filesystem = _used.popitem()
+        with contextlib.suppress(Exception):  # there is nothing to be done about it, nor lost by it
+            _in_zarr_loop(_close(filesystem), _CLOSE_SECONDS)
+
+
+def _connect(filesystem: AsyncFileSystem) -> Any:
+    """What gives its HTTP session, if it has one to close."""
+    # s3fs and HTTP call it the first, gcsfs the second; what else there is closes itself.
+    return getattr(filesystem, "set_session", None) or getattr(filesystem, "_set_session", None)
+
+
+async def _close(filesystem: AsyncFileSystem) -> None:
+    session = await _connect(filesystem)()
+    await session.close()
+
+
+def _in_zarr_loop(coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:
+    from zarr.core.sync import sync
+
+    return sync(coroutine, timeout=seconds)
