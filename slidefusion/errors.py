@@ -7,6 +7,7 @@
     │   ├── OptionError         an option's name, type or value
     │   ├── UnknownNameError    no fuser, reader, plane or file of that name
     │   ├── StackError          the input is not a usable focus stack
+    │   ├── WeightsError        a file of weights is damaged, or not for what it is used for
     │   ├── ReaderError         a file holds what no reader can give in full
     │   ├── OutputError         the output exists, differs, or may not be written there
     │   └── MemoryBudgetError   the plan does not fit into the memory allowed
@@ -32,6 +33,7 @@ __all__ = [
     "StackError",
     "UnknownNameError",
     "UsageError",
+    "WeightsError",
     "near_match",
 ]
 
@@ -58,6 +60,10 @@ class UnknownNameError(UsageError):
 
 class StackError(UsageError):
     """The input is not a focus stack that can be used as asked."""
+
+
+class WeightsError(UsageError):
+    """A file of weights is damaged, has no card, or does not fit what it is used for."""
 
 
 class ReaderError(UsageError):

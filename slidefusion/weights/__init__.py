@@ -1,0 +1,17 @@
+"""Weights of networks: a file of tensors with a model card beside it, by name, path or URL.
+
+``focusgan-1.safetensors`` holds numbers and nothing that could run; ``focusgan-1.json``, its card,
+says which network they are for, with which settings, what it was trained on, by which command, and
+the SHA-256 of the file. Packs of them are found through the entry-point group
+``slidefusion.weights``. Listing reads the cards only; torch is imported when weights are loaded or
+saved.
+"""
+
+from __future__ import annotations
+
+from slidefusion.weights.card import Card
+from slidefusion.weights.loading import LoadedWeights, load
+from slidefusion.weights.packs import find, look_up
+from slidefusion.weights.saving import save
+
+__all__ = ["Card", "LoadedWeights", "find", "load", "look_up", "save"]

@@ -1,0 +1,1 @@
+"""The weights that ship with slidefusion: one ``.safetensors`` and one ``.json`` card each."""

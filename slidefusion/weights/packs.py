@@ -1,0 +1,154 @@
+"""Weights by name: the installed packs, listed from their cards alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from slidefusion import registry
+from slidefusion.errors import (
+    PluginError,
+    ProcessingError,
+    UnknownNameError,
+    WeightsError,
+    near_match,
+)
+from slidefusion.weights.card import CARD_SUFFIX, WEIGHTS_SUFFIX, Card, card_of, parse_card
+
+__all__ = ["WEIGHTS", "find", "look_up", "read_bytes"]
+
+WEIGHTS = "slidefusion.weights"
+"""Entry-point group of packs: the value is a package whose folder holds weights and cards."""
+
+_LOG = logging.getLogger("slidefusion")
+
+
+def find() -> tuple[Card, ...]:
+    """The cards of all weights in all installed packs, by name; slidefusion's own come first.
+
+    A pack or a card that is broken is logged and left out. Neither torch nor any weights are read.
+    """
+    found = []
+    for pack in registry.plugins(WEIGHTS):
+        try:
+            found += _cards_of(pack)
+        except PluginError as error:
+            _LOG.warning("%s", error)
+    return tuple(sorted(found, key=lambda card: (card.name, card.pack != registry.BUILT_IN)))
+
+
+def _cards_of(pack: registry.Plugin) -> list[Card]:
+    folder = _folder(pack)
+    cards = []
+    for weights in sorted(folder.glob(f"*{WEIGHTS_SUFFIX}")):
+        try:
+            text = weights.with_suffix(CARD_SUFFIX).read_bytes()
+            cards.append(parse_card(text, str(weights), pack.name))
+        except (OSError, WeightsError) as error:
+            _LOG.warning("weights %s of pack %r are left out: %s", weights, pack.name, error)
+    return cards
+
+
+def _folder(pack: registry.Plugin) -> Path:
+    """Where a pack's package lies; the package itself is not imported."""
+    try:
+        spec = importlib.util.find_spec(pack.target)
+    except (ImportError, ValueError):
+        spec = None
+    places = None if spec is None else spec.submodule_search_locations
+    if not places:
+        raise PluginError(
+            f"the weights {pack.name!r} of distribution {pack.distribution} {pack.version} should "
+            f"lie in the package {pack.target!r}, which is not there: reinstall {pack.distribution}"
+        )
+    return Path(next(iter(places)))
+
+
+def look_up(reference: str) -> Card:
+    """The card of the weights that ``reference`` means.
+
+    ``reference`` is a name (``"focusgan-1"``, or ``"pack:name"`` where several packs have it), a
+    path or a URL of a ``.safetensors`` file.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing of that name is installed, or no file lies there.
+    WeightsError
+        There is no card beside the file, or it is unusable.
+    PluginError
+        Several packs have weights of that name, and none is slidefusion's own.
+    """
+    if _is_location(reference):
+        where = reference if "://" in reference else str(Path(reference).expanduser().absolute())
+        if not where.endswith(WEIGHTS_SUFFIX):
+            raise WeightsError(
+                f"weights {reference!r}: a file of weights is called NAME{WEIGHTS_SUFFIX}, with "
+                f"its card NAME{CARD_SUFFIX} beside it; nothing else is read"
+            )
+        try:
+            text = read_bytes(card_of(where))
+        except FileNotFoundError:
+            raise _missing(where) from None
+        return parse_card(text, where)
+    pack, _, name = reference.rpartition(":")
+    known = find()
+    matching = [card for card in known if card.name == name and pack in ("", card.pack)]
+    if not matching:
+        names = sorted({card.name for card in known})
+        raise UnknownNameError(
+            f"no weights {reference!r} are installed{near_match(name, names)} (installed: "
+            f"{', '.join(names) or 'none'}); give one of these names, or the path or URL of a "
+            f"{WEIGHTS_SUFFIX} file"
+        )
+    own = [card for card in matching if card.pack == registry.BUILT_IN]
+    if len(matching) > 1 and not own:
+        choices = ", ".join(repr(f"{card.pack}:{card.name}") for card in matching)
+        raise PluginError(
+            f"weights {reference!r} are in {len(matching)} packs; say which are meant: {choices}"
+        )
+    return (own or matching)[0]
+
+
+def _is_location(reference: str) -> bool:
+    return "/" in reference or "\\" in reference or reference.endswith(WEIGHTS_SUFFIX)
+
+
+def _missing(where: str) -> UnknownNameError | WeightsError:
+    try:
+        read_bytes(where, 1)
+    except FileNotFoundError:
+        return UnknownNameError(f"no weights at {where}: there is no such file")
+    return WeightsError(
+        f"{where} has no card: {card_of(where)} must lie beside it, and says which network the "
+        "weights are for; get it from where the weights came from"
+    )
+
+
+def read_bytes(where: str, count: int = -1) -> bytes:
+    """The first ``count`` bytes, or all, of a path or URL.
+
+    Raises
+    ------
+    FileNotFoundError
+        When nothing is there.
+    ProcessingError
+        When it cannot be read.
+    """
+    try:
+        if "://" not in where:
+            with Path(where).open("rb") as file:
+                return file.read(count)
+        import fsspec
+
+        with fsspec.open(where, "rb") as file:
+            data: bytes = file.read(count)
+            return data
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # each protocol of fsspec has its own
+        raise ProcessingError(
+            f"{where} cannot be read ({type(error).__name__}: {error}): check that it is reachable "
+            "and that this user may read it"
+        ) from error

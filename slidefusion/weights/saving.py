@@ -1,0 +1,110 @@
+"""Writing weights with their card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slidefusion.errors import WeightsError
+from slidefusion.weights.card import CARD_SUFFIX, WEIGHTS_SUFFIX, parse_card
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["save"]
+
+
+def save(
+    path: str | Path, module: nn.Module, card: Mapping[str, Any], dtype: str = "bfloat16"
+) -> Path:
+    """Write the weights of ``module`` and its card; returns the path of the weights.
+
+    Parameters
+    ----------
+    path
+        ``…/NAME.safetensors``, or without the suffix; the card becomes ``…/NAME.json``.
+    module
+        A network of ``slidefusion.nets``, whose ``config`` holds its keyword arguments.
+    card
+        At least ``fuser`` (or ``"blur"``). Filled in where missing: ``name`` (of the file),
+        ``network``, ``planes``; always: ``config``, ``parameters``, ``dtype``, ``sha256``.
+    dtype
+        Of the tensors with two or more axes; vectors (biases, batch norm's statistics) are few and
+        stay float32.
+
+    Raises
+    ------
+    WeightsError
+        When the card lacks something, or ``module`` is none of the networks.
+    """
+    import safetensors.torch
+    import torch
+
+    target = Path(path)
+    if target.name.endswith(WEIGHTS_SUFFIX):
+        target = target.with_name(target.name.removesuffix(WEIGHTS_SUFFIX))
+    weights = target.with_name(target.name + WEIGHTS_SUFFIX)
+    kind = getattr(torch, dtype)
+    tensors = {
+        name: tensor.detach()
+        .to("cpu", kind if tensor.is_floating_point() and tensor.ndim > 1 else None)
+        .clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.state_dict().items()
+    }
+    data = safetensors.torch.save(
+        {n: t.float() if t.is_floating_point() and t.ndim < 2 else t for n, t in tensors.items()}
+    )
+    config = dict(getattr(module, "config", {}))
+    facts = {
+        "name": target.name,
+        "network": _network_name(module),
+        "planes": config.get("planes"),
+        "blur_model": None,
+        **card,
+        "config": config,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "dtype": dtype,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    try:
+        text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"the card of {weights} is no JSON ({error}): give numbers that are finite, texts, "
+            "booleans, None, and lists and dicts of them"
+        ) from error
+    parse_card(text.encode(), str(weights))
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    _replace(weights, data)
+    _replace(weights.with_name(target.name + CARD_SUFFIX), text.encode())
+    return weights
+
+
+def _network_name(module: nn.Module) -> str:
+    from slidefusion.nets import NETWORKS
+
+    target = f"{type(module).__module__}:{type(module).__qualname__}"
+    for name, known in NETWORKS.items():
+        if known == target:
+            return name
+    raise WeightsError(
+        f"a {type(module).__name__} is none of slidefusion's networks ({', '.join(NETWORKS)}), so "
+        "its weights could not be loaded again"
+    )
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
