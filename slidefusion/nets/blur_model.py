@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .initial import kaiming_start
+from slidefusion.nets.initial import kaiming_start
 
 __all__ = ["BlurModel"]
 
