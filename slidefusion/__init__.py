@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slidefusion import metrics
+    from slidefusion.evaluation.run import evaluate
     from slidefusion.registry import fuser_options, fusers, get_fuser
     from slidefusion.stack import open_slide, open_stack
     from slidefusion.verbs.convert import convert
     from slidefusion.verbs.fuse import fuse
+    from slidefusion.verbs.plan_fuse import plan_fuse
     from slidefusion.verbs.verify import verify
 
 __all__ = [
     "convert",
+    "evaluate",
     "fuse",
     "fuser_options",
     "fusers",
@@ -32,17 +35,20 @@ __all__ = [
     "metrics",
     "open_slide",
     "open_stack",
+    "plan_fuse",
     "verify",
 ]
 
 _HOME = {
     "convert": "slidefusion.verbs.convert",
+    "evaluate": "slidefusion.evaluation.run",
     "fuse": "slidefusion.verbs.fuse",
     "fuser_options": "slidefusion.registry",
     "fusers": "slidefusion.registry",
     "get_fuser": "slidefusion.registry",
     "open_slide": "slidefusion.stack",
     "open_stack": "slidefusion.stack",
+    "plan_fuse": "slidefusion.verbs.plan_fuse",
     "verify": "slidefusion.verbs.verify",
 }
 

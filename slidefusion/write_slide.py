@@ -25,7 +25,7 @@ from slidefusion.tasks.placement import resources_for
 from slidefusion.tasks.preflight import check_workers
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
 
-__all__ = ["CONFIDENCE", "DEPTH", "write_slide"]
+__all__ = ["CONFIDENCE", "DEPTH", "WriteJob", "write_region", "write_slide", "written_images"]
 
 DEPTH = "labels/depth"
 """Label image of the plane that each pixel was taken from."""
@@ -34,15 +34,19 @@ CONFIDENCE = "confidence"
 
 
 @dataclass(frozen=True, eq=False)
-class _WriteJob:
+class WriteJob:
+    """What every region's task shares that writes it, too."""
+
     job: RegionJob
     where: str
+    """Absolute path or URL of the output."""
     image: PyramidLayout
     maps: dict[str, PyramidLayout]
     """The depth and the confidence, by the name of their image in the store."""
 
 
-def _write_region(write: _WriteJob, row: int, column: int) -> Cost:
+def write_region(write: WriteJob, row: int, column: int) -> Cost:
+    """One task: fuse the region in that row and column of the grid and write it to the output."""
     return_freed_memory()
     job, cost = write.job, Cost()
     region = job.tiling.region(row, column)
@@ -75,7 +79,7 @@ def _names_of_maps(fuser: Fuser, shape: tuple[int, int, int, int], dtype: str) -
     return list(_maps(fuser(noise.astype(dtype) * np.dtype(dtype).type(100))))
 
 
-def _ask_for_maps(plan: FusePlan, options: RunOptions) -> list[str]:
+def _ask_for_maps(plan: FusePlan, client: Any | None) -> list[str]:
     side = plan.fuser.footprint.period
     question = (
         plan.fuser,
@@ -83,10 +87,10 @@ def _ask_for_maps(plan: FusePlan, options: RunOptions) -> list[str]:
         plan.stack.dtype.name,
     )
     resources = resources_for(plan.fuser)
-    if options.client is None or resources is None:
+    if client is None or resources is None:
         return _names_of_maps(*question)
     # This machine need not have what the fuser runs on.
-    asked = options.client.submit(_names_of_maps, *question, resources=resources, pure=False)
+    asked = client.submit(_names_of_maps, *question, resources=resources, pure=False)
     return list(asked.result())
 
 
@@ -116,6 +120,18 @@ def _map_image(plan: FusePlan, layout: PyramidLayout, name: str) -> ImageSpec:
     return ImageSpec(name, layout, stack.pixel_size_um, blocks={"image-label": label})
 
 
+def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
+    """The slide, and the maps that its fuser gives: what an output of this plan holds."""
+    stack, target = plan.stack, plan.tiling.target
+    channels = stack.shape[0]
+    layout = PyramidLayout(
+        "cyx", (channels, target.height, target.width), stack.dtype.name, plan.tiling.region_px
+    )
+    block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
+    slide = ImageSpec("", layout, pixel_size_um=stack.pixel_size_um, blocks={"omero": block})
+    return [slide, *(_map_image(plan, layout, name) for name in _ask_for_maps(plan, client))]
+
+
 def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     """Fuse the regions that are not finished yet into the slide at ``out`` (see ``fuse``)."""
     needs = None
@@ -123,17 +139,7 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
         needs = _needs(plan)
         check_workers(options.client, needs, (plan.fuser, plan.stack.source))
     stack, tiling, target = plan.stack, plan.tiling, plan.tiling.target
-    channels, region_px = stack.shape[0], tiling.region_px
-    layout = PyramidLayout(
-        "cyx", (channels, target.height, target.width), stack.dtype.name, region_px
-    )
-    block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
-    images = [ImageSpec("", layout, pixel_size_um=stack.pixel_size_um, blocks={"omero": block})]
-    maps = {}
-    for name in _ask_for_maps(plan, options):
-        spec = _map_image(plan, layout, name)
-        images.append(spec)
-        maps[name] = spec.layout
+    images = written_images(plan, options.client)
     provenance = plan.provenance
     settings = {
         "input": stack.identity,
@@ -141,7 +147,7 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
         "options": provenance["options"],
         "planes": provenance["planes"],
         "crop": provenance["crop"],
-        "region_px": region_px,
+        "region_px": tiling.region_px,
         "software": provenance["software"],
     }
     output = Output(
@@ -150,7 +156,7 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
         settings=settings,
         attributes={
             **provenance,
-            "region_px": region_px,
+            "region_px": tiling.region_px,
             "fingerprint": fingerprint_of(settings),
         },
         count=tiling.count,
@@ -161,12 +167,14 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     tasks = RegionTasks(
         name=f"fuse-{plan.fuser.name}",
         label=f"fusing ({plan.fuser.name})",
-        function=_write_region,
+        function=write_region,
         keys=list(tiling.regions()),
         place=lambda key: (tiling.region(*key).relative_to(target), (None,)),
         megapixels=target.height * target.width * len(plan.planes) / 1e6,
         resources=resources_for(plan.fuser),
         needs=needs,
     )
-    write = _WriteJob(plan.job, output.where, layout, maps)
+    slide, *maps = images
+    layouts = {image.name: image.layout for image in maps}
+    write = WriteJob(plan.job, output.where, slide.layout, layouts)
     run_regions(output, tasks, write, options)

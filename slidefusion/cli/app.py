@@ -8,11 +8,13 @@ import typer
 
 from slidefusion.cli.convert import convert
 from slidefusion.cli.demo import demo
+from slidefusion.cli.evaluate import evaluate
 from slidefusion.cli.fuse import fuse
 from slidefusion.cli.fusers import fusers
 from slidefusion.cli.info import info
 from slidefusion.cli.log import start_log
 from slidefusion.cli.phantom import phantom
+from slidefusion.cli.plan import plan
 from slidefusion.cli.verify import verify
 
 __all__ = ["app"]
@@ -67,9 +69,11 @@ def _root(
 
 
 app.command()(convert)
+app.command()(plan)
 app.command()(fuse)
 app.command()(fusers)
 app.command()(info)
 app.command()(verify)
 app.command()(phantom)
 app.command()(demo)
+app.command()(evaluate)

@@ -21,7 +21,7 @@ from slidefusion.cli.shared_options import (
 )
 from slidefusion.errors import OptionError
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "fuser_options", "region_side"]
 
 
 def fuse(
@@ -74,7 +74,7 @@ def fuse(
     """
     options = fuser_options(fuser, option)
     offsets = numbers("--planes", planes, int)
-    side = _side(chunks)
+    side = region_side(chunks)
 
     import slidefusion as sf
 
@@ -128,7 +128,8 @@ def fuser_options(fuser: str, given: list[str] | None) -> dict[str, Any]:
     }
 
 
-def _side(chunks: str) -> Any:
+def region_side(chunks: str) -> Any:
+    """The value of ``--chunks``; raises :class:`~slidefusion.errors.OptionError`."""
     if chunks == "auto":
         return "auto"
     try:

@@ -1,0 +1,83 @@
+"""Values of options from text, by the type that an option declares."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from slidefusion.errors import OptionError
+
+__all__ = ["free_value", "typed_value"]
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
+
+
+def typed_value(owner: str, name: str, text: str, declared: str) -> Any:
+    """``text`` as a value of the declared type, such as ``"int or None"``.
+
+    Raises :class:`OptionError` when it is none.
+
+    >>> typed_value("fuser 'lpp'", "levels", "4", "int"), typed_value("", "clamp", "no", "bool")
+    (4, False)
+    """
+    kinds = declared.split(" or ")
+    for kind in kinds:
+        try:
+            return _PARSERS.get(kind.partition("[")[0], _text)(text)
+        except ValueError:
+            continue
+    raise OptionError(f"option {name}={text!r} of {owner} must be {declared}")
+
+
+def free_value(text: str) -> Any:
+    """``text`` as a number, truth value or list if it reads as one (JSON), or as it is.
+
+    >>> free_value("2"), free_value("ZCYX"), free_value("true")
+    (2, 'ZCYX', True)
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _none(text: str) -> None:
+    if text.lower() not in ("none", "null"):
+        raise ValueError(text)
+
+
+def _bool(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _sequence(text: str) -> tuple[Any, ...]:
+    value = json.loads(f"[{text.strip('()[]')}]")
+    return tuple(value)
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _int(text: str) -> int:
+    return int(text)
+
+
+def _float(text: str) -> float:
+    return float(text)
+
+
+_PARSERS: dict[str, Any] = {
+    "None": _none,
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "tuple": _sequence,
+    "list": _sequence,
+    "Any": free_value,
+}
