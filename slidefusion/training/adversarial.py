@@ -1,0 +1,112 @@
+"""Training of a generator against its discriminator: the paper's Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slidefusion.nets import build
+from slidefusion.training.losses import content_loss, discriminator_loss, fooling_loss
+from slidefusion.training.recipe import Recipe
+from slidefusion.training.samples import Crops
+
+__all__ = ["AdversarialLearner"]
+
+Batch = dict[str, Tensor]
+
+
+class AdversarialLearner:
+    """``focusgan``, ``fusiongan``, ``pix2pix`` or ``srgan`` in training.
+
+    ``blur_model`` is the frozen blur model whose masks condition the generator; None for networks
+    without masks. In each update the discriminator learns from the truth and the generated images,
+    then the generator from the truth and the discriminator.
+    """
+
+    exported = "generator"
+
+    def __init__(self, recipe: Recipe, crops: Crops, blur_model: nn.Module | None) -> None:
+        self.recipe = recipe
+        self.crops = crops
+        self.blur_model = blur_model
+        config: dict[str, Any] = {"planes": recipe.planes, **recipe.network}
+        if recipe.method == "focusgan":
+            config["masks"] = blur_model is not None
+        self.modules: dict[str, nn.Module] = {"generator": build(recipe.network_name, **config)}
+        if recipe.adversarial:
+            self.modules["discriminator"] = build(recipe.discriminator_name, **recipe.discriminator)
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "generator": torch.optim.Adam(
+                self.modules["generator"].parameters(), recipe.learning_rate
+            )
+        }
+        if recipe.adversarial:
+            self.optimisers["discriminator"] = torch.optim.Adam(
+                self.modules["discriminator"].parameters(), recipe.discriminator_rate
+            )
+
+    def sample(self, step: int, part: int = 0) -> Batch:
+        """The batch of ``step`` for process ``part``: stack (N, Z, 3, h, w), truth (N, 3, h, w)."""
+        size = self.recipe.batch
+        stack, truth = self.crops.batch(step, size, first=part * size)
+        changed = [
+            self.recipe.augmentation(
+                stack[n], truth[n], np.random.default_rng([self.recipe.seed, step, part, n, 1])
+            )
+            for n in range(size)
+        ]
+        return {
+            "stack": torch.from_numpy(np.stack([planes for planes, _ in changed])),
+            "truth": torch.from_numpy(np.stack([image for _, image in changed])),
+        }
+
+    def update(self, batch: Batch, backward: Any) -> dict[str, float]:
+        """One update of both networks; ``backward(loss)`` computes the gradients."""
+        stack = batch["stack"].float() / 255.0
+        truth = batch["truth"].float() / 255.0
+        masks = self.masks(stack)
+        generator, recipe = self.modules["generator"], self.recipe
+        generated = generator(stack, masks)
+        losses: dict[str, float] = {}
+        if recipe.adversarial:
+            discriminator = self.modules["discriminator"]
+            optimiser = self.optimisers["discriminator"]
+            optimiser.zero_grad()
+            loss = discriminator_loss(
+                discriminator(truth).float(), discriminator(generated.detach()).float()
+            )
+            backward(loss)
+            optimiser.step()
+            losses["discriminator"] = float(loss.detach())
+        content = content_loss(generated.float(), truth, recipe.ssim_weight)
+        total = content
+        if recipe.adversarial:
+            discriminator.requires_grad_(False)
+            fooling = fooling_loss(discriminator(generated).float())
+            total = content + recipe.adversarial_weight * fooling
+            losses["adversarial"] = float(fooling.detach())
+        self.optimisers["generator"].zero_grad()
+        backward(total)
+        self.optimisers["generator"].step()
+        if recipe.adversarial:
+            discriminator.requires_grad_(True)
+        losses["content"] = float(content.detach())
+        return losses
+
+    @torch.no_grad()
+    def masks(self, stack: Tensor) -> Tensor | None:
+        """Blur masks (N, Z, h, w) of a stack (N, Z, 3, h, w), or None without a blur model."""
+        if self.blur_model is None:
+            return None
+        probability: Tensor = self.blur_model.blurred(stack.flatten(0, 1))  # type: ignore[operator]
+        return probability.float().unflatten(0, stack.shape[:2])
+
+    @torch.no_grad()
+    def images(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """For validation: middle planes, generated images and truths, (N, 3, h, w) in [0, 1]."""
+        stack = batch["stack"].float() / 255.0
+        generated: Tensor = network(stack, self.masks(stack))
+        return stack[:, stack.shape[1] // 2], generated.float(), batch["truth"].float() / 255.0

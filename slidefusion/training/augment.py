@@ -1,0 +1,74 @@
+"""Augmentation: the same for the planes and the truth of a crop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Augmentation"]
+
+Bytes = npt.NDArray[np.uint8]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Turns and mirrors, stain and lamp jitter in optical density, gray, and repeated planes.
+
+    Stain jitter scales the optical density of each channel (Beer-Lambert: more or less of a dye)
+    and shifts it (a lamp brighter or darker, another white balance). A factor that all channels
+    share is drawn as well as one for each.
+    """
+
+    flips: bool = True
+    """The eight symmetries of the square."""
+    stain: float = 0.2
+    """Standard deviation of the logarithm of the density factors; 0 for none."""
+    lamp: float = 0.02
+    """Standard deviation of the density shift of each channel."""
+    gray: float = 0.15
+    """Share of crops turned to gray."""
+    repeat: float = 0.1
+    """Share of crops of three planes whose outer one repeats the middle one, so that the network
+    also serves two planes."""
+
+    def __call__(
+        self, planes: Bytes, truth: Bytes, rng: np.random.Generator
+    ) -> tuple[Bytes, Bytes]:
+        """Change one crop: planes (Z, 3, h, w) and truth (3, h, w), h = w."""
+        images = np.concatenate([planes, truth[None]])
+        if self.flips:
+            images = np.rot90(images, int(rng.integers(4)), axes=(2, 3))
+            if rng.random() < 0.5:
+                images = images[..., ::-1]
+        if self.gray and rng.random() < self.gray:
+            luma = np.einsum("zchw,c->zhw", images.astype(np.float32), _LUMA)
+            images = np.repeat(np.rint(luma).astype(np.uint8)[:, None], 3, axis=1)
+            images = self._stain(images, rng, shared=True)
+        else:
+            images = self._stain(images, rng, shared=False)
+        planes, truth = images[:-1], images[-1]
+        if len(planes) == 3 and rng.random() < self.repeat:
+            planes = planes[[1, 1, 2]] if rng.random() < 0.5 else planes[[0, 1, 1]]
+        return np.ascontiguousarray(planes), np.ascontiguousarray(truth)
+
+    def _stain(self, images: Bytes, rng: np.random.Generator, *, shared: bool) -> Bytes:
+        if self.stain == 0 and self.lamp == 0:
+            return images
+        common = rng.normal(0.0, self.stain)
+        levels = np.arange(256, dtype=np.float64)
+        density = -np.log10(np.maximum(levels, 1.0) / 255.0)
+        out = np.empty_like(images)
+        table = None
+        for channel in range(images.shape[1]):
+            if table is None or not shared:
+                factor = math.exp(common + rng.normal(0.0, self.stain / 2))
+                shift = rng.normal(0.0, self.lamp)
+                values = 255.0 * 10.0 ** -(density * factor + shift)
+                table = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+            out[:, channel] = table[images[:, channel]]
+        return out

@@ -1,0 +1,157 @@
+"""What a training run is made of: every number, with the paper's values as defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from slidefusion.errors import OptionError
+from slidefusion.training.augment import Augmentation
+
+__all__ = ["METHODS", "Recipe", "compact"]
+
+METHODS = ("focusgan", "fusiongan", "pix2pix", "srgan", "blur", "cnn")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. The defaults are the paper's (section 4.2) for ``focusgan``.
+
+    >>> Recipe("focusgan", planes=3).learning_rate
+    5e-05
+    """
+
+    method: str
+    """What is trained: one of ``METHODS``."""
+    planes: int = 1
+    """Planes that the network takes."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the network (width, residual, …); the published ones when empty."""
+    discriminator: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the discriminator."""
+    steps: int = 372_110
+    """Updates of the generator; the paper's 37,211 patches, ten times."""
+    batch: int = 1
+    """Crops an update."""
+    crop_px: int = 512
+    """Side of a crop in pixels."""
+    learning_rate: float = 0.5e-4
+    """Adam's, of the generator (the blur model's and the classifier's too)."""
+    discriminator_rate: float = 0.25e-4
+    """Adam's, of the discriminator."""
+    schedule: Literal["epoch", "cosine"] = "epoch"
+    """``epoch``: both rates x 0.8 every ``epoch_steps``. ``cosine``: down to 1 % at the end."""
+    epoch_steps: int = 37_211
+    """Updates an epoch."""
+    adversarial_weight: float = 0.001
+    """Weight of the adversarial loss beside the content loss; 0 trains without a discriminator."""
+    ssim_weight: float = 0.0
+    """Weight of 1 - SSIM in the content loss beside the mean absolute error."""
+    average: float = 0.0
+    """Decay of the moving average of the weights that is exported; 0 exports the weights."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the convolutions; losses and weights are always float32."""
+    max_step: int = 3
+    """Planes are up to this many steps of the stack apart."""
+    spacing_um: float = 6.0
+    """Planes are at most this far apart in um, where the stack says how far they are."""
+    real_masks: float = 0.5
+    """``blur`` only: share of crops with a real mask; the others are degraded artificially."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Turns, stain jitter and so on."""
+    seed: int = 0
+    """Of initialisation, crops and augmentation."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise OptionError(f"method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if min(self.planes, self.steps, self.batch, self.epoch_steps) < 1 or self.crop_px < 32:
+            raise OptionError(
+                f"planes {self.planes}, steps {self.steps}, batch {self.batch}, epoch_steps "
+                f"{self.epoch_steps}, crop_px {self.crop_px}: all must be at least 1, crops 32 px"
+            )
+        if self.schedule not in ("epoch", "cosine"):
+            raise OptionError(f"schedule {self.schedule!r}: choose 'epoch' or 'cosine'")
+        if not 0.0 <= self.average < 1.0:
+            raise OptionError(f"average {self.average}: must be at least 0 and less than 1")
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether a discriminator is trained along."""
+        return self.method not in ("blur", "cnn") and self.adversarial_weight > 0
+
+    @property
+    def network_name(self) -> str:
+        """The network in ``slidefusion.nets``."""
+        names = {"focusgan": "generator", "blur": "blur_model", "cnn": "focus_classifier"}
+        return names.get(self.method, self.method)
+
+    @property
+    def discriminator_name(self) -> str:
+        """The discriminator in ``slidefusion.nets``."""
+        return (
+            "patch_discriminator" if self.method == "focusgan" else f"{self.method}_discriminator"
+        )
+
+    def rate(self, step: int) -> float:
+        """What the learning rates are multiplied with at ``step``.
+
+        >>> Recipe("srgan", steps=100, schedule="cosine").rate(100)
+        0.01
+        """
+        if self.schedule == "epoch":
+            return float(0.8 ** (step // self.epoch_steps))
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+
+    def to_json(self) -> str:
+        """Everything, as JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+_COMPACT: dict[str, dict[str, Any]] = {
+    "focusgan": {
+        "network": {
+            "width": 24,
+            "unshuffle": 2,
+            "edge_kernel": 5,
+            "upsample": "nearest",
+            "residual": True,
+        },
+        "discriminator": {"width": 16},
+    },
+    "fusiongan": {
+        "network": {"width": 64, "residual": True},
+        "discriminator": {"width": 16},
+    },
+    "pix2pix": {"network": {"width": 16, "residual": True}, "discriminator": {"width": 16}},
+    "srgan": {"network": {"width": 16, "residual": True}, "discriminator": {"width": 16}},
+    "blur": {"network": {}, "learning_rate": 2e-3},
+    "cnn": {"network": {"width": 32}, "learning_rate": 1e-3},
+}
+
+
+def compact(method: str, planes: int = 1, **changes: Any) -> Recipe:
+    """The recipe of the weights that ship: a laptop's, the same for every generator.
+
+    Small networks that learn the difference to the middle plane, crops of 128 px in batches of 8,
+    Adam 1e-3 with cosine decay, bfloat16, and an exported moving average.
+
+    >>> compact("focusgan", 3).network["width"]
+    24
+    """
+    shared: dict[str, Any] = {
+        "planes": planes,
+        "steps": 2500,
+        "batch": 8,
+        "crop_px": 128,
+        "learning_rate": 1e-3,
+        "discriminator_rate": 2e-4,
+        "schedule": "cosine",
+        "ssim_weight": 0.1,
+        "average": 0.995,
+        "precision": "bfloat16",
+    }
+    return Recipe(method, **{**shared, **_COMPACT.get(method, {}), **changes})

@@ -1,0 +1,179 @@
+"""Crops for training: a few planes of a stack and the truth of the same place.
+
+Every crop is a function of (seed, step, number in the batch) alone, so a run that was interrupted
+sees the same crops when it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import StackError
+from slidefusion.geometry import Window
+from slidefusion.omezarr.store import location
+from slidefusion.stack import FocusStack, from_group
+from slidefusion.verbs.phantom import beside
+
+__all__ = ["Crops", "Pair", "open_pairs"]
+
+Bytes = npt.NDArray[np.uint8]
+
+_BLOCK_PX = 512
+_CROPS_A_BLOCK = 2
+_CANDIDATES = 4
+"""Crops come two from one block of a slide, since reading is what they cost: of four random places
+the two with the most in them, since most of a slide is glass and teaches nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A stack (C, Z, Y, X) and its truth (C, Y, X), both uint8."""
+
+    stack: FocusStack
+    truth: FocusStack
+
+    @property
+    def middle(self) -> int:
+        """Index of the plane whose focus offset is 0."""
+        return self.stack.offsets.index(0) if 0 in self.stack.offsets else len(self) // 2
+
+    @property
+    def z_step_um(self) -> float | None:
+        """Mean distance between planes in µm, or None when unknown."""
+        z = self.stack.z_um
+        return abs(z[-1] - z[0]) / (len(z) - 1) if z and len(z) > 1 else None
+
+    def __len__(self) -> int:
+        return self.stack.shape[1]
+
+    def truth_crop(self, window: Window) -> Bytes:
+        """(3, h, w)."""
+        return self._read(self.truth, 0, window)
+
+    def plane_crop(self, z: int, window: Window) -> Bytes:
+        """Plane ``z``: (3, h, w)."""
+        return self._read(self.stack, z, window)
+
+    @staticmethod
+    def _read(stack: FocusStack, z: int, window: Window) -> Bytes:
+        assert stack.source is not None
+        crop = np.asarray(stack.source.read(z, window))
+        return np.broadcast_to(crop, (3, *crop.shape[1:])) if len(crop) == 1 else crop
+
+
+def open_pairs(
+    stacks: Sequence[str | Path], truths: Sequence[str | Path] | None = None
+) -> list[Pair]:
+    """Open stacks and their truths; without ``truths``, ``NAME-truth.zarr`` beside each stack.
+
+    Raises
+    ------
+    UnknownNameError
+        A stack or a truth is missing.
+    StackError
+        They are not uint8 with one or three channels, or do not fit each other.
+    """
+    if truths is not None and len(truths) != len(stacks):
+        raise StackError(f"{len(stacks)} stacks but {len(truths)} truths: give one for each stack")
+    pairs = []
+    for number, path in enumerate(stacks):
+        where = location(path)
+        stack = from_group(where)
+        truth = from_group(
+            beside(where, "truth") if truths is None else location(truths[number]), need_z=False
+        )
+        for image in (stack, truth):
+            if image.dtype != np.uint8 or image.shape[0] not in (1, 3):
+                raise StackError(
+                    f"{image.store}: {image.shape[0]} channels of {image.dtype}; training takes "
+                    "uint8 with 1 or 3 channels"
+                )
+        if stack.shape[2:] != truth.shape[2:] or truth.shape[1] != 1:
+            raise StackError(
+                f"{truth.store} {truth.shape} is no truth for {stack.store} {stack.shape} "
+                "(c, z, y, x): it needs one plane of the same size"
+            )
+        pairs.append(Pair(stack, truth))
+    if not pairs:
+        raise StackError("no stacks to train on; make some with: slidefusion train corpus FOLDER")
+    return pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Random crops of ``side_px`` from ``pairs`` with ``planes`` planes each.
+
+    The planes are neighbours of a centre plane, the same number of steps apart. The number of
+    steps is drawn among those that keep neighbours within ``spacing_um`` of each other (slides of
+    unknown spacing: up to ``max_step``). The centre is the middle plane, in ``off_centre`` of the
+    crops one beside it.
+    """
+
+    pairs: Sequence[Pair]
+    planes: int = 1
+    side_px: int = 128
+    seed: int = 0
+    max_step: int = 3
+    spacing_um: float = 6.0
+    off_centre: float = 0.3
+
+    def __post_init__(self) -> None:
+        for pair in self.pairs:
+            if min(pair.stack.shape[2:]) < self.side_px or len(pair) < self.planes:
+                raise StackError(
+                    f"{pair.stack.store} has {len(pair)} planes of {pair.stack.shape[2:]} px: "
+                    f"too few or too small for crops of {self.side_px} px with {self.planes} planes"
+                )
+
+    def batch(self, step: int, size: int, *, first: int = 0) -> tuple[Bytes, Bytes]:
+        """Planes (N, Z, 3, h, w) and truth (N, 3, h, w) of step ``step``, crops ``first`` on."""
+        planes: list[Bytes] = []
+        truths: list[Bytes] = []
+        for number in range(first, first + size, _CROPS_A_BLOCK):
+            rng = np.random.default_rng([self.seed, step, number])
+            for crop, truth in self._crops(rng)[: first + size - number]:
+                planes.append(crop)
+                truths.append(truth)
+        return np.stack(planes), np.stack(truths)
+
+    def _crops(self, rng: np.random.Generator) -> list[tuple[Bytes, Bytes]]:
+        """The fullest places of a block of a slide, fullest first."""
+        pair = self.pairs[rng.integers(len(self.pairs))]
+        block = self._block(pair, rng)
+        truth = pair.truth_crop(block)
+        planes = np.stack([pair.plane_crop(z, block) for z in self._choose(pair, rng)])
+        side = self.side_px
+        ys = rng.integers(block.height - side + 1, size=_CANDIDATES)
+        xs = rng.integers(block.width - side + 1, size=_CANDIDATES)
+        places = [np.s_[..., y : y + side, x : x + side] for y, x in zip(ys, xs, strict=True)]
+        places.sort(key=lambda place: -float(truth[place][1, ::2, ::2].std()))
+        return [(planes[place], truth[place]) for place in places[:_CROPS_A_BLOCK]]
+
+    def _block(self, pair: Pair, rng: np.random.Generator) -> Window:
+        """A block that lies on the chunks of the store, so that little more is read than used."""
+        height, width = pair.stack.shape[2:]
+        side = max(self.side_px, _BLOCK_PX)
+        y = min(side * int(rng.integers(-(-height // side))), max(height - side, 0))
+        x = min(side * int(rng.integers(-(-width // side))), max(width - side, 0))
+        return Window(y, x, min(side, height), min(side, width))
+
+    def _choose(self, pair: Pair, rng: np.random.Generator) -> list[int]:
+        reach = (self.planes - 1) // 2
+        beyond = self.planes - 1 - reach  # an even number of planes has one more above
+        last = len(pair) - 1
+        z_step_um = pair.z_step_um
+        steps = [
+            step
+            for step in range(1, self.max_step + 1)
+            if step == 1 or z_step_um is None or step * z_step_um <= self.spacing_um
+        ]
+        steps = [step for step in steps if reach * step <= last - beyond * step] or [1]
+        step = int(rng.choice(steps))
+        centre = pair.middle + (int(rng.choice([-1, 1])) if rng.random() < self.off_centre else 0)
+        centre = min(max(centre, reach * step), last - beyond * step)
+        return [centre + step * k for k in range(-reach, beyond + 1)]

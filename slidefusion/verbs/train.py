@@ -1,0 +1,193 @@
+"""``train``: from stacks with a truth to a file of weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slidefusion.errors import OutputError
+from slidefusion.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from slidefusion.training.trainer import Learner
+
+__all__ = ["train"]
+
+_VALIDATION = 8
+"""Slides kept back for validation, at most; a tenth of fewer than eighty."""
+
+
+def train(
+    recipe: Recipe,
+    stacks: Sequence[str | Path],
+    out: str | Path,
+    *,
+    truths: Sequence[str | Path] | None = None,
+    name: str | None = None,
+    blur_model: str | None = "blur",
+    devices: int | str = 1,
+    accelerator: str = "auto",
+    checkpoint_steps: int = 250,
+    stop_after: int | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> Path | None:
+    """Train a network on ``stacks`` with a truth; returns the path of the weights.
+
+    Parameters
+    ----------
+    recipe
+        What to train, and how: the paper's ``Recipe(method)`` or ``compact(method)``, changed.
+    stacks
+        OME-Zarr focus stacks (c, z, y, x), uint8: phantoms, or slides whose truth is a scanner's
+        or ``dtcwt``'s fusion of all planes.
+    out
+        Folder for checkpoint, curves and weights. A run that was interrupted goes on from its last
+        checkpoint, to the same result.
+    truths
+        The truth of each stack (c, y, x); by default ``NAME-truth.zarr`` beside ``NAME.zarr``.
+    name
+        Name of the weights; by default like ``focusgan-1``.
+    blur_model
+        Weights of the blur model that conditions ``focusgan`` (a name, path or URL), or None to
+        train without.
+    devices, accelerator
+        How many GPUs (``"auto"``: all), and ``"cpu"`` or ``"cuda"``.
+    checkpoint_steps, stop_after, on_step
+        Updates between checkpoints; where to stop early, as an interruption would (returns None);
+        what is called after each update with its number and losses.
+
+    Raises
+    ------
+    OptionError
+        A setting is wrong, or the folder holds a run with other settings.
+    StackError, UnknownNameError
+        A stack or truth is missing, or does not fit.
+    WeightsError
+        The blur model's weights are missing or damaged.
+
+    >>> train(compact("focusgan"), stacks, "runs/focusgan-1")  # doctest: +SKIP
+    PosixPath('runs/focusgan-1/focusgan-1.safetensors')
+    """
+    from slidefusion import weights
+    from slidefusion.training.samples import Crops, open_pairs
+    from slidefusion.training.trainer import run
+
+    folder = Path(out)
+    pairs = open_pairs(stacks, truths)
+    kept = min(_VALIDATION, len(pairs) // 10)
+    training, held = pairs[: len(pairs) - kept], pairs[len(pairs) - kept :]
+
+    def crops(chosen: Sequence[Any], side_px: int) -> Crops:
+        return Crops(
+            chosen,
+            planes=recipe.planes,
+            side_px=side_px,
+            seed=recipe.seed,
+            max_step=recipe.max_step,
+            spacing_um=recipe.spacing_um,
+        )
+
+    masked = recipe.method == "focusgan" and blur_model is not None
+    blur = weights.load(str(blur_model), fuser="blur") if masked else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error}); choose another folder") from error
+    learner = _learner(recipe, crops(training, recipe.crop_px), blur)
+    validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
+    network = run(
+        learner,
+        folder,
+        validation=validation,
+        devices=devices,
+        accelerator=accelerator,
+        checkpoint_steps=checkpoint_steps,
+        stop_after=stop_after,
+        on_step=on_step,
+    )
+    if stop_after is not None and stop_after < recipe.steps:
+        return None
+    default = (
+        recipe.method if recipe.method in ("blur", "cnn") else f"{recipe.method}-{recipe.planes}"
+    )
+    if recipe.method == "focusgan" and not masked:
+        default += "-nomask"
+    name = name or default
+    return weights.save(
+        folder / f"{name}.safetensors", network, _card(recipe, name, blur, pairs, folder)
+    )
+
+
+def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
+    if recipe.method == "blur":
+        from slidefusion.training.blur import BlurLearner
+
+        return BlurLearner(recipe, crops)
+    if recipe.method == "cnn":
+        from slidefusion.training.classifier import ClassifierLearner
+
+        return ClassifierLearner(recipe, crops)
+    from slidefusion.training.adversarial import AdversarialLearner
+
+    return AdversarialLearner(recipe, crops, None if blur is None else copy.deepcopy(blur.network))
+
+
+def _card(
+    recipe: Recipe, name: str, blur: Any, stacks: Sequence[Any], folder: Path
+) -> dict[str, Any]:
+    versions = {p: importlib.metadata.version(p) for p in ("slidefusion", "torch", "numpy")}
+    return {
+        "name": name,
+        "fuser": recipe.method,
+        "planes": None if recipe.method in ("blur", "cnn") else recipe.planes,
+        "blur_model": None if blur is None else blur.card.name,
+        "blur_sha256": None if blur is None else blur.card.sha256,
+        "trained_on": _origin(stacks),
+        "recipe": dataclasses.asdict(recipe),
+        "steps": recipe.steps,
+        "command": " ".join(Path(a).name if n == 0 else a for n, a in enumerate(sys.argv)),
+        "commit": _commit(),
+        "versions": versions,
+        "metrics": _last_row(folder / "validation.csv"),
+        "license": "BSD-3-Clause",
+    }
+
+
+def _origin(pairs: Sequence[Any]) -> str:
+    sources = [pair.stack.provenance.get("phantom") is not None for pair in pairs]
+    size = sum(pair.stack.shape[2] * pair.stack.shape[3] for pair in pairs) / 1e6
+    kind = "phantoms" if all(sources) else "stacks"
+    return f"{len(pairs)} {kind}, {size:.0f} megapixels"
+
+
+def _last_row(path: Path) -> dict[str, float]:
+    import csv
+
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key: float(value) for key, value in rows[-1].items()} if rows else {}
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that is running, if it is one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
