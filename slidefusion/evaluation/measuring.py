@@ -1,0 +1,226 @@
+"""Fuse every slide with every fuser, and measure patch by patch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion import metrics
+from slidefusion.evaluation.candidates import Candidate
+from slidefusion.evaluation.patches import grid, has_content, value_range, worst_place
+from slidefusion.evaluation.scores import MEAN, PLANE_0, Measured, PatchScore, Planes
+from slidefusion.evaluation.slides import Slide
+from slidefusion.geometry import Window
+from slidefusion.verbs.fuse import fuse
+
+__all__ = ["Patch", "measure", "pick", "survey"]
+
+Pixels = npt.NDArray[Any]
+_ENLARGED_SHARE = 4
+"""The enlarged place is a square of a quarter of the patch's side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A patch with content, and what it looks like once it was chosen to be shown."""
+
+    slide: int
+    """Index of the slide."""
+    window: Window
+    """Where it lies on the slide."""
+    worst: Window
+    """Where in the patch plane 0 is furthest from the reference."""
+    error: float
+    """Mean absolute error of plane 0 there, as a fraction of the range."""
+    values: dict[str, float]
+    """Metrics of plane 0."""
+    shown: dict[tuple[Planes, str], Pixels] = field(default_factory=dict)
+    """Pictures (C, Y, X) by planes and method; only of patches that are shown."""
+
+
+def survey(slides: Sequence[Slide], measured: Measured, min_content: float) -> list[Patch]:
+    """Find the patches that count, and measure plane 0 on them.
+
+    Raises :class:`~slidefusion.errors.StackError` when a slide is smaller than a patch.
+    """
+    found: list[Patch] = []
+    for k, slide in enumerate(slides):
+        *_, height, width = slide.shape
+
+        def look(window: Window, slide: Slide = slide, k: int = k) -> Patch | None:
+            truth = slide.truth(window)
+            if not has_content(truth, min_content):
+                return None
+            plane = slide.plane(0, window)
+            side = window.height // _ENLARGED_SHARE
+            worst, error = worst_place(plane, truth, side)
+            values = _values(plane, truth, slide, window, measured)
+            return Patch(k, window, worst, error, values)
+
+        looked = _threaded(look, grid(height, width, measured.patch_px))
+        found += [patch for patch in looked if patch is not None]
+        measured.glass += sum(patch is None for patch in looked)
+    return found
+
+
+def pick(patches: Sequence[Patch], count: int) -> list[Patch]:
+    """The ``count`` patches to show: those with the worst place in plane 0, of different slides
+    as long as there are any."""
+    ranked = sorted(patches, key=lambda patch: -patch.error)
+    first: dict[int, Patch] = {}
+    for patch in ranked:
+        first.setdefault(patch.slide, patch)
+    chosen = list(first.values())[:count]
+    chosen += [patch for patch in ranked if patch not in chosen][: count - len(chosen)]
+    return chosen
+
+
+def measure(
+    slides: Sequence[Slide],
+    patches: Sequence[Patch],
+    shown: Sequence[Patch],
+    usable: dict[Planes, list[Candidate]],
+    measured: Measured,
+    work: Path,
+    client: Any | None,
+    say: Callable[[str], None],
+) -> None:
+    """Fill ``measured.scores`` and the pictures of the patches that are ``shown``.
+
+    Each slide is fused into a store in ``work`` that is deleted once it is measured, so memory
+    and disk stay bounded whatever the number of slides and fusers.
+    """
+    order: dict[tuple[Planes, str], list[PatchScore]] = {}
+
+    def into(planes: Planes, method: str) -> list[PatchScore]:
+        return order.setdefault((planes, method), [])
+
+    for k, slide in enumerate(slides):
+        started = time.perf_counter()
+        own = [patch for patch in patches if patch.slide == k]
+        for planes, fusers in usable.items():
+            job = _Job(slide, own, shown, planes, measured)
+            into(planes, PLANE_0).extend(
+                _score(slide, patch, planes, PLANE_0, patch.values) for patch in own
+            )
+            job.show_inputs()
+            if len(planes) > 1:
+                into(planes, MEAN).extend(job.scores(MEAN, _Mean(slide, planes)))
+            for candidate in fusers:
+                # Asked for in any case, so that rows keep the order of the fusers.
+                scores = into(planes, candidate.label)
+                if own:
+                    scores.extend(job.fuse_and_score(candidate, work / "fused.zarr", client))
+        for patch in own:
+            if patch in shown:
+                patch.shown[(), "reference"] = slide.truth(patch.window)
+        if own:
+            measured.megapixels += slide.shape[2] * slide.shape[3] / 1e6
+        seconds = time.perf_counter() - started
+        say(f"  {slide.name}: {len(own)} patches, {seconds:.1f} s ({k + 1} of {len(slides)})")
+    measured.scores = [score for scores in order.values() for score in scores]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One slide with one set of planes."""
+
+    slide: Slide
+    patches: Sequence[Patch]
+    shown: Sequence[Patch]
+    planes: Planes
+    measured: Measured
+
+    def show_inputs(self) -> None:
+        """Keep pictures of the planes."""
+        for patch in self.patches:
+            if patch in self.shown:
+                for offset in (0, *self.planes):
+                    title = f"plane {offset:+d}" if offset else PLANE_0
+                    patch.shown[self.planes, title] = self.slide.plane(offset, patch.window)
+
+    def fuse_and_score(
+        self, candidate: Candidate, out: Path, client: Any | None
+    ) -> list[PatchScore]:
+        """Fuse the slide into ``out``, measure it, and delete it."""
+        begun = time.perf_counter()
+        image = fuse(
+            self.slide.given,
+            candidate.fuser,
+            planes=list(self.planes),
+            out=out,
+            client=client,
+            progress=False,
+        )
+        key = self.planes, candidate.label
+        spent = time.perf_counter() - begun
+        self.measured.seconds[key] = self.measured.seconds.get(key, 0.0) + spent
+
+        def read(window: Window) -> Pixels:
+            return np.asarray(image[(slice(None), *window.slices)])
+
+        scores = self.scores(candidate.label, read)
+        shutil.rmtree(out)
+        return scores
+
+    def scores(self, method: str, read: Callable[[Window], Pixels]) -> list[PatchScore]:
+        """Measure what ``read`` gives for each patch."""
+
+        def one(patch: Patch) -> PatchScore:
+            image, truth = read(patch.window), self.slide.truth(patch.window)
+            if patch in self.shown:
+                patch.shown[self.planes, method] = image
+            values = _values(image, truth, self.slide, patch.window, self.measured)
+            return _score(self.slide, patch, self.planes, method, values)
+
+        return _threaded(one, self.patches)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mean:
+    """The mean of some planes, read patch by patch."""
+
+    slide: Slide
+    planes: Planes
+
+    def __call__(self, window: Window) -> Pixels:
+        total = np.zeros((self.slide.shape[0], window.height, window.width), np.float64)
+        for offset in self.planes:
+            total += self.slide.plane(offset, window)
+        total /= len(self.planes)
+        if self.slide.stack.dtype.kind in "ui":
+            np.rint(total, out=total)
+        return total.astype(self.slide.stack.dtype)
+
+
+def _score(
+    slide: Slide, patch: Patch, planes: Planes, method: str, values: dict[str, float]
+) -> PatchScore:
+    return PatchScore(slide.name, patch.window.y, patch.window.x, planes, method, values)
+
+
+def _values(
+    image: Pixels, truth: Pixels, slide: Slide, window: Window, measured: Measured
+) -> dict[str, float]:
+    values = metrics.compare(image, truth, data_range=value_range(truth.dtype))
+    if not measured.exact:
+        # The edges of the whole stack, so a method gets no credit for what its planes lack.
+        values["qabf"] = metrics.qabf(
+            image, [slide.plane(offset, window) for offset in slide.stack.offsets]
+        )
+        values["spatial_frequency"] = metrics.spatial_frequency(image)
+    return values
+
+
+def _threaded(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))

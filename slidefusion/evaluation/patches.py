@@ -1,0 +1,79 @@
+"""Patches of a slide: where they lie, which of them count, and where they are worst blurred."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import StackError
+from slidefusion.geometry import Window
+
+__all__ = ["grid", "has_content", "value_range", "worst_place"]
+
+_BLOCK_PX = 4
+
+
+def grid(height: int, width: int, patch_px: int) -> list[Window]:
+    """Patches side by side from the top left; what is left at the bottom and right is not measured.
+
+    Raises :class:`StackError` when not one fits.
+
+    >>> grid(1024, 640, 512)
+    [Window(y=0, x=0, height=512, width=512), Window(y=512, x=0, height=512, width=512)]
+    """
+    if patch_px < 16 or min(height, width) < patch_px:
+        raise StackError(
+            f"patches of {patch_px} px do not fit a slide of {height} x {width} px: patches have "
+            "at least 16 px, and at most the slide's shorter side (patch_px, --patch)"
+        )
+    return [
+        Window(y, x, patch_px, patch_px)
+        for y in range(0, height - patch_px + 1, patch_px)
+        for x in range(0, width - patch_px + 1, patch_px)
+    ]
+
+
+def value_range(dtype: Any) -> float:
+    """Largest value of an integer dtype, 1.0 for floats.
+
+    >>> value_range("uint8"), value_range("float32")
+    (255.0, 1.0)
+    """
+    kind = np.dtype(dtype)
+    return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
+
+
+def has_content(truth: npt.NDArray[Any], minimum: float) -> bool:
+    """Whether a patch of the truth (C, Y, X) shows more than glass.
+
+    It does when the standard deviation of its gray values (mean of the channels) is at least
+    ``minimum`` times the range of the dtype. At 0.02, a single pale cell on a patch of 512 px is
+    content; dust, noise and uneven light are not.
+    """
+    gray = truth.mean(axis=0, dtype=np.float32)
+    return float(gray.std()) >= minimum * value_range(truth.dtype)
+
+
+def worst_place(
+    image: npt.NDArray[Any], truth: npt.NDArray[Any], side_px: int
+) -> tuple[Window, float]:
+    """The square of ``side_px`` where ``image`` (C, Y, X) is furthest from ``truth``.
+
+    Also returns its mean absolute error as a fraction of the range of the dtype. The error is
+    averaged over channels and blocks of 4 px, and squares lie on that grid.
+    """
+    b = _BLOCK_PX
+    _, height, width = truth.shape
+    side_px = min(side_px, height, width)
+    rows, columns, n = height // b, width // b, max(1, side_px // b)
+    error = np.abs(image.astype(np.float32) - truth.astype(np.float32)).mean(axis=0)
+    blocks = error[: rows * b, : columns * b].reshape(rows, b, columns, b).mean(axis=(1, 3))
+    sums = np.pad(blocks.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    boxes = sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]
+    row, column = np.unravel_index(int(np.argmax(boxes)), boxes.shape)
+    place = Window(
+        min(int(row) * b, height - side_px), min(int(column) * b, width - side_px), side_px, side_px
+    )
+    return place, float(boxes[row, column]) / (n * n) / value_range(truth.dtype)

@@ -1,0 +1,199 @@
+"""Tables: their titles and cells, and all of them as CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from slidefusion.evaluation.scores import Evaluation, Planes, Row
+
+__all__ = [
+    "METRIC_NAMES",
+    "AblationTable",
+    "Table",
+    "ablation_table",
+    "notes",
+    "number",
+    "planes_text",
+    "slug",
+    "tables",
+    "write_csv",
+]
+
+METRIC_NAMES = {
+    "ssim": "SSIM",
+    "cc": "CC",
+    "qmi": "QMI",
+    "qabf": "Q_AB/F *",
+    "spatial_frequency": "SF *",
+}
+"""Titles of columns; those with * use no reference."""
+
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Table:
+    """One set of planes: a title, and rows of texts with the best of each column marked."""
+
+    def __init__(self, evaluation: Evaluation, planes: Planes, title: str) -> None:
+        self.title = title
+        self.planes = planes
+        measured = evaluation.measured
+        self.head = ["method", *(METRIC_NAMES[m] for m in measured.metrics), "s/Mpx"]
+        # Without mask has a table of its own.
+        apart = {a.without for a in evaluation.ablations if a.planes == planes}
+        rows = [row for row in evaluation.table(*planes).values() if row.method not in apart]
+        self.rows = [_cells(row, measured.metrics) for row in rows]
+        self.best = [
+            max(range(len(rows)), key=lambda k: _rank(rows[k].mean[metric]))
+            for metric in measured.metrics
+        ]
+        self.lines = [_first(rows, metric) for metric in measured.metrics] if rows else []
+
+    def is_best(self, row: int, column: int) -> bool:
+        """Whether the cell holds the highest mean of its column."""
+        return 1 <= column <= len(self.best) and self.best[column - 1] == row
+
+
+class AblationTable:
+    """With and without blur mask, for every set of planes."""
+
+    def __init__(self, evaluation: Evaluation, title: str) -> None:
+        self.title = title
+        measured = evaluation.measured
+        self.head = ["planes", "method", *(METRIC_NAMES[m] for m in measured.metrics)]
+        self.rows: list[list[str]] = []
+        for ablation in evaluation.ablations:
+            rows = evaluation.table(*ablation.planes)
+            for method in (ablation.without, ablation.with_mask):
+                cells = _cells(rows[method], measured.metrics)
+                self.rows.append([planes_text(ablation.planes), *cells[:-1]])
+            self.rows.append(
+                [
+                    "",
+                    "with less without",
+                    *(
+                        f"{ablation.difference[m]:+.4f} ± {number(ablation.error[m])}"
+                        for m in measured.metrics
+                    ),
+                ]
+            )
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """One table a set of planes, numbered from 1."""
+    found = []
+    for k, planes in enumerate(evaluation.measured.planes):
+        count = len(planes)
+        word = _COUNTS[count] if count < len(_COUNTS) else str(count)
+        title = f"Table {k + 1}. {word.capitalize()} plane{'s'[: count != 1]} ({_list(planes)})"
+        found.append(Table(evaluation, planes, title))
+    return found
+
+
+def ablation_table(evaluation: Evaluation) -> AblationTable | None:
+    """The table after those, or None when no fuser was measured both ways."""
+    if not evaluation.ablations:
+        return None
+    number_ = len(evaluation.measured.planes) + 1
+    return AblationTable(evaluation, f"Table {number_}. Without and with blur mask")
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """What to know when reading the tables, a sentence or two each."""
+    measured = evaluation.measured
+    found = [
+        f"Compared with {measured.kind}"
+        + (", exact and free of noise." if measured.exact else ": NO TRUTH, an order at best."),
+        f"{measured.patches} patches of {measured.patch_px} px from {measured.slides} "
+        f"slide{'s'[: measured.slides != 1]}; {measured.glass} more show glass only and are left "
+        "out. Mean ± standard error of the mean (patches of one slide count as one cluster).",
+    ]
+    if not measured.exact:
+        found.append(
+            "* no reference is used: Q_AB/F is the share of the edges of all planes of the stack "
+            "that a result keeps, SF its spatial frequency in gray values; noise and false edges "
+            "raise both."
+        )
+    return found + measured.skipped
+
+
+def planes_text(planes: Planes) -> str:
+    """Focus offsets as text.
+
+    >>> planes_text((-1, 0, 1)), planes_text((0,))
+    ('planes -1, 0, +1', 'plane 0')
+    """
+    return f"plane{'s'[: len(planes) != 1]} {_list(planes)}"
+
+
+def slug(planes: Planes) -> str:
+    """Focus offsets as a part of a file's name.
+
+    >>> slug((-1, 0, 1))
+    'planes_-1_0_1'
+    """
+    return f"plane{'s'[: len(planes) != 1]}_" + "_".join(map(str, planes))
+
+
+def number(value: float) -> str:
+    """Four decimals, or a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def write_csv(evaluation: Evaluation, folder: Path) -> None:
+    """``patches.csv`` (a row a patch and method), ``summary.csv`` and ``blur_mask.csv``."""
+    metrics = evaluation.measured.metrics
+    with (folder / "patches.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(["slide", "y", "x", "planes", "method", *metrics])
+        for s in evaluation.measured.scores:
+            values = (repr(s.values[m]) for m in metrics)
+            out.writerow([s.slide, s.y, s.x, _plain(s.planes), s.method, *values])
+    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        columns = [f"{m}{end}" for m in metrics for end in ("", "_se", "_margin")]
+        out.writerow(["planes", "method", "patches", *columns, "seconds_per_megapixel"])
+        for row in evaluation.rows:
+            values = (repr(part[m]) for m in metrics for part in (row.mean, row.error, row.margin))
+            out.writerow([_plain(row.planes), row.method, row.patches, *values, repr(row.seconds)])
+    if not evaluation.ablations:
+        return
+    with (folder / "blur_mask.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        columns = [f"{m}{end}" for m in metrics for end in ("", "_se")]
+        out.writerow(["planes", "without", "with", *columns])
+        for a in evaluation.ablations:
+            values = (repr(part[m]) for m in metrics for part in (a.difference, a.error))
+            out.writerow([_plain(a.planes), a.without, a.with_mask, *values])
+
+
+def _cells(row: Row, metrics: Sequence[str]) -> list[str]:
+    return [
+        row.method,
+        *(f"{number(row.mean[m])} ± {number(row.error[m])}" for m in metrics),
+        "" if math.isnan(row.seconds) else f"{row.seconds:.2f}",
+    ]
+
+
+def _first(rows: Sequence[Row], metric: str) -> str:
+    ranked = sorted(rows, key=lambda row: -_rank(row.mean[metric]))
+    name = METRIC_NAMES[metric]
+    if len(ranked) < 2:
+        return f"{name}: {ranked[0].method} alone"
+    margin = ranked[0].mean[metric] - ranked[1].mean[metric]
+    return f"{name}: {ranked[0].method} first, {margin:+.4f} to {ranked[1].method}"
+
+
+def _rank(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _list(planes: Planes) -> str:
+    return ", ".join(f"{offset:+d}" if offset else "0" for offset in planes)
+
+
+def _plain(planes: Planes) -> str:
+    return ",".join(map(str, planes))
