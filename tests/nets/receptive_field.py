@@ -13,10 +13,10 @@ def measured(
 ) -> tuple[int, int, int, int]:
     """First and last row, first and last column that output pixel ``at`` depends on.
 
-    ``function``: (N, channels, H, W) to (N, outputs, h, w), evaluated in double precision on a
-    square of ``size_px``. Four images are tried, because a ReLU may hide an edge from one.
+    ``function``: (N, channels, H, W) to (N, outputs, h, w), evaluated on a square of ``size_px``.
+    Two images are tried, because a ReLU may hide an edge from one.
     """
-    image = torch.rand(4, channels, size_px, size_px, dtype=torch.float64, requires_grad=True)
+    image = torch.rand(2, channels, size_px, size_px, requires_grad=True)
     function(image)[:, :, at[0], at[1]].sum().backward()
     assert image.grad is not None
     touched = image.grad.abs().sum((0, 1)) > 0
@@ -36,10 +36,10 @@ def side_px(
 
 
 def smooth(network: nn.Module) -> nn.Module:
-    """Double precision, eval mode, average instead of maximum (which shows one pixel only)."""
+    """Eval mode, with averages in place of maxima, which let one pixel of each window through."""
     for parent in network.modules():
         for name, layer in parent.named_children():
             if isinstance(layer, nn.MaxPool2d):
                 pool = nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
                 setattr(parent, name, pool)
-    return network.double().eval()
+    return network.eval().requires_grad_(False)

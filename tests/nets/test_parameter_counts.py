@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import nn
 
-from slidefusion.nets import build
+from slidefusion import nets
+
+
+def build(name: str, **config: Any) -> nn.Module:
+    with torch.device("meta"):  # shapes without memory: 54 million weights need not be drawn
+        return nets.build(name, **config)
 
 
 def count(network: nn.Module) -> int:

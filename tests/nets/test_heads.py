@@ -1,0 +1,38 @@
+"""The ends all generators share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from slidefusion.nets.heads import ImageHead, middle_plane, stack_planes
+
+
+def test_planes_then_masks() -> None:
+    stack = torch.arange(2 * 3 * 2.0).reshape(2, 3, 2, 1, 1)
+    masks = 100 + torch.arange(2 * 3.0).reshape(2, 3, 1, 1)
+    assert stack_planes(stack)[1].flatten().tolist() == [6, 7, 8, 9, 10, 11]
+    assert stack_planes(stack, masks)[0].flatten().tolist() == [0, 1, 2, 3, 4, 5, 100, 101, 102]
+
+
+@pytest.mark.parametrize(("planes", "middle"), [(1, 0), (2, 1), (3, 1), (5, 2)])
+def test_middle_plane(planes: int, middle: int) -> None:
+    stack = torch.rand(1, planes, 3, 4, 4)
+    assert torch.equal(middle_plane(stack), stack[:, middle])
+
+
+def test_published_head_maps_tanh_to_0_1() -> None:
+    features = torch.tensor([-100.0, 0.0, 0.5, 100.0]).reshape(1, 1, 2, 2)
+    image = ImageHead()(features, torch.rand(1, 1, 1, 2, 2))
+    expected = torch.tensor([0.0, 0.5, (torch.tanh(torch.tensor(0.5)) + 1) / 2, 1.0])
+    torch.testing.assert_close(image.flatten(), expected)
+
+
+def test_residual_head_adds_to_the_middle_plane_in_float32() -> None:
+    stack = torch.tensor([0.1, 0.7003, 0.2]).reshape(1, 3, 1, 1, 1)
+    head = ImageHead(residual=True)
+    features = torch.full((1, 1, 1, 1), 0.25, dtype=torch.bfloat16)
+    torch.testing.assert_close(head(features, stack), 0.7003 + torch.tanh(features.float()))
+    assert head.train()(features * 8, stack) > 1.0
+    assert head.eval()(features * 8, stack) == 1.0
+    assert head.eval()(features * -8, stack) == 0.0
