@@ -25,7 +25,7 @@ COLOURS = (
 )  # fmt: skip
 """Of the methods, in order; after Tableau's ten."""
 
-_CELL_PX = 256
+_CELL_PX = 256  # or twice the patch, if that is less
 _GAP_PX = 6
 _HEAD_PX = 26
 _RED = "#e02020"
@@ -39,27 +39,28 @@ def crops(patches: Sequence[Patch], columns: Mapping[str, Any]) -> Image.Image:
     ``columns`` maps titles to the keys of ``Patch.shown``. The frame is chosen from plane 0 alone:
     the square where it is furthest from the reference.
     """
-    width = len(columns) * (_CELL_PX + _GAP_PX) - _GAP_PX
-    height = _HEAD_PX + 2 * len(patches) * (_CELL_PX + _GAP_PX)
+    cell = min(_CELL_PX, 2 * patches[0].window.width)
+    width = len(columns) * (cell + _GAP_PX) - _GAP_PX
+    height = _HEAD_PX + 2 * len(patches) * (cell + _GAP_PX) - _GAP_PX
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
     for column, (title, key) in enumerate(columns.items()):
-        left = column * (_CELL_PX + _GAP_PX)
-        draw.text((left + 2, 4), _fitted(draw, title, font), fill="black", font=font)
+        left = column * (cell + _GAP_PX)
+        draw.text((left + 2, 4), _fitted(draw, title, font, cell), fill="black", font=font)
         for k, patch in enumerate(patches):
-            top = _HEAD_PX + 2 * k * (_CELL_PX + _GAP_PX)
+            top = _HEAD_PX + 2 * k * (cell + _GAP_PX)
             whole = eight_bit(patch.shown[key])
             y, x, side, _ = patch.worst
             part = whole.crop((x, y, x + side, y + side))
-            scale = _CELL_PX / whole.width
-            sheet.paste(_resized(whole), (left, top))
+            scale = cell / whole.width
+            sheet.paste(_resized(whole, cell), (left, top))
             frame = [left + x * scale, top + y * scale]
             frame += [frame[0] + side * scale - 1, frame[1] + side * scale - 1]
             draw.rectangle(frame, outline=_RED, width=2)
-            below = top + _CELL_PX + _GAP_PX
-            sheet.paste(_resized(part), (left, below))
-            corner = (left + _CELL_PX - 1, below + _CELL_PX - 1)
+            below = top + cell + _GAP_PX
+            sheet.paste(_resized(part, cell), (left, below))
+            corner = (left + cell - 1, below + cell - 1)
             draw.rectangle([(left, below), corner], outline=_RED, width=2)
     return sheet
 
@@ -96,15 +97,15 @@ def eight_bit(image: npt.NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image[0])).convert("RGB")
 
 
-def _resized(picture: Image.Image) -> Image.Image:
-    return picture.resize((_CELL_PX, _CELL_PX), Image.Resampling.LANCZOS)
+def _resized(picture: Image.Image, side: int) -> Image.Image:
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _fitted(draw: ImageDraw.ImageDraw, title: str, font: Any) -> str:
+def _fitted(draw: ImageDraw.ImageDraw, title: str, font: Any, width: int) -> str:
     """The title, cut where it would run into the next."""
-    if draw.textlength(title, font=font) <= _CELL_PX:
+    if draw.textlength(title, font=font) <= width:
         return title
-    while title and draw.textlength(title + "…", font=font) > _CELL_PX:
+    while title and draw.textlength(title + "…", font=font) > width:
         title = title[:-1]
     return title + "…"
 

@@ -106,7 +106,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     measured = evaluation.measured
     found = [
         f"Compared with {measured.kind}"
-        + (", exact and free of noise." if measured.exact else ": NO TRUTH, an order at best."),
+        + ("." if measured.exact else ": NO TRUTH, an order at best."),
         f"{measured.patches} patches of {measured.patch_px} px from {measured.slides} "
         f"slide{'s'[: measured.slides != 1]}; {measured.glass} more show glass only and are left "
         "out. Mean ± standard error of the mean (patches of one slide count as one cluster).",

@@ -1,0 +1,278 @@
+"""What an evaluation says is what the metrics say of each patch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import slidefusion as sf
+from slidefusion import metrics
+from slidefusion.errors import OptionError, OutputError, StackError, UnknownNameError, UsageError
+from slidefusion.evaluation import Evaluation
+
+from .conftest import Case, Largest, Lighter, Weightless
+
+THREE = (-1, 0, 1)
+WINDOWS = {"stack 1": [(0, 0), (0, 64)], "stack 2": [(0, 0)]}  # the other one is glass
+
+
+def run(cases: list[Case], out: Path, **given: Any) -> Evaluation:
+    options: dict[str, Any] = {
+        "fusers": {
+            "lighter": Lighter(),
+            "unmasked": Lighter(by=6, blur_mask=False),
+            "largest": Largest(),
+        },
+        "truths": [case.truth for case in cases],
+        "patch_px": 64,
+        "pictures": 1,
+    }
+    stacks = [case.stack for case in cases]
+    return sf.evaluate(stacks, out=out, **{**options, **given})
+
+
+@pytest.fixture(scope="module")
+def found(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return run(cases, tmp_path_factory.mktemp("evaluate") / "results")
+
+
+def expected(cases: list[Case], method: str, planes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Scores of every patch with content, straight from the definitions."""
+    scores = []
+    for case, corners in zip(cases, WINDOWS.values(), strict=True):
+        stack = case.stack[:, [2 + offset for offset in planes]].astype(np.int64)
+        middle = case.stack[:, 2].astype(np.int64)
+        image = {
+            "plane 0": middle,
+            "mean of planes": np.rint(stack.mean(axis=1)),
+            "lighter": np.minimum(middle + 3, 255),
+            "unmasked": np.minimum(middle + 6, 255),
+            "largest": stack.max(axis=1),
+        }[method].astype(np.uint8)
+        for y, x in corners:
+            part = np.s_[:, y : y + 64, x : x + 64]
+            scores.append(metrics.compare(image[part], case.truth[part]))
+    return scores
+
+
+@pytest.mark.parametrize("planes", [(0,), THREE])
+def test_every_patch_has_the_metrics_values(
+    found: Evaluation, cases: list[Case], planes: tuple[int, ...]
+) -> None:
+    methods = ["plane 0", "lighter", "unmasked"]
+    if planes == THREE:
+        methods = ["plane 0", "mean of planes", "lighter", "unmasked", "largest"]
+    assert list(found.table(*planes)) == methods
+    for method, row in found.table(*planes).items():
+        scores = expected(cases, method, planes)
+        own = [s for s in found.measured.scores if (s.planes, s.method) == (planes, method)]
+        assert [(s.slide, s.y, s.x) for s in own] == [
+            (name, *corner) for name, corners in WINDOWS.items() for corner in corners
+        ]
+        assert [dict(s.values) for s in own] == scores
+        assert row.patches == 3
+        for metric in ("ssim", "cc", "qmi"):
+            assert row.mean[metric] == pytest.approx(np.mean([s[metric] for s in scores]))
+
+
+def test_margins_leave_out_variants_of_the_same_fuser(found: Evaluation) -> None:
+    table = found.table(*THREE)
+    mean = {name: row.mean["ssim"] for name, row in table.items()}
+    best = max(mean["plane 0"], mean["mean of planes"], mean["largest"])
+    assert table["lighter"].margin["ssim"] == pytest.approx(mean["lighter"] - best)
+    best = max(value for name, value in mean.items() if name != "largest")
+    assert table["largest"].margin["ssim"] == pytest.approx(mean["largest"] - best)
+
+
+def test_the_blur_mask_table_is_the_paired_difference(found: Evaluation) -> None:
+    assert [(a.planes, a.without, a.with_mask) for a in found.ablations] == [
+        ((0,), "unmasked", "lighter"),
+        (THREE, "unmasked", "lighter"),
+    ]
+    table = found.table(0)
+    for metric, difference in found.ablations[0].difference.items():
+        assert difference == pytest.approx(
+            table["lighter"].mean[metric] - table["unmasked"].mean[metric]
+        )
+
+
+def test_what_is_left_out_is_said(found: Evaluation) -> None:
+    assert found.measured.skipped == ["Left out of plane 0: largest (takes 2 or more planes)."]
+    assert (found.measured.glass, found.measured.patches) == (1, 3)
+
+
+def test_csv(found: Evaluation) -> None:
+    with (found.folder / "patches.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 3 + 3 * 5
+    for row, score in zip(rows, found.measured.scores, strict=True):
+        assert (row["slide"], int(row["y"]), int(row["x"])) == (score.slide, score.y, score.x)
+        assert tuple(map(int, row["planes"].split(","))) == score.planes
+        assert {m: float(row[m]) for m in ("ssim", "cc", "qmi")} == score.values
+    with (found.folder / "summary.csv").open() as file:
+        summary = list(csv.DictReader(file))
+    for line, row in zip(summary, found.rows, strict=True):
+        assert (line["method"], int(line["patches"])) == (row.method, row.patches)
+        assert float(line["ssim"]) == row.mean["ssim"]
+        assert float(line["qmi_se"]) == row.error["qmi"]
+        assert float(line["cc_margin"]) == row.margin["cc"]
+    with (found.folder / "blur_mask.csv").open() as file:
+        assert [line["with"] for line in csv.DictReader(file)] == ["lighter", "lighter"]
+
+
+def test_report_stands_alone(found: Evaluation) -> None:
+    page = found.report.read_text()
+    assert "$" not in re.sub(r"base64,[^\"]*", "", page)
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    for title in (
+        "Table 1. One plane (0)",
+        "Table 2. Three planes (-1, 0, +1)",
+        "Table 3. Without and with blur mask",
+        "3 patches of 64 px from 2 slides; 1 more",
+        "largest (takes 2 or more planes)",
+    ):
+        assert title in page, title
+    mean, error = found.table(0)["lighter"].mean, found.table(0)["lighter"].error
+    assert f"{mean['ssim']:.4f} ± {error['ssim']:.4f}" in page
+    assert "NO TRUTH" not in page
+    provenance = json.loads((found.folder / "evaluation.json").read_text())
+    assert provenance["fusers"]["unmasked"]["options"] == {"by": 6, "blur_mask": False}
+
+
+def test_figures_show_each_method(found: Evaluation) -> None:
+    names = sorted(path.name for path in found.folder.glob("*.png"))
+    assert names == sorted(
+        f"{kind}_{planes}.png"
+        for kind in ("blur_mask", "crops", "curves")
+        for planes in ("plane_0", "planes_-1_0_1")
+    )
+    widths = {}
+    for path in found.folder.glob("*.png"):
+        with Image.open(path) as picture:
+            widths[path.name] = (picture.width + 6) / (2 * 64 + 6)
+    # Inputs, methods without the unmasked twin, truth.
+    assert widths["crops_plane_0.png"] == 1 + 1 + 1
+    assert widths["crops_planes_-1_0_1.png"] == 3 + 3 + 1
+    assert widths["blur_mask_plane_0.png"] == 4
+
+
+def test_step_spreads_the_planes(cases: list[Case], tmp_path: Path) -> None:
+    found = run(cases, tmp_path / "r", step=2, planes=[THREE])
+    assert found.measured.planes == ((-2, 0, 2),)
+    image = cases[0].stack.max(
+        axis=1, where=np.array([1, 0, 1, 0, 1], bool)[:, None, None], initial=0
+    )
+    score = next(s for s in found.measured.scores if s.method == "largest")
+    assert score.values["cc"] == metrics.cc(image[:, :64, :64], cases[0].truth[:, :64, :64])
+
+
+def test_real_stacks_are_measured_against_a_reference_and_say_so(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    found = run(cases[:1], tmp_path / "r", truths=None, reference=Largest(), planes=[(0,)])
+    stack = cases[0].stack
+    score = found.measured.scores[0]
+    part = np.s_[:, :64, :64]
+    assert score.method == "plane 0"
+    assert score.values["ssim"] == metrics.ssim(stack[:, 2][part], stack.max(axis=1)[part])
+    assert score.values["qabf"] == metrics.qabf(
+        stack[:, 2][part], [stack[:, z][part] for z in range(5)]
+    )
+    assert score.values["spatial_frequency"] == metrics.spatial_frequency(stack[:, 2][part])
+    page = found.report.read_text()
+    assert "the fusion of all planes by largest: NO TRUTH" in page
+    assert "no reference is used" in page
+    assert not list(found.folder.glob("work-*"))
+
+
+def test_a_given_image_is_the_reference(cases: list[Case], tmp_path: Path) -> None:
+    path = tmp_path / "edf.png"
+    Image.fromarray(cases[0].truth.transpose(1, 2, 0)).save(path)
+    found = run(cases[:1], tmp_path / "r", truths=None, reference=str(path), planes=[(0,)])
+    exact = expected(cases[:1] * 2, "plane 0", (0,))[0]
+    assert found.measured.scores[0].values["ssim"] == exact["ssim"]
+    assert not found.measured.exact
+
+
+def test_missing_weights_end_it_before_any_work(cases: list[Case], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="weights are missing"):
+        run(cases, tmp_path / "r", fusers=[Lighter(), Weightless()])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_leaves_nothing(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> float:
+        raise RuntimeError("broken midway")
+
+    monkeypatch.setattr("slidefusion.metrics.cc", broken)
+    with pytest.raises(RuntimeError, match="broken midway"):
+        run(cases, tmp_path / "r")
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_are_replaced_only_when_asked_and_ours(cases: list[Case], tmp_path: Path) -> None:
+    given: dict[str, Any] = {"planes": [(0,)], "fusers": [Lighter()]}
+    run(cases[:1], tmp_path / "r", **given)
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(cases[:1], tmp_path / "r", **given)
+    run(cases[:1], tmp_path / "r", overwrite=True, **given)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="not made by an evaluation"):
+        run(cases[:1], tmp_path / "mine", overwrite=True, **given)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"truths": None}, UsageError, "--reference dtcwt"),
+        ({"truths": [np.zeros((3, 70, 140), np.uint8)]}, UsageError, "2 stacks and 1 images"),
+        ({"truths": [np.zeros((3, 70, 99), np.uint8)] * 2}, StackError, r"\(3, 70, 99\)"),
+        ({"truths": ["no-such.png"] * 2}, UnknownNameError, "no-such.png"),
+        ({"reference": "dtcwt"}, OptionError, "both given"),
+        ({"truths": None, "reference": "dtcwt", "phantoms": 1}, OptionError, "no need of"),
+        ({"planes": [(0, 0)]}, OptionError, "none twice"),
+        ({"planes": []}, OptionError, "at least one set"),
+        ({"planes": [(-3, 0, 3)]}, UnknownNameError, "no plane -3"),
+        ({"step": 0}, OptionError, "step=0"),
+        ({"patch_px": 128}, StackError, "70 x 140"),
+        ({"min_content": 0.9}, UsageError, "glass only"),
+        ({"min_content": 1.5}, OptionError, "min_content=1.5"),
+        ({"pictures": 0}, OptionError, "pictures=0"),
+        ({"fusers": []}, OptionError, "at least one"),
+        ({"fusers": [Lighter(), Lighter(by=5)]}, OptionError, "two fusers are called 'lighter'"),
+        ({"fusers": ["no-such-fuser"]}, UnknownNameError, "no-such-fuser"),
+    ],
+)
+def test_what_cannot_be_done(
+    cases: list[Case],
+    tmp_path: Path,
+    given: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        run(cases, tmp_path / "r", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_measure_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--phantoms"):
+        sf.evaluate(out=tmp_path / "r", fusers=["lpp"])
+
+
+def test_one_patch_has_no_standard_error(cases: list[Case], tmp_path: Path) -> None:
+    found = run(cases[1:], tmp_path / "r", planes=[(0,)])
+    assert math.isnan(found.table(0)["plane 0"].error["ssim"])
+    assert "±" in found.report.read_text()
