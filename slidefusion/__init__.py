@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slidefusion import metrics
+    from slidefusion.batch.run import batch
     from slidefusion.evaluation.run import evaluate
     from slidefusion.registry import fuser_options, fusers, get_fuser
     from slidefusion.stack import open_slide, open_stack
     from slidefusion.verbs.convert import convert
     from slidefusion.verbs.fuse import fuse
     from slidefusion.verbs.plan_fuse import plan_fuse
+    from slidefusion.verbs.train import train
     from slidefusion.verbs.verify import verify
 
 __all__ = [
+    "batch",
     "convert",
     "evaluate",
     "fuse",
@@ -36,10 +39,12 @@ __all__ = [
     "open_slide",
     "open_stack",
     "plan_fuse",
+    "train",
     "verify",
 ]
 
 _HOME = {
+    "batch": "slidefusion.batch.run",
     "convert": "slidefusion.verbs.convert",
     "evaluate": "slidefusion.evaluation.run",
     "fuse": "slidefusion.verbs.fuse",
@@ -49,6 +54,7 @@ _HOME = {
     "open_slide": "slidefusion.stack",
     "open_stack": "slidefusion.stack",
     "plan_fuse": "slidefusion.verbs.plan_fuse",
+    "train": "slidefusion.verbs.train",
     "verify": "slidefusion.verbs.verify",
 }
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from slidefusion.cli.batch import batch
 from slidefusion.cli.convert import convert
 from slidefusion.cli.demo import demo
 from slidefusion.cli.evaluate import evaluate
@@ -15,6 +16,7 @@ from slidefusion.cli.info import info
 from slidefusion.cli.log import start_log
 from slidefusion.cli.phantom import phantom
 from slidefusion.cli.plan import plan
+from slidefusion.cli.train import train
 from slidefusion.cli.verify import verify
 
 __all__ = ["app"]
@@ -71,9 +73,11 @@ def _root(
 app.command()(convert)
 app.command()(plan)
 app.command()(fuse)
+app.command()(batch)
 app.command()(fusers)
 app.command()(info)
 app.command()(verify)
 app.command()(phantom)
 app.command()(demo)
+app.command()(train)
 app.command()(evaluate)

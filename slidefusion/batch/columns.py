@@ -1,0 +1,133 @@
+"""The columns that a manifest may have, and how their cells become values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from slidefusion.errors import OptionError, near_match
+from slidefusion.option_text import free_value, typed_value
+from slidefusion.registry import fuser_options
+
+__all__ = ["CONVERT", "FUSE", "PLACES", "canonical", "check_columns", "fuser_values", "value"]
+
+PLACES = ("source", "out", "stack", "fuser")
+"""Columns that say what and where."""
+_READER = "reader."
+"""Begins the name of a column with an option of the reader, such as ``reader.series``."""
+_SYNONYMS = {"pixel_size_um": "mpp", "z_step_um": "z_step"}
+
+
+def _floats(text: str) -> list[float]:
+    return [float(part) for part in text.replace(",", " ").split()]
+
+
+def _size(text: str) -> float | tuple[float, float]:
+    y, *x = _floats(text)
+    return (y, *x) if x else y  # type: ignore[return-value]
+
+
+def _ints(text: str) -> list[int]:
+    return [int(part) for part in text.replace(",", " ").split()]
+
+
+def _rectangle(text: str) -> tuple[int, int, int, int]:
+    y, x, height, width = _ints(text)
+    return y, x, height, width
+
+
+def _side(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+# Column: the argument of the verb, how its text is read, and what it has to be.
+_Column = tuple[str, Callable[[str], Any], str]
+CONVERT: dict[str, _Column] = {
+    "mpp": ("pixel_size_um", _size, "µm a pixel, one number or 'y x'"),
+    "z_step": ("z_step_um", float, "a distance in µm"),
+    "z_um": ("z_um", _floats, "positions in µm, such as '-2 0 3'"),
+    "reference": ("reference", int, "the index of a plane"),
+    "reader": ("reader", str, "the name of a reader"),
+    "chunk_px": ("chunk_px", int, "a number of pixels"),
+    "shard_px": ("shard_px", int, "a number of pixels"),
+}
+"""Columns for ``convert``."""
+FUSE: dict[str, _Column] = {
+    "planes": ("planes", _ints, "focus offsets, such as '-1 0 1'"),
+    "crop": ("crop", _rectangle, "'y x height width' in pixels"),
+    "chunks": ("chunks", _side, "the side of a region in pixels, or auto"),
+    "device": ("device", str, "the name of a device"),
+}
+"""Columns for ``fuse``."""
+
+
+def canonical(name: str) -> str:
+    """A column's name as it is used here; dashes count as underscores.
+
+    >>> canonical(" Pixel-Size-um "), canonical("planes")
+    ('mpp', 'planes')
+    """
+    plain = name.strip().lower().replace("-", "_")
+    return _SYNONYMS.get(plain, plain)
+
+
+def check_columns(names: Iterable[str], fusers: Iterable[str]) -> None:
+    """Refuse a column that no row could use, naming a near match.
+
+    Raises
+    ------
+    OptionError
+        For an unknown or repeated column, or when there is no ``source``.
+    """
+    found = list(names)
+    known = [*PLACES, *CONVERT, *FUSE]
+    for fuser in sorted(set(fusers)):
+        known += [info.name for info in fuser_options(fuser) if info.name not in known]
+    if "source" not in found:
+        raise OptionError(
+            f"the manifest has no column 'source' (its first line: {', '.join(found) or 'empty'}); "
+            "its first line names the columns, of which source is needed"
+        )
+    for name in found:
+        if found.count(name) > 1:
+            raise OptionError(f"the manifest has the column {name!r} twice; give it once")
+        if name not in known and not name.startswith(_READER):
+            raise OptionError(
+                f"the manifest has an unknown column {name!r}{near_match(name, known)} (columns: "
+                f"{', '.join(known)}, and {_READER}NAME for an option of the reader)"
+            )
+
+
+def value(columns: dict[str, _Column], name: str, text: str) -> tuple[str, Any]:
+    """A cell as argument and value of the verb.
+
+    Raises :class:`OptionError` when the text is none.
+
+    >>> value(FUSE, "planes", "-1, 0, 1")
+    ('planes', [-1, 0, 1])
+    """
+    argument, parse, wanted = columns[name]
+    try:
+        return argument, parse(text)
+    except (TypeError, ValueError):
+        raise OptionError(f"{name}={text!r}: give {wanted}") from None
+
+
+def fuser_values(fuser: str, cells: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The other cells as options of the fuser, and of the reader.
+
+    Raises :class:`OptionError` for one that this fuser has not, or of another type.
+    """
+    infos = {info.name: info for info in fuser_options(fuser)}
+    options, reader = {}, {}
+    for name, text in cells.items():
+        if name.startswith(_READER):
+            reader[name.removeprefix(_READER)] = free_value(text)
+        elif name in infos:
+            options[name] = typed_value(f"fuser {fuser!r}", name, text, infos[name].type)
+        else:
+            raise OptionError(
+                f"{name}={text!r}: fuser {fuser!r} has no such option; leave the cell empty "
+                f"(its options: {', '.join(infos) or 'none'})"
+            )
+    return options, reader

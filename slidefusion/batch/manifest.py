@@ -1,0 +1,275 @@
+"""A manifest, a CSV file with one slide a row: read, and checked as a whole before any work."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slidefusion.batch.columns import (
+    CONVERT,
+    FUSE,
+    PLACES,
+    canonical,
+    check_columns,
+    fuser_values,
+    value,
+)
+from slidefusion.errors import OptionError, SlidefusionError, UnknownNameError
+from slidefusion.omezarr.store import is_url, location
+from slidefusion.registry import FUSERS, find, get_fuser
+
+__all__ = ["Row", "read_manifest"]
+
+_SHOWN = 20
+_TEMPORARY = ".batch-stack.zarr"
+"""Ends the name of a stack that is deleted when its slide is done."""
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slide: what to make of what, and where."""
+
+    line: int
+    """In the manifest, the first being 1."""
+    source: str
+    """Absolute path or glob, or URL."""
+    out: str
+    """The fused slide: absolute path or URL."""
+    stack: str | None
+    """The converted stack; None when the source is fused as it is."""
+    keeps_stack: bool
+    """Whether the stack stays."""
+    fuser: str
+    convert: dict[str, Any] = field(default_factory=dict)
+    """Arguments of ``convert``."""
+    fuse: dict[str, Any] = field(default_factory=dict)
+    """Arguments of ``fuse``, the fuser's options included."""
+    missing: bool = False
+    """Whether nothing is at the source."""
+
+    @property
+    def places(self) -> list[str]:
+        """What is written."""
+        return [self.out] if self.stack is None else [self.stack, self.out]
+
+    def digest(self) -> str:
+        """Of all that the output depends on: the settings, and sizes and times of the files."""
+        settings = {
+            "source": self.source,
+            "files": _stamps(self.source),
+            "stack": self.stack if self.keeps_stack else None,
+            "fuser": self.fuser,
+            "convert": self.convert,
+            "fuse": self.fuse,
+        }
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_manifest(
+    manifest: Path, out_dir: str | None, fuser: str, *, keep_going: bool = False
+) -> list[Row]:
+    """Read and check all rows.
+
+    Relative paths count from the folder of the manifest, those of ``out`` and ``stack`` from
+    ``out_dir`` if it is given. With ``keep_going`` a row whose source is not there is marked so
+    instead of refused.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no manifest.
+    OptionError
+        Listing the rows that cannot be done, and why.
+    """
+    names, lines = _cells(manifest)
+    for _, cells in lines:
+        cells.setdefault("fuser", fuser)
+    installed = {name for name in {cells["fuser"] for _, cells in lines} if _is_fuser(name)}
+    check_columns(names, installed)
+    folder = manifest.absolute().parent
+    places = str(folder) if out_dir is None else location(out_dir)
+    rows: list[Row] = []
+    problems: list[tuple[int, str]] = []
+    checked: set[str] = set()
+    for line, cells in lines:
+        try:
+            row = _row(line, dict(cells), folder, places, checked)
+        except SlidefusionError as error:
+            problems.append((line, str(error)))
+            continue
+        rows.append(row)
+        if row.missing and not keep_going:
+            problems.append((line, f"there is nothing at the source {row.source}"))
+    problems += _conflicts(rows)
+    if problems:
+        problems.sort()
+        listed = "; ".join(f"line {line}: {reason}" for line, reason in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise OptionError(
+            f"{len(problems)} problem{'s'[: len(problems) != 1]} in {manifest}, nothing was "
+            f"started: {listed}{more}"
+        )
+    return rows
+
+
+def _cells(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns, and of every row its line and its cells that are not empty."""
+    try:
+        text = manifest.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise UnknownNameError(f"there is no manifest {manifest}; give a CSV file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            f"the manifest {manifest} cannot be read as UTF-8 text: {error}"
+        ) from None
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    names = [canonical(name) for name in next(reader, [])]
+    rows = []
+    for cells in reader:
+        cells = [cell.strip() for cell in cells]
+        if any(cells[len(names) :]):
+            raise OptionError(
+                f"line {reader.line_num} of {manifest} has {len(cells)} cells for {len(names)} "
+                "columns: put quotes around a cell with a comma in it"
+            )
+        if any(cells):
+            found = zip(names, cells, strict=False)
+            rows.append((reader.line_num, {name: cell for name, cell in found if cell}))
+    if names and not rows:
+        raise OptionError(f"the manifest {manifest} has no row below its first line")
+    return names, rows
+
+
+def _is_fuser(name: str) -> bool:
+    try:
+        find(FUSERS, name)
+    except SlidefusionError:
+        return False
+    return True
+
+
+def _row(line: int, cells: dict[str, str], folder: Path, places: str, checked: set[str]) -> Row:
+    place = {name: cells.pop(name, "") for name in PLACES}
+    if not place["source"]:
+        raise OptionError("the cell source is empty")
+    fuser = place["fuser"]
+    find(FUSERS, fuser)
+    convert = dict(value(CONVERT, name, cells.pop(name)) for name in CONVERT if name in cells)
+    fuse = dict(value(FUSE, name, cells.pop(name)) for name in FUSE if name in cells)
+    options, reader = fuser_values(fuser, cells)
+    question = repr((fuser, sorted(options.items())))
+    if question not in checked:  # thousands of rows ask for the same
+        get_fuser(fuser, **options)
+        checked.add(question)
+    source, missing, stem = _source(place["source"], folder)
+    out = _under(places, place["out"] or f"{stem}-fused.zarr")
+    stack: str | None = _under(places, place["stack"]) if place["stack"] else None
+    if stack is None and (convert or reader or not _is_zarr(source)):
+        stack = out.removesuffix(".zarr") + _TEMPORARY
+    return Row(
+        line, source, out, stack, bool(place["stack"]), fuser, convert | reader, fuse | options,
+        missing,
+    )  # fmt: skip
+
+
+def _source(text: str, folder: Path) -> tuple[str, bool, str]:
+    """Where a source is, whether it is missing, and a name for what is made of it."""
+    if is_url(text):
+        return text, False, _stem(text.rstrip("/").rpartition("/")[2].partition("?")[0])
+    path = Path(folder, Path(text.removeprefix("file://")).expanduser())
+    if path.exists():
+        plain = path.is_dir() and path.suffix != ".zarr"
+        return str(path), False, path.name if plain else _stem(path.name)
+    if not glob.has_magic(text):
+        return str(path), True, _stem(path.name)
+    # The folder of the manifest is no pattern, whatever characters its name has.
+    pattern = text if Path(text).is_absolute() else str(Path(glob.escape(str(folder)), text))
+    missing = next(glob.iglob(pattern), None) is None  # noqa: PTH207 (an absolute pattern)
+    fixed = Path(text)
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    return pattern, missing, fixed.name or folder.name
+
+
+def _stem(name: str) -> str:
+    """A name without what says its format.
+
+    >>> _stem("a.ome.tif"), _stem("b.v2.svs"), _stem("c.ome.zarr")
+    ('a', 'b.v2', 'c')
+    """
+    return Path(name).stem.removesuffix(".ome")
+
+
+def _under(folder: str, text: str) -> str:
+    """A path or URL; a relative one is below ``folder``."""
+    if is_url(text) or Path(text).expanduser().is_absolute():
+        return location(text)
+    return f"{folder}/{text}" if is_url(folder) else location(Path(folder, text))
+
+
+def _is_zarr(source: str) -> bool:
+    if is_url(source):
+        return source.rstrip("/").endswith(".zarr")
+    return any(Path(source, name).is_file() for name in _ZARR_FILES)
+
+
+def _conflicts(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
+    """Rows that would write into each other's outputs, or into a source."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        for place in row.places:
+            if place in seen:
+                same = "itself" if seen[place] == row.line else f"line {seen[place]}"
+                yield row.line, f"it writes {place}, as does {same}; give each an out of its own"
+            seen.setdefault(place, row.line)
+    sources = {row.source.rstrip("/"): row.line for row in rows}
+    above_source = {str(parent): line for path, line in sources.items() for parent in _above(path)}
+    zarr_sources = {path: line for path, line in sources.items() if _is_zarr(path)}
+    for row in rows:
+        for place in row.places:
+            for others, what in ((sources, "is"), (above_source, "contains")):
+                if place in others:
+                    yield row.line, f"its output {place} {what} the source of line {others[place]}"
+            for others, what in ((seen, "output"), (zarr_sources, "source")):
+                for parent in _above(place):
+                    if parent in others:
+                        yield (
+                            row.line,
+                            f"its output {place} lies inside {parent}, the {what} of line "
+                            f"{others[parent]}",
+                        )
+
+
+def _above(place: str) -> list[str]:
+    """The folders that a path or URL lies in."""
+    if not is_url(place):
+        return [str(parent) for parent in Path(place).parents]
+    scheme, _, rest = place.partition("://")
+    parts = rest.split("/")
+    return [f"{scheme}://{'/'.join(parts[:count])}" for count in range(1, len(parts))]
+
+
+def _stamps(source: str) -> list[Any]:
+    """Name, size and time of change of the files of a local source."""
+    if is_url(source):
+        return []
+    path = Path(source)
+    if path.is_file():
+        files = [path]
+    elif _is_zarr(source):
+        files = [path / name for name in _ZARR_FILES if (path / name).is_file()]
+    elif path.is_dir():
+        files = sorted(child for child in path.iterdir() if child.is_file())
+    else:
+        files = sorted(Path(name) for name in glob.glob(source))  # noqa: PTH207
+    return [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]

@@ -1,0 +1,252 @@
+"""``slidefusion.batch``: all slides of a manifest, converted and fused."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from slidefusion.batch.manifest import Row, read_manifest
+from slidefusion.batch.slide import SlideRun, is_done, make_slide
+from slidefusion.batch.status import SlideStatus, StatusTable, status_path
+from slidefusion.batch.view import live_table
+from slidefusion.errors import (
+    OptionError,
+    OutputError,
+    PluginError,
+    ProcessingError,
+    SlidefusionError,
+)
+from slidefusion.omezarr.lock import Lock
+from slidefusion.tasks.outcomes import may_pass
+from slidefusion.tasks.pools import workers_of
+from slidefusion.tasks.scheduling import active_client
+
+__all__ = ["batch"]
+
+_LOG = logging.getLogger("slidefusion")
+_MOST_AT_ONCE = 4
+_LOOK_SECONDS = 0.5
+
+
+def batch(
+    manifest: str | Path,
+    *,
+    out_dir: str | Path | None = None,
+    fuser: str = "lpp",
+    client: Any | None = None,
+    at_once: int | None = None,
+    keep_going: bool = False,
+    overwrite: bool = False,
+    retries: int = 3,
+    progress: bool = True,
+    on_slide: Callable[[SlideStatus], None] | None = None,
+) -> list[SlideStatus]:
+    """Convert and fuse the slides of a manifest; a slide that fails does not stop the others.
+
+    All rows are checked before anything is begun. What became of each is kept in
+    ``MANIFEST.status.csv`` beside the manifest, and the same call goes on from there: slides that
+    are done are skipped, those that failed or were interrupted are continued. A row that was
+    changed since (or whose source was) is refused if its slide is finished, unless ``overwrite`` is
+    given.
+
+    Parameters
+    ----------
+    manifest
+        CSV file with one slide a row; its first line names the columns. ``source``: path, glob or
+        URL (an OME-Zarr stack is fused as it is). Optional: ``out``, the slide to write
+        (``NAME-fused.zarr`` by default); ``stack``, where to keep the converted stack, which else
+        is deleted when its slide is done; ``fuser``; ``mpp``, ``z_step``, ``z_um``, ``reference``,
+        ``reader``, ``chunk_px``, ``shard_px`` for :func:`slidefusion.convert`; ``planes``,
+        ``crop``, ``chunks``, ``device`` for :func:`slidefusion.fuse`; options of the fuser by their
+        names; ``reader.NAME`` for options of the reader. An empty cell is as if the column were not
+        there. Relative paths count from the manifest's folder.
+    out_dir
+        Folder or URL from which ``out`` and ``stack`` count instead.
+    fuser
+        For rows without one.
+    client
+        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+    at_once
+        Slides in work at a time: by default one, on a cluster up to four.
+    keep_going
+        Do the other rows if some sources are missing; those count as failed.
+    overwrite
+        Make anew what is finished at an output's place but not by this row as it is now.
+    retries
+        How often a region is tried again whose error may pass.
+    progress
+        Show a live table on a terminal.
+    on_slide
+        Called in this thread with every slide that ended, done or failed.
+
+    Returns
+    -------
+    list of SlideStatus
+        One a row, in their order; ``state`` is ``"done"`` or ``"failed"``, with the reason in
+        ``error``.
+
+    Raises
+    ------
+    UsageError
+        A row cannot be done as asked (all of these are listed), or another batch is working on
+        this manifest; nothing was begun.
+    ProcessingError
+        The work stopped before its end, since every other slide would have failed as well: the
+        disk is full, the scheduler is gone.
+
+    >>> import slidefusion as sf
+    >>> failed = [s for s in sf.batch("slides.csv") if s.state == "failed"]  # doctest: +SKIP
+    """
+    path = Path(manifest)
+    client = active_client(client)
+    if at_once is None:
+        at_once = 1 if client is None else _at_once(client)
+    elif at_once < 1:
+        raise OptionError(f"at_once={at_once}: give 1 or more slides")
+    rows = read_manifest(path, _text(out_dir), fuser, keep_going=keep_going)
+    with _only_one(path):
+        table = StatusTable(status_path(path))
+        _Batch(rows, table, SlideRun(client, retries, overwrite), at_once, on_slide).run(progress)
+        return [table.get(row.out) for row in rows]
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _at_once(client: Any) -> int:
+    threads = sum(int(worker["nthreads"]) for worker in workers_of(client).values())
+    return max(1, min(_MOST_AT_ONCE, threads))
+
+
+@contextlib.contextmanager
+def _only_one(manifest: Path) -> Iterator[None]:
+    """Within it no other process works on this manifest."""
+    folder = manifest.absolute().with_name(f"{manifest.stem}.running")
+    try:
+        lock = Lock(str(folder))
+    except OutputError as error:
+        raise OutputError(f"the batch {manifest} cannot be started: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+class _Batch:
+    """The rows in work, in threads of this process that wait for what they have sent."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        table: StatusTable,
+        options: SlideRun,
+        at_once: int,
+        on_slide: Callable[[SlideStatus], None] | None,
+    ) -> None:
+        self.rows, self.table, self.options, self.at_once = rows, table, options, at_once
+        self.on_slide = on_slide or (lambda status: None)
+        self.stop = threading.Event()
+        self.fatal: SlidefusionError | None = None
+        self.threads: set[int] = set()
+
+    def run(self, progress: bool) -> None:
+        """Make all that are not done."""
+        todo = [row for row in self.rows if not is_done(row, self.table.get(row.out))]
+        before = len(self.rows) - len(todo)
+        _LOG.info("batch=%s slides=%d done_before=%d", self.table.path, len(self.rows), before)
+        for row in todo:
+            if row.missing:
+                self.table.update(row.out, source=row.source, line=row.line)
+        pool = ThreadPoolExecutor(self.at_once, "slidefusion-batch")
+        with live_table(len(self.rows), before, self.table, enabled=progress) as show:
+            futures = {pool.submit(self._make, row): row for row in todo}
+            try:
+                self._follow(futures, show)
+            except BaseException:
+                self._interrupt()
+                raise
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        if self.fatal is not None:
+            raise self.fatal
+
+    def _follow(
+        self, futures: dict[Future[SlideStatus | None], Row], show: Callable[[SlideStatus], None]
+    ) -> None:
+        left = set(futures)
+        while left:
+            ended, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
+            for future in ended:
+                status = future.result()
+                if status is not None:
+                    show(status)
+                    self.on_slide(status)
+
+    def _make(self, row: Row) -> SlideStatus | None:
+        """One slide, whatever happens to it; None when it was not begun."""
+        if self.stop.is_set():
+            return None
+        thread = threading.get_ident()
+        self.threads.add(thread)
+        start = time.perf_counter()
+        state, reason = "failed", ""
+        try:
+            make_slide(row, self.table, self.options)
+            state = "done"
+        except KeyboardInterrupt:
+            state = "waiting"
+            raise
+        except Exception as error:
+            reason = _reason(error)
+            _LOG.error("slide=%s state=failed error=%s", row.out, reason, exc_info=error)
+            self._judge(error)
+        finally:
+            self.threads.discard(thread)
+            status = self._end(row, state, reason, time.perf_counter() - start)
+        return status
+
+    def _end(self, row: Row, state: str, reason: str, seconds: float) -> SlideStatus:
+        _LOG.info("slide=%s state=%s seconds=%.1f", row.out, state, seconds)
+        return self.table.update(
+            row.out,
+            state=state,
+            seconds=round(seconds, 2),
+            error=reason,
+            source=row.source,
+            line=row.line,
+        )
+
+    def _judge(self, error: Exception) -> None:
+        """Stop if the others would fail as well."""
+        client = self.options.client
+        gone = client is not None and client.status != "running"
+        full = not isinstance(error, PluginError) and may_pass(error) == "stop"
+        if (gone or full) and self.fatal is None:
+            self.stop.set()
+            self.fatal = ProcessingError(
+                f"stopped, since the other slides would fail as well: {_reason(error)}"
+            )
+
+    def _interrupt(self) -> None:
+        """Begin no other slide, and pass Ctrl-C on to the threads that have one in work."""
+        self.stop.set()
+        for thread in tuple(self.threads):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
+            )
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error) if isinstance(error, SlidefusionError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

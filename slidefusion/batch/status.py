@@ -1,0 +1,130 @@
+"""The table of states beside the manifest: a CSV file that is replaced as a whole at each change.
+
+A record belongs to an output, so rows may change their places in the manifest. ``began`` says how
+far the work on a row *with this digest* has come, which is what makes it continuable: what lies at
+the stack's or the slide's place is the row's own from the moment that the table says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import io
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slidefusion.errors import OutputError
+
+__all__ = ["SlideStatus", "StatusTable", "status_path"]
+
+
+@dataclass(frozen=True)
+class SlideStatus:
+    """What became of one row of a manifest."""
+
+    out: str
+    """The fused slide."""
+    state: str = "waiting"
+    """``"waiting"``, ``"running"``, ``"done"`` or ``"failed"``."""
+    attempts: int = 0
+    """How often it was begun, with the settings that it has now."""
+    seconds: float = 0.0
+    """Of the last attempt."""
+    error: str = ""
+    """Why it failed."""
+    source: str = ""
+    line: int = 0
+    """In the manifest, as of the last attempt."""
+    digest: str = ""
+    """Of the row's settings and the files of its source."""
+    began: str = ""
+    """``"convert"`` or ``"fuse"``: the last step that was begun."""
+    updated: str = ""
+    """When the record was changed."""
+
+
+_FIELDS = [field.name for field in dataclasses.fields(SlideStatus)]
+
+
+def status_path(manifest: Path) -> Path:
+    """Where the table is.
+
+    >>> str(status_path(Path("scans/slides.csv")))
+    'scans/slides.status.csv'
+    """
+    return manifest.with_name(f"{manifest.stem}.status.csv")
+
+
+class StatusTable:
+    """The records at ``path``, by output; safe to use from several threads.
+
+    Raises
+    ------
+    OutputError
+        When what is there is no such table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._records: dict[str, SlideStatus] = {}
+        if not path.exists():
+            return
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                for cells in csv.DictReader(file):
+                    record = _record(cells)
+                    self._records[record.out] = record
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{path} is no table of states ({type(error).__name__}: {error}); move it away. "
+                "Slides that are done already then need --overwrite, or another out"
+            ) from error
+
+    def get(self, out: str) -> SlideStatus:
+        """The record of an output; a new one when there is none."""
+        return self._records.get(out) or SlideStatus(out)
+
+    def running(self) -> list[SlideStatus]:
+        """The slides that are in work."""
+        with self._lock:
+            return [record for record in self._records.values() if record.state == "running"]
+
+    def update(self, out: str, **changes: Any) -> SlideStatus:
+        """Change a record and write the table.
+
+        Raises
+        ------
+        OutputError
+            When it cannot be written.
+        """
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with self._lock:
+            record = dataclasses.replace(self.get(out), updated=now, **changes)
+            self._records[out] = record
+            self._write()
+        return record
+
+    def _write(self) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, _FIELDS)
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(record) for record in self._records.values())
+        temporary = self.path.with_name(f".{self.path.name}.partial")
+        try:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+            temporary.replace(self.path)
+        except OSError as error:
+            raise OutputError(
+                f"the table of states cannot be written to {self.path}: {error.strerror or error}; "
+                "make room, or put the manifest where files can be written beside it"
+            ) from error
+
+
+def _record(cells: dict[str, str]) -> SlideStatus:
+    kinds: dict[str, Callable[[str], Any]] = {"attempts": int, "seconds": float, "line": int}
+    return SlideStatus(**{name: kinds.get(name, str)(cells[name]) for name in _FIELDS})

@@ -1,0 +1,364 @@
+"""Many slides from one manifest, with real files, and with real processes where they are killed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import slidefusion as sf
+from slidefusion.batch.manifest import read_manifest
+from slidefusion.errors import OptionError, OutputError, ProcessingError, UnknownNameError
+
+UM = {
+    "PhysicalSizeX": 0.25,
+    "PhysicalSizeXUnit": "µm",
+    "PhysicalSizeY": 0.25,
+    "PhysicalSizeYUnit": "µm",
+    "PhysicalSizeZ": 2.0,
+    "PhysicalSizeZUnit": "µm",
+}
+ROOT = str(Path(__file__).parents[2])
+
+Files = dict[str, bytes]
+
+
+def slide(path: Path, seed: int, side: int = 96) -> Path:
+    """An OME-TIFF of 3 planes, in strips."""
+    planes = np.random.default_rng(seed).integers(0, 255, (3, side, side), dtype=np.uint8)
+    tifffile.imwrite(path, planes, ome=True, rowsperstrip=16, metadata={"axes": "ZYX", **UM})
+    return path
+
+
+def write(folder: Path, columns: str, *rows: str) -> Path:
+    path = folder / "slides.csv"
+    path.write_text("\n".join([columns, *rows]) + "\n")
+    return path
+
+
+def files_below(folder: Path) -> Files:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def changed_at(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+def states(manifest: Path) -> list[str]:
+    with manifest.with_name("slides.status.csv").open(newline="") as file:
+        return [record["state"] for record in csv.DictReader(file)]
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """A manifest of five slides, one with options of its own."""
+    (tmp_path / "in").mkdir()
+    for number in range(5):
+        slide(tmp_path / "in" / f"s{number}.ome.tif", number)
+    rows = [f"in/s{number}.ome.tif,,," for number in range(4)]
+    return write(tmp_path, "source,planes,levels,out", *rows, 'in/s4.ome.tif,"-1,0",2,own/x.zarr')
+
+
+def run(manifest: Path, **more: Any) -> list[Any]:
+    return sf.batch(manifest, out_dir=manifest.parent / "out", progress=False, **more)
+
+
+def test_each_row_is_its_own_call(five: Path, tmp_path: Path) -> None:
+    seen = []
+    found = run(five, on_slide=seen.append)
+    assert [status.state for status in found] == ["done"] * 5 == states(five)
+    assert sorted(s.out for s in seen) == sorted(s.out for s in found)
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.iterdir()) == ["own"] + [f"s{k}-fused.zarr" for k in range(4)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "in", "out", "slides.csv", "slides.status.csv",
+    ]  # fmt: skip
+    for number in (0, 4):
+        stack = sf.convert(
+            tmp_path / "in" / f"s{number}.ome.tif", tmp_path / f"s{number}.zarr", progress=False
+        )
+        options: dict[str, Any] = {"planes": [-1, 0], "levels": 2} if number == 4 else {}
+        expected = sf.fuse(stack, "lpp", **options)
+        np.testing.assert_array_equal(sf.open_slide(found[number].out).values, expected.values)
+    assert (found[4].attempts, found[4].line) == (1, 6)
+
+
+def test_a_second_run_does_nothing(five: Path, tmp_path: Path) -> None:
+    run(five)
+    before = changed_at(tmp_path / "out")
+    began: list[Any] = []
+    assert [s.state for s in run(five, on_slide=began.append)] == ["done"] * 5
+    assert not began
+    assert changed_at(tmp_path / "out") == before
+
+
+def test_one_bad_slide_among_five(five: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "in" / "s2.ome.tif"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[: len(whole) * 2 // 3])
+    found = run(five, retries=0)
+    assert [s.state for s in found] == ["done", "done", "failed", "done", "done"]
+    assert "s2.ome.tif" in found[2].error
+    assert not (tmp_path / "out" / "s2-fused.zarr").exists()
+    before = changed_at(tmp_path / "out" / "s1-fused.zarr")
+    again = run(five, retries=0)
+    assert (again[2].state, again[2].attempts, again[1].attempts) == ("failed", 2, 1)
+    bad.write_bytes(whole)  # mended: a new digest, and nothing of the old attempt is used
+    mended = run(five)
+    assert [s.state for s in mended] == ["done"] * 5 and mended[2].error == ""
+    assert changed_at(tmp_path / "out" / "s1-fused.zarr") == before
+    assert not list((tmp_path / "out").glob("*batch-stack*"))
+
+
+def test_changed_rows(five: Path, tmp_path: Path) -> None:
+    run(five)
+    write(
+        tmp_path, "source,planes,levels,out", "in/s0.ome.tif,,3,", "in/s1.ome.tif,,,",
+        "in/s2.ome.tif,,,", "in/s3.ome.tif,,,", 'in/s4.ome.tif,"-1,0",2,own/x.zarr',
+    )  # fmt: skip
+    before = changed_at(tmp_path / "out")
+    found = run(five)
+    assert [s.state for s in found] == ["failed"] + ["done"] * 4
+    assert "made with other settings" in found[0].error and "--overwrite" in found[0].error
+    assert changed_at(tmp_path / "out") == before
+    found = run(five, overwrite=True)
+    assert [s.state for s in found] == ["done"] * 5
+    assert sf.open_slide(found[0].out).attrs["slidefusion"]["options"]["levels"] == 3
+    after = changed_at(tmp_path / "out")
+    assert {k: v for k, v in after.items() if "s0" not in k and "s" in Path(k).name} == {
+        k: v for k, v in before.items() if "s0" not in k and "s" in Path(k).name
+    }
+
+
+def test_outputs_that_it_did_not_make(five: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "s0-fused.zarr"
+    stack = sf.convert(tmp_path / "in" / "s1.ome.tif", tmp_path / "k.zarr", progress=False)
+    sf.fuse(stack, out=out, progress=False)
+    before = files_below(out)
+    found = run(five)
+    assert found[0].state == "failed" and "exists, and is finished" in found[0].error
+    assert files_below(out) == before
+    assert [s.state for s in run(five, overwrite=True)] == ["done"] * 5
+    assert files_below(out) != before
+
+
+def test_a_slide_that_is_gone_is_made_again(five: Path, tmp_path: Path) -> None:
+    run(five)
+    out = tmp_path / "out" / "s3-fused.zarr"
+    before = files_below(out)
+    shutil.rmtree(out)
+    assert [s.state for s in run(five)] == ["done"] * 5
+    assert files_below(out) == before
+
+
+def test_kept_stacks_globs_and_stacks_as_sources(tmp_path: Path) -> None:
+    for z in range(3):
+        name = tmp_path / "planes" / f"z{z}.tif"
+        name.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(name, np.full((40, 50), z, np.uint8))
+    stack = sf.convert(slide(tmp_path / "a.ome.tif", 1), tmp_path / "ready.zarr", progress=False)
+    manifest = write(
+        tmp_path, "source;stack;mpp;z-step;fuser", "planes/z*.tif;kept/p.zarr;0.5 0.25;1.5;wt",
+        "ready.zarr;;;;", "",
+    )  # fmt: skip
+    found = sf.batch(manifest, progress=False)
+    assert [s.state for s in found] == ["done", "done"], [s.error for s in found]
+    assert [Path(s.out).name for s in found] == ["planes-fused.zarr", "ready-fused.zarr"]
+    kept = sf.open_stack(tmp_path / "kept" / "p.zarr")
+    assert kept.z.values.tolist() == [0, 1.5, 3] and float(kept.y[1]) == 0.5
+    made = sf.open_slide(found[0].out).attrs["slidefusion"]
+    assert made["fuser"] == "wt"
+    assert sf.open_slide(found[1].out).attrs["slidefusion"]["source"]["store"] == stack
+    assert not list(tmp_path.glob("*batch-stack*"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "says"),
+    [
+        ("source,fuser", ["in/s0.ome.tif,lp", "in/s1.ome.tif,"], "line 2: .*did you mean 'lpp'"),
+        ("source,levles", ["in/s0.ome.tif,3"], "unknown column 'levles'; did you mean 'levels'"),
+        ("sources", ["in/s0.ome.tif"], "no column 'source'"),
+        ("source,levels", ["in/s0.ome.tif,99"], "line 2: .*out of range"),
+        ("source,levels", ["in/s0.ome.tif,four"], "must be int"),
+        ("source,fuser,wavelet", ["in/s0.ome.tif,wt,", "in/s1.ome.tif,lpp,db2"], "line 3: wavelet"),
+        ("source,planes", ["in/s0.ome.tif,x"], "line 2: planes='x': give focus offsets"),
+        ("source,mpp", ["in/s0.ome.tif,"], None),
+        ("source,mpp,pixel_size_um", ["in/s0.ome.tif,1,1"], "column 'mpp' twice"),
+        ("source,out", ["in/s0.ome.tif,a.zarr", "in/s1.ome.tif,a.zarr"], "line 3: it writes .*2"),
+        ("source", ["in/s0.ome.tif", "in/s0.ome.tif"], "line 3: it writes .*as does line 2"),
+        ("source,out,stack", ["in/s0.ome.tif,a.zarr,a.zarr"], "as does itself"),
+        ("source,out", ["in/s0.ome.tif,in"], "line 2: .*contains the source of line 2"),
+        ("source,out", ["in/s0.ome.tif,in/s1.ome.tif", "in/s1.ome.tif,"], "is the source of"),
+        ("source,out", ["in/s0.ome.tif,a", "in/s1.ome.tif,a/b"], "line 3: .*lies inside"),
+        ("source", ["in/no.tif", "in/s0.ome.tif", "in/*.svs"], "2 problems .*line 2: .*; line 4"),
+        ("source,planes", ["in/s0.ome.tif,-1,0"], "put quotes around"),
+        ("source,out", [",a.zarr"], "source is empty"),
+        ("source", [], "no row"),
+    ],
+)
+def test_what_is_refused_before_anything_is_begun(
+    five: Path, tmp_path: Path, columns: str, rows: list[str], says: str | None
+) -> None:
+    manifest = write(tmp_path, columns, *rows)
+    if says is None:
+        assert len(read_manifest(manifest, None, "lpp")) == len(rows)
+        return
+    with pytest.raises(OptionError, match=says):
+        sf.batch(manifest, progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "slides.csv"]
+
+
+def test_missing_sources_can_be_left_for_later(five: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in" / "s1.ome.tif"
+    path.rename(tmp_path / "later.tif")
+    with pytest.raises(OptionError, match=r"line 3: there is nothing at the source .*s1"):
+        run(five)
+    found = run(five, keep_going=True)
+    assert [s.state for s in found] == ["done", "failed", "done", "done", "done"]
+    assert "there is nothing at" in found[1].error
+    (tmp_path / "later.tif").rename(path)
+    assert [s.state for s in run(five)] == ["done"] * 5
+
+
+def test_manifests_and_tables_that_are_none(five: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="no manifest"):
+        sf.batch(tmp_path / "nowhere.csv")
+    with pytest.raises(OptionError, match="at_once=0"):
+        sf.batch(five, at_once=0)
+    (tmp_path / "slides.status.csv").write_text("poem\nroses are red\n")
+    with pytest.raises(OutputError, match="no table of states"):
+        run(five)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_stops_the_batch(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        begun.append(args)
+        raise ProcessingError("cannot write") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules["slidefusion.batch.slide"], "convert", full)
+    with pytest.raises(ProcessingError, match="the other slides would fail as well"):
+        run(five)
+    assert len(begun) == 1
+    monkeypatch.undo()
+    assert [s.state for s in run(five)] == ["done"] * 5
+
+
+BATCH = """
+import sys, time
+import slidefusion as sf
+from slidefusion.readers import tiff
+real = tiff.TiffReader.read
+def slow(self, z, window):
+    time.sleep(float(sys.argv[2]))
+    return real(self, z, window)
+tiff.TiffReader.read = slow
+found = sf.batch(sys.argv[1], out_dir=sys.argv[3], progress=False, at_once=int(sys.argv[4]))
+sys.exit([s.state for s in found].count("failed"))
+"""
+
+
+def start(manifest: Path, pause_s: float, at_once: int = 1) -> subprocess.Popen[str]:
+    out = str(manifest.parent / "out")
+    return subprocess.Popen(
+        [sys.executable, "-c", BATCH, str(manifest), str(pause_s), out, str(at_once)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], manifest: Path, state: str, count: int) -> None:
+    deadline = time.monotonic() + 60
+    table = manifest.with_name("slides.status.csv")
+    while not table.exists() or states(manifest).count(state) < count:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_killed_and_run_again(five: Path, tmp_path: Path, at_once: int) -> None:
+    run(five)
+    undisturbed = files_below(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "slides.status.csv").unlink()
+    for kills in (1, 3):
+        process = start(five, 0.15, at_once)
+        wait_for(process, five, "done", kills)
+        process.kill()
+        process.communicate()
+        assert "running" in states(five)
+    assert [s.state for s in run(five)] == ["done"] * 5
+    assert files_below(tmp_path / "out") == undisturbed
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "in", "out", "slides.csv", "slides.status.csv",
+    ]  # fmt: skip
+
+
+def test_ctrl_c_ends_all_that_is_in_work(five: Path, tmp_path: Path) -> None:
+    process = start(five, 0.3, 2)
+    wait_for(process, five, "done", 1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT or process.returncode == 1
+    assert "running" not in states(five) and "failed" not in states(five)
+    assert not list(tmp_path.rglob("slidefusion-lock.json"))
+    assert [s.state for s in run(five)] == ["done"] * 5
+
+
+def test_two_at_a_time_are_refused(five: Path) -> None:
+    process = start(five, 0.3)
+    try:
+        wait_for(process, five, "running", 1)
+        with pytest.raises(OutputError, match=rf"another run .*process {process.pid}"):
+            run(five)
+    finally:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert states(five) == ["done"] * 5
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_on_a_cluster(five: Path, tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    settings = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
+    with (
+        LocalCluster(dashboard_address=":0", **settings) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        assert [s.state for s in run(five, client=client)] == ["done"] * 5
+    found = files_below(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    assert [s.state for s in run(five, at_once=2)] == ["done"] * 5
+    assert files_below(tmp_path / "out") == found
+
+
+def test_the_live_table(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from slidefusion.batch.status import StatusTable, status_path
+    from slidefusion.batch.view import _View
+
+    found = run(five)
+    view = _View(5, 2, StatusTable(status_path(five)))
+    view.note(found[0])
+    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    with console.file:
+        console.print(view.render())
+        text = console.export_text()
+    assert "3 of 5 slides done, 0 failed, 2 left" in text and "s0-fused.zarr" in text
