@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slidefusion.nets.heads import ImageHead, stack_planes
+from slidefusion.nets.heads import ImageHead, stack_planes, zero_start
+from slidefusion.nets.initial import kaiming_start
 
 __all__ = ["DenseBlock", "Generator"]
 
@@ -114,14 +115,19 @@ class Generator(nn.Module):
         self.up3 = nn.Sequential(_conv(2 * w, w), _blocks(w), _conv(w, w))  # with skip 1
         self.exit = nn.Conv2d(w, channels * folded, edge_kernel, padding=edge_kernel // 2)
         self.head = ImageHead(residual)
-        if residual:  # an untrained network then gives its middle plane
-            nn.init.zeros_(self.exit.weight)
-            assert self.exit.bias is not None
-            nn.init.zeros_(self.exit.bias)
+        kaiming_start(self, slope=0.25)
+        for block in self.modules():
+            if isinstance(block, DenseBlock):  # near the identity: sums do not grow with depth
+                for layer in (block.first, block.second, block.third):
+                    nn.init.kaiming_normal_(layer.weight, a=0.2)
+                    with torch.no_grad():
+                        layer.weight.mul_(0.3)
+        zero_start(self.exit, residual)
 
     def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
-        x = stack_planes(stack, masks if self.masks else None)
+        # white becomes 0: glass, and what lies outside the image, excites nothing
+        x = stack_planes(1.0 - stack, masks if self.masks else None)
         x = self.entry(functional.pixel_unshuffle(x, self.unshuffle))
         skip1 = self.down1(x)
         skip2 = self.down2(functional.avg_pool2d(skip1, 2))

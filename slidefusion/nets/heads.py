@@ -47,7 +47,8 @@ class ImageHead(nn.Module):
     """From the last layer's features (N, C, H, W) to an image (N, C, H, W), always float32.
 
     ``residual=False``, as published: tanh, mapped to [0, 1]. ``residual=True``: middle plane +
-    tanh; clamped to [0, 1] in eval mode only, because the gradient of a clamp is zero just where
+    tanh of a tenth of the features, so that Adam's first steps change the image a little and not
+    wholly; clamped to [0, 1] in eval mode only, because the gradient of a clamp is zero just where
     a network that is being trained overshoots. float32 because bfloat16 has only 128 steps
     between 0.5 and 1, fewer than an 8-bit image.
     """
@@ -58,10 +59,9 @@ class ImageHead(nn.Module):
 
     def forward(self, features: Tensor, stack: Tensor) -> Tensor:
         """``features``: (N, C, H, W), unbounded; ``stack``: (N, Z, C, H, W) in [0, 1]."""
-        values = torch.tanh(features.float())
         if not self.residual:
-            return values * 0.5 + 0.5
-        image = middle_plane(stack).float() + values
+            return torch.tanh(features.float()) * 0.5 + 0.5
+        image = middle_plane(stack).float() + torch.tanh(features.float() * 0.1)
         return image if self.training else image.clamp(0.0, 1.0)
 
     def extra_repr(self) -> str:

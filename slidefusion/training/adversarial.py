@@ -37,7 +37,10 @@ class AdversarialLearner:
             config["masks"] = blur_model is not None
         self.modules: dict[str, nn.Module] = {"generator": build(recipe.network_name, **config)}
         if recipe.adversarial:
-            self.modules["discriminator"] = build(recipe.discriminator_name, **recipe.discriminator)
+            judge = dict(recipe.discriminator)
+            if recipe.method == "pix2pix":  # as published, it sees the input with the image
+                judge["condition"] = 3 * recipe.planes
+            self.modules["discriminator"] = build(recipe.discriminator_name, **judge)
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.Adam(
                 self.modules["generator"].parameters(), recipe.learning_rate
@@ -63,35 +66,45 @@ class AdversarialLearner:
             "truth": torch.from_numpy(np.stack([image for _, image in changed])),
         }
 
-    def update(self, batch: Batch, backward: Any) -> dict[str, float]:
-        """One update of both networks; ``backward(loss)`` computes the gradients."""
+    def update(self, batch: Batch, step: int, fabric: Any) -> dict[str, float]:
+        """One update of both networks; returns their losses."""
         stack = batch["stack"].float() / 255.0
         truth = batch["truth"].float() / 255.0
         masks = self.masks(stack)
         generator, recipe = self.modules["generator"], self.recipe
         generated = generator(stack, masks)
         losses: dict[str, float] = {}
-        if recipe.adversarial:
+        judged = recipe.adversarial and step >= recipe.warm_up
+        if judged:
             discriminator = self.modules["discriminator"]
             optimiser = self.optimisers["discriminator"]
             optimiser.zero_grad()
+            condition = stack.flatten(1, 2) if recipe.method == "pix2pix" else None
             loss = discriminator_loss(
-                discriminator(truth).float(), discriminator(generated.detach()).float()
+                discriminator(truth, condition).float(),
+                discriminator(generated.detach(), condition).float(),
             )
-            backward(loss)
+            fabric.backward(loss)
             optimiser.step()
             losses["discriminator"] = float(loss.detach())
         content = content_loss(generated.float(), truth, recipe.ssim_weight)
         total = content
-        if recipe.adversarial:
+        if judged:
             discriminator.requires_grad_(False)
-            fooling = fooling_loss(discriminator(generated).float())
+            fooling = fooling_loss(discriminator(generated, condition).float())
             total = content + recipe.adversarial_weight * fooling
             losses["adversarial"] = float(fooling.detach())
         self.optimisers["generator"].zero_grad()
-        backward(total)
+        fabric.backward(total)
+        if recipe.clip:
+            fabric.clip_gradients(
+                generator,
+                self.optimisers["generator"],
+                max_norm=recipe.clip,
+                error_if_nonfinite=False,
+            )
         self.optimisers["generator"].step()
-        if recipe.adversarial:
+        if judged:
             discriminator.requires_grad_(True)
         losses["content"] = float(content.detach())
         return losses

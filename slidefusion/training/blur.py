@@ -53,12 +53,12 @@ class BlurLearner:
             "mask": torch.from_numpy(np.stack(masks)),
         }
 
-    def update(self, batch: Batch, backward: Any) -> dict[str, float]:
-        """One update; ``backward(loss)`` computes the gradients."""
+    def update(self, batch: Batch, step: int, fabric: Any) -> dict[str, float]:
+        """One update; returns the losses."""
         logits = self.modules["model"](batch["plane"].float() / 255.0).float()
         loss = functional.cross_entropy(logits, batch["mask"].long())
         self.optimisers["model"].zero_grad()
-        backward(loss)
+        fabric.backward(loss)
         self.optimisers["model"].step()
         right = (logits.detach().argmax(1) == batch["mask"].long()).float().mean()
         return {"cross_entropy": float(loss.detach()), "accuracy": float(right)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slidefusion.errors import OptionError
+from slidefusion.errors import OptionError, near_match
 from slidefusion.training.augment import Augmentation
 
 __all__ = ["METHODS", "Recipe", "compact"]
@@ -43,11 +44,16 @@ class Recipe:
     discriminator_rate: float = 0.25e-4
     """Adam's, of the discriminator."""
     schedule: Literal["epoch", "cosine"] = "epoch"
-    """``epoch``: both rates x 0.8 every ``epoch_steps``. ``cosine``: down to 1 % at the end."""
+    """``epoch``: both rates x 0.8 every ``epoch_steps``. ``cosine``: up over the first 50 updates,
+    then down to 1 % at the end."""
     epoch_steps: int = 37_211
     """Updates an epoch."""
     adversarial_weight: float = 0.001
     """Weight of the adversarial loss beside the content loss; 0 trains without a discriminator."""
+    warm_up: int = 0
+    """Updates by the content loss alone, before the discriminator joins."""
+    clip: float = 0.0
+    """Largest norm of the generator's gradient; longer ones are shortened. 0 for no limit."""
     ssim_weight: float = 0.0
     """Weight of 1 - SSIM in the content loss beside the mean absolute error."""
     average: float = 0.0
@@ -104,11 +110,51 @@ class Recipe:
         """
         if self.schedule == "epoch":
             return float(0.8 ** (step // self.epoch_steps))
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+        down = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+        return min(1.0, (step + 1) / 50) * down
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """A copy with other values; ``network.width`` and the like change one entry of a group.
+
+        Raises
+        ------
+        OptionError
+            A name is unknown, or a value has the wrong type.
+
+        >>> Recipe("srgan").changed({"steps": 10, "network.width": 8}).network
+        {'width': 8}
+        """
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, value in changes.items():
+            group, _, entry = name.partition(".")
+            allowed = [n for n in values if n not in ("method", "planes")]
+            if group not in allowed:
+                raise OptionError(
+                    f"a recipe has no setting {name!r}{near_match(group, allowed)}; settings: "
+                    f"{', '.join(allowed)}"
+                )
+            old = values[group]
+            if isinstance(old, dict) and entry:
+                values[group] = {**old, entry: value}
+            elif isinstance(old, Augmentation) and hasattr(old, entry):
+                _check_type(name, value, getattr(old, entry))
+                values[group] = dataclasses.replace(old, **{entry: value})
+            elif entry or isinstance(old, dict | Augmentation):
+                raise OptionError(f"{name!r}: give one entry of {group}, like {group}.NAME=VALUE")
+            else:
+                _check_type(name, value, old)
+                values[group] = value
+        return Recipe(**values)
 
     def to_json(self) -> str:
         """Everything, as JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def _check_type(name: str, value: Any, old: Any) -> None:
+    kinds = (int, float) if isinstance(old, float) else (type(old),)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(old, bool)):
+        raise OptionError(f"{name}={value!r}: must be of type {type(old).__name__}, like {old!r}")
 
 
 _COMPACT: dict[str, dict[str, Any]] = {
@@ -123,10 +169,13 @@ _COMPACT: dict[str, dict[str, Any]] = {
         "discriminator": {"width": 16},
     },
     "fusiongan": {
-        "network": {"width": 64, "residual": True},
+        "network": {"width": 16, "residual": True},
         "discriminator": {"width": 16},
     },
-    "pix2pix": {"network": {"width": 16, "residual": True}, "discriminator": {"width": 16}},
+    "pix2pix": {
+        "network": {"width": 24, "depth": 5, "residual": True},
+        "discriminator": {"width": 16},
+    },
     "srgan": {"network": {"width": 16, "residual": True}, "discriminator": {"width": 16}},
     "blur": {"network": {}, "learning_rate": 2e-3},
     "cnn": {"network": {"width": 32}, "learning_rate": 1e-3},
@@ -137,14 +186,18 @@ def compact(method: str, planes: int = 1, **changes: Any) -> Recipe:
     """The recipe of the weights that ship: a laptop's, the same for every generator.
 
     Small networks that learn the difference to the middle plane, crops of 128 px in batches of 8,
-    Adam 1e-3 with cosine decay, bfloat16, and an exported moving average.
+    Adam 1e-3 with cosine decay, bfloat16, an exported moving average, and the discriminator for
+    the last third.
 
     >>> compact("focusgan", 3).network["width"]
     24
     """
+    steps = changes.get("steps", 1600)
     shared: dict[str, Any] = {
         "planes": planes,
-        "steps": 2500,
+        "steps": steps,
+        "warm_up": steps * 7 // 10,
+        "clip": 0.1,
         "batch": 8,
         "crop_px": 128,
         "learning_rate": 1e-3,

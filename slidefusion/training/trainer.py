@@ -43,8 +43,8 @@ class Learner(Protocol):
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of a step: a function of the recipe's seed, the step and the process."""
 
-    def update(self, batch: Batch, backward: Any) -> dict[str, float]:
-        """One update; returns the losses."""
+    def update(self, batch: Batch, step: int, fabric: Any) -> dict[str, float]:
+        """Update number ``step`` (from 0); returns the losses."""
 
     def images(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs, outputs and truths (N, 3, h, w) in [0, 1]."""
@@ -96,7 +96,7 @@ def run(
             # dropout, the only other randomness, is a function of the step too
             torch.manual_seed(_step_seed(recipe.seed, step, fabric.global_rank))
             _set_rates(learner, recipe, step)
-            losses = learner.update(batch, fabric.backward)
+            losses = learner.update(batch, step, fabric)
             average.update()
             finished = step + 1 == recipe.steps
             if log and (finished or (step + 1) % _LOG_STEPS == 0):

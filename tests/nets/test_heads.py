@@ -32,7 +32,7 @@ def test_residual_head_adds_to_the_middle_plane_in_float32() -> None:
     stack = torch.tensor([0.1, 0.7003, 0.2]).reshape(1, 3, 1, 1, 1)
     head = ImageHead(residual=True)
     features = torch.full((1, 1, 1, 1), 0.25, dtype=torch.bfloat16)
-    torch.testing.assert_close(head(features, stack), 0.7003 + torch.tanh(features.float()))
-    assert head.train()(features * 8, stack) > 1.0
-    assert head.eval()(features * 8, stack) == 1.0
-    assert head.eval()(features * -8, stack) == 0.0
+    torch.testing.assert_close(head(features, stack), 0.7003 + torch.tanh(features.float() * 0.1))
+    assert head.train()(features * 80, stack) > 1.0
+    assert head.eval()(features * 80, stack) == 1.0
+    assert head.eval()(features * -80, stack) == 0.0
