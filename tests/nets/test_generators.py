@@ -77,7 +77,7 @@ def test_residual_output_is_clamped_in_eval_mode_only(name: str) -> None:
     network = generator(name, residual=True)
     stack = torch.ones(2, 1, 3, 64, 64)
     with torch.no_grad():
-        network.exit.bias.fill_(0.5)
+        network.exit.bias.fill_(5.0)
         assert network.train()(stack, masks_of(stack)).max() > 1.1
         assert network.eval()(stack, masks_of(stack)).max() == 1.0
 
