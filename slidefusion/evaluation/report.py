@@ -28,6 +28,7 @@ from slidefusion.evaluation.tables import (
     slug,
     tables,
     write_csv,
+    write_markdown,
 )
 
 __all__ = ["CURVE_PATCHES", "write_report"]
@@ -43,6 +44,7 @@ def write_report(
 ) -> None:
     """Write it all into ``folder``; ``shown`` are the patches with pictures."""
     write_csv(evaluation, folder)
+    write_markdown(evaluation, folder)
     text = json.dumps(provenance, indent=2, default=str)
     (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     parts = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = [
     "slug",
     "tables",
     "write_csv",
+    "write_markdown",
 ]
 
 METRIC_NAMES = {
@@ -168,6 +170,28 @@ def write_csv(evaluation: Evaluation, folder: Path) -> None:
         for a in evaluation.ablations:
             values = (repr(part[m]) for m in metrics for part in (a.difference, a.error))
             out.writerow([_plain(a.planes), a.without, a.with_mask, *values])
+
+
+def write_markdown(evaluation: Evaluation, folder: Path) -> None:
+    """``tables.md``: all tables with their notes, to be pasted into a text."""
+    parts = []
+    for table in tables(evaluation):
+        rows = [
+            [f"**{c}**" if table.is_best(k, n) else c for n, c in enumerate(row)]
+            for k, row in enumerate(table.rows)
+        ]
+        parts += [f"**{table.title}**", _markdown(table.head, rows), "; ".join(table.lines) + "."]
+    last = ablation_table(evaluation)
+    if last is not None:
+        parts += [f"**{last.title}**", _markdown(last.head, last.rows)]
+    lines = (re.sub(r"^\*", r"\\*", note) for note in notes(evaluation))
+    text = "\n\n".join([*parts, *lines]) + "\n"
+    (folder / "tables.md").write_text(text, encoding="utf-8")
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cells(row: Row, metrics: Sequence[str]) -> list[str]:

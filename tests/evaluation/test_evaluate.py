@@ -143,6 +143,11 @@ def test_report_stands_alone(found: Evaluation) -> None:
     mean, error = found.table(0)["lighter"].mean, found.table(0)["lighter"].error
     assert f"{mean['ssim']:.4f} ± {error['ssim']:.4f}" in page
     assert "NO TRUTH" not in page
+    table = (found.folder / "tables.md").read_text()
+    assert "| method | SSIM | CC | QMI | s/Mpx |\n| --- |" in table
+    assert re.search(
+        rf"\| largest \| \**{found.table(*THREE)['largest'].mean['ssim']:.4f} ±", table
+    )
     provenance = json.loads((found.folder / "evaluation.json").read_text())
     assert provenance["fusers"]["unmasked"]["options"] == {"by": 6, "blur_mask": False}
 
