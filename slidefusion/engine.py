@@ -67,7 +67,8 @@ class WindowPlanes:
     """The planes of one window as a fuser sees them, (Z, C, h, w), each read when it is asked for.
 
     Beyond the slide's bottom and right the edge is repeated (the padding to the period). Arrays
-    are read-only and contiguous.
+    are read-only and contiguous. ``core`` is the part that is kept of the result (all if None), in
+    the window's coordinates; see :class:`slidefusion.fuser.CutPlanes`.
 
     Raises
     ------
@@ -75,26 +76,36 @@ class WindowPlanes:
         From indexing, when a float plane holds NaN or infinity.
     """
 
-    def __init__(self, source: PlaneSource, planes: Sequence[int], window: Window) -> None:
+    def __init__(
+        self,
+        source: PlaneSource,
+        planes: Sequence[int],
+        window: Window,
+        core: Window | None = None,
+    ) -> None:
         channels, _, height, width = source.shape
         self._source = source
         self._planes = tuple(planes)
-        self._slide = Size(height, width)
         self._window = window
         self.shape = (len(self._planes), channels, window.height, window.width)
         self.dtype = source.dtype
+        self.on_slide = Size(
+            min(window.height, height - window.y), min(window.width, width - window.x)
+        )
+        self.core = Window(0, 0, *window.size) if core is None else core
+
+    def crop(self, part: Window, /) -> WindowPlanes:
+        """The same planes in a ``part`` of the window that begins on the slide."""
+        window = self._window
+        moved = Window(window.y + part.y, window.x + part.x, part.height, part.width)
+        return WindowPlanes(self._source, self._planes, moved)
 
     def __len__(self) -> int:
         return len(self._planes)
 
     def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
-        window, slide = self._window, self._slide
-        inside = Window(
-            window.y,
-            window.x,
-            min(window.bottom, slide.height) - window.y,
-            min(window.right, slide.width) - window.x,
-        )
+        window = self._window
+        inside = Window(window.y, window.x, *self.on_slide)
         plane = self._source.read(self._planes[z], inside)
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             bad = int(plane.size - np.isfinite(plane).sum())
@@ -130,7 +141,7 @@ def fuse_region(
         When the window holds NaN or infinite values.
     """
     window = tiling.window(region)
-    stack = WindowPlanes(source, planes, window)
+    stack = WindowPlanes(source, planes, window, region.relative_to(window))
     fused = fuser(stack)
     _check_result(fuser, fused, stack)
     trim = region.relative_to(window).slices

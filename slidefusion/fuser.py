@@ -34,8 +34,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OptionError
+from slidefusion.geometry import Size, Window
 
 __all__ = [
+    "CutPlanes",
     "Footprint",
     "Fused",
     "Fuser",
@@ -43,6 +45,7 @@ __all__ = [
     "PlaneRange",
     "Planes",
     "PreparingFuser",
+    "as_cut",
     "option",
 ]
 
@@ -125,6 +128,78 @@ class Planes(Protocol):
 
     def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
         """All planes (Z, C, Y, X) in memory."""
+
+
+@runtime_checkable
+class CutPlanes(Protocol):
+    """What the engine's stack tells beyond :class:`Planes`, for fusers to which a pixel is dear.
+
+    The engine keeps of a result only the region, and the halo around it may be the larger part of
+    the window. A fuser may ask which part is kept, read and compute only what that part needs, and
+    leave anything in the rest. ``as_cut(stack)`` gives this for every stack.
+    """
+
+    @property
+    def core(self) -> Window:
+        """The part of the window that is kept; elsewhere the result is not looked at."""
+
+    @property
+    def on_slide(self) -> Size:
+        """Height and width of the part of the window, from its top left, that lies on the slide;
+        below and right of it the slide's edge is repeated."""
+
+    def crop(self, part: Window, /) -> Planes:
+        """The same planes in a ``part`` of the window; only that is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """An array, or whatever else is a stack, as ``CutPlanes``: all of it is kept."""
+
+    stack: Planes
+
+    @property
+    def on_slide(self) -> Size:
+        return Size(*self.stack.shape[2:])
+
+    @property
+    def core(self) -> Window:
+        return Window(0, 0, *self.on_slide)
+
+    def crop(self, part: Window, /) -> Planes:
+        return _Cropped(self.stack, part)
+
+
+class _Cropped:
+    """A part of a stack that is there anyway."""
+
+    def __init__(self, stack: Planes, part: Window) -> None:
+        self._stack, self._part = stack, part
+        self.shape = (*stack.shape[:2], part.height, part.width)
+        self.dtype = stack.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
+        plane: npt.NDArray[Any] = self._stack[z][(slice(None), *self._part.slices)]
+        # A copy lets go of a plane that was read for this alone.
+        return plane if isinstance(self._stack, np.ndarray) else plane.copy()
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return (self[z] for z in range(len(self)))
+
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
+
+
+def as_cut(stack: Planes) -> CutPlanes:
+    """What ``stack`` tells of the cutting; of an array everything is kept, and on the slide.
+
+    >>> as_cut(np.zeros((2, 3, 8, 9), np.uint8)).core
+    Window(y=0, x=0, height=8, width=9)
+    """
+    return stack if isinstance(stack, CutPlanes) else _Whole(stack)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ __all__ = [
 REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
 """Sides that ``chunks="auto"`` chooses from: multiples of a chunk that halve well."""
 
+_LARGE_REGION_PX, _LARGE_HALO_PX = 3072, 256
+"""With a halo from this on, larger regions spare more than their smaller number costs."""
+
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
@@ -109,7 +112,8 @@ def choose_region_px(
 ) -> int:
     """The largest region side whose tasks fit: 704 MiB each, and together in the machine."""
     allowed = min(_DEFAULT_TASK_BYTES, int(available_bytes() * _SHARE) // max(1, parallel))
-    for side in REGION_CHOICES_PX:
+    large = (_LARGE_REGION_PX,) if fuser.footprint.halo >= _LARGE_HALO_PX else ()
+    for side in (*large, *REGION_CHOICES_PX):
         window = Tiling(size, side, fuser.footprint, area).largest_window()
         if task_bytes(fuser, planes, channels, itemsize, window) <= allowed:
             return side

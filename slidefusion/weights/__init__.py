@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from slidefusion.weights.card import Card
 from slidefusion.weights.loading import LoadedWeights, load
-from slidefusion.weights.packs import find, look_up
+from slidefusion.weights.packs import blur_model_of, find, look_up
 from slidefusion.weights.saving import save
 
-__all__ = ["Card", "LoadedWeights", "find", "load", "look_up", "save"]
+__all__ = ["Card", "LoadedWeights", "blur_model_of", "find", "load", "look_up", "save"]

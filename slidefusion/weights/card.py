@@ -41,6 +41,11 @@ class Card:
     """Entry-point name of the pack that it is in, or None when it was given by path or URL."""
 
     @property
+    def reference(self) -> str:
+        """What asks for exactly these weights."""
+        return self.where if self.pack is None else f"{self.pack}:{self.name}"
+
+    @property
     def parameters(self) -> int | None:
         """Number of parameters, as the card states it."""
         count = self.facts.get("parameters")

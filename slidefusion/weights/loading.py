@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import UnknownNameError, WeightsError
@@ -22,7 +21,6 @@ __all__ = ["LoadedWeights", "load"]
 _KEPT = 12
 """Networks that stay loaded; those not used for longest go."""
 _LOCK = threading.RLock()
-_CARDS: OrderedDict[str, tuple[tuple[int, ...], Card]] = OrderedDict()
 _LOADED: OrderedDict[Any, LoadedWeights] = OrderedDict()
 
 
@@ -34,19 +32,6 @@ class LoadedWeights:
     network: nn.Module
     """In eval mode, channels_last, its parameters not trainable."""
     device: torch.device
-    dtype: torch.dtype
-
-    def blur_reference(self) -> str | None:
-        """Where the blur model's weights are: beside these if they are there, else the name."""
-        name = self.card.blur_model
-        if name is None or self.card.pack is not None:
-            return None if name is None else f"{self.card.pack}:{name}"
-        beside = self.card.where.rpartition("/")[0] + f"/{name}.safetensors"
-        try:
-            read_bytes(card_of(beside), 1)
-        except FileNotFoundError:
-            return name
-        return beside
 
 
 def load(
@@ -55,7 +40,6 @@ def load(
     fuser: str | None = None,
     planes: int | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
     sha256: str | None = None,
 ) -> LoadedWeights:
     """The network with the weights that ``reference`` means, loaded once a process.
@@ -66,8 +50,8 @@ def load(
         A name, a path or a URL; see :func:`slidefusion.weights.look_up`.
     fuser, planes
         What the weights must be for; None asks for nothing.
-    device, dtype
-        Where and as what the network computes.
+    device
+        Where the network is put, in float32.
     sha256
         The file that it must be, when that was decided elsewhere (on another machine, say).
 
@@ -80,40 +64,16 @@ def load(
         When there are none.
     """
     with _LOCK:
-        card = _card(reference)
+        card = look_up(reference)
         _check_fit(card, reference, fuser, planes, sha256)
-        key = (card.sha256, card.network, repr(sorted(card.config.items())), device, dtype)
+        key = (card.sha256, card.network, repr(sorted(card.config.items())), device)
         if key not in _LOADED:
-            _LOADED[key] = _read(card, device, dtype)
+            _LOADED[key] = _read(card, device)
             while len(_LOADED) > _KEPT:
                 _LOADED.popitem(last=False)
         _LOADED.move_to_end(key)
         found = _LOADED[key]
-        return LoadedWeights(card, found.network, found.device, found.dtype)
-
-
-def _card(reference: str) -> Card:
-    """The card, read again only when a local file has changed."""
-    if reference in _CARDS:
-        stamp, card = _CARDS[reference]
-        if stamp == _stamp(card.where):
-            return card
-    card = look_up(reference)
-    _CARDS[reference] = _stamp(card.where), card
-    while len(_CARDS) > _KEPT:
-        _CARDS.popitem(last=False)
-    return card
-
-
-def _stamp(where: str) -> tuple[int, ...]:
-    """Changes when a local file of weights or its card does."""
-    if "://" in where:
-        return ()
-    try:
-        found = [Path(name).stat() for name in (where, card_of(where))]
-    except OSError:
-        return (0,)
-    return tuple(part for stat in found for part in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return LoadedWeights(card, found.network, found.device)
 
 
 def _check_fit(
@@ -137,7 +97,7 @@ def _check_fit(
         )
 
 
-def _read(card: Card, device: str, dtype: str) -> LoadedWeights:
+def _read(card: Card, device: str) -> LoadedWeights:
     import safetensors
     import safetensors.torch
     import torch
@@ -163,13 +123,12 @@ def _read(card: Card, device: str, dtype: str) -> LoadedWeights:
         ) from error
     network = _network(card)
     _check_tensors(card, network, tensors)
-    kind = getattr(torch, dtype)
     network.load_state_dict(tensors, assign=True)
     network.eval().requires_grad_(False)
     place = torch.device(device)
-    # Tensors of all ranks are converted, but the layout is one of images.
-    network.to(place, kind).to(memory_format=torch.channels_last)
-    return LoadedWeights(card, network, place, kind)
+    network.to(device=place, dtype=torch.float32)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return LoadedWeights(card, network, place)
 
 
 def _network(card: Card) -> nn.Module:

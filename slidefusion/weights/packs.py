@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 from pathlib import Path
 
 from slidefusion import registry
@@ -16,11 +17,13 @@ from slidefusion.errors import (
 )
 from slidefusion.weights.card import CARD_SUFFIX, WEIGHTS_SUFFIX, Card, card_of, parse_card
 
-__all__ = ["WEIGHTS", "find", "look_up", "read_bytes"]
+__all__ = ["WEIGHTS", "blur_model_of", "find", "look_up", "read_bytes"]
 
 WEIGHTS = "slidefusion.weights"
 """Entry-point group of packs: the value is a package whose folder holds weights and cards."""
 
+_LOCK = threading.Lock()
+_CARDS: dict[str, tuple[tuple[int, ...], Card]] = {}
 _LOG = logging.getLogger("slidefusion")
 
 
@@ -66,7 +69,7 @@ def _folder(pack: registry.Plugin) -> Path:
 
 
 def look_up(reference: str) -> Card:
-    """The card of the weights that ``reference`` means.
+    """The card of the weights that ``reference`` means; read again only when a file has changed.
 
     ``reference`` is a name (``"focusgan-1"``, or ``"pack:name"`` where several packs have it), a
     path or a URL of a ``.safetensors`` file.
@@ -80,6 +83,28 @@ def look_up(reference: str) -> Card:
     PluginError
         Several packs have weights of that name, and none is slidefusion's own.
     """
+    with _LOCK:
+        if reference in _CARDS:
+            stamp, card = _CARDS[reference]
+            if stamp == _stamp(card.where):
+                return card
+        card = _read_card(reference)
+        _CARDS[reference] = _stamp(card.where), card
+        return card
+
+
+def _stamp(where: str) -> tuple[int, ...]:
+    """Changes when a local file of weights or its card does."""
+    if "://" in where:
+        return ()
+    try:
+        found = [Path(name).stat() for name in (where, card_of(where))]
+    except OSError:
+        return (0,)
+    return tuple(part for stat in found for part in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+def _read_card(reference: str) -> Card:
     if _is_location(reference):
         where = reference if "://" in reference else str(Path(reference).expanduser().absolute())
         if not where.endswith(WEIGHTS_SUFFIX):
@@ -109,6 +134,26 @@ def look_up(reference: str) -> Card:
             f"weights {reference!r} are in {len(matching)} packs; say which are meant: {choices}"
         )
     return (own or matching)[0]
+
+
+def blur_model_of(card: Card) -> Card | None:
+    """The card of the blur model that weights were trained with, or None if with none.
+
+    It is in the same pack or folder; if not there, it is looked up by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        When it is nowhere.
+    """
+    name = card.blur_model
+    if name is None:
+        return None
+    beside = card.where.replace("\\", "/").rpartition("/")[0] + f"/{name}{WEIGHTS_SUFFIX}"
+    try:
+        return look_up(beside) if card.pack is None else look_up(f"{card.pack}:{name}")
+    except UnknownNameError:
+        return look_up(name)
 
 
 def _is_location(reference: str) -> bool:

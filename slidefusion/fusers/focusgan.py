@@ -1,0 +1,90 @@
+"""`focusgan`: one all-in-focus image from one plane or three, by a generator guided by blur masks.
+
+Xie et al., the method paper: a blur model tells how blurred each pixel of each plane is, and a
+U-Net of dense blocks, trained against a discriminator, makes the image from the planes and these
+masks. With three planes it mostly chooses; with one it restores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from slidefusion.errors import WeightsError
+from slidefusion.fuser import option
+from slidefusion.fusers import network_tiles
+from slidefusion.fusers.generative import GenerativeFuser
+from slidefusion.weights import Card, blur_model_of, load
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Focusgan"]
+
+
+@dataclass(frozen=True)
+class Focusgan(GenerativeFuser):
+    """The paper's method: a generator that sees one to three planes and how blurred they are.
+
+    >>> Focusgan(tile=256, overlap=64).footprint.period
+    192
+    """
+
+    name: ClassVar[str] = "focusgan"
+
+    blur_mask: bool = option(
+        True, "give the generator a blur mask of each plane; False: the paper's ablation"
+    )
+
+    def _reference(self, planes: int) -> str:
+        if self.weights != "auto":
+            return self.weights
+        return f"{self.name}-{planes}" + ("" if self.blur_mask else "-nomask")
+
+    def _cards(self, planes: int) -> list[Card]:
+        (card,) = super()._cards(planes)
+        takes_masks = bool(card.config.get("masks", True))
+        if takes_masks != self.blur_mask:
+            raise WeightsError(
+                f"weights {card.name!r} ({card.where}) were trained "
+                f"{'with' if takes_masks else 'without'} blur masks: choose "
+                f"blur_mask={takes_masks}, or other weights"
+            )
+        if not self.blur_mask:
+            return [card]
+        blur_model = blur_model_of(card)
+        if blur_model is None:
+            raise WeightsError(
+                f"weights {card.name!r} ({card.where}) take blur masks, and their card names no "
+                "blur_model: add its name, and put its files beside them"
+            )
+        return [card, blur_model]
+
+    def _compute(self, planes: int) -> network_tiles.Compute:
+        if not self.blur_mask:
+            return super()._compute(planes)
+        generator, blur_model = self._network(planes), self._blur_model(planes)
+
+        def compute(tiles: torch.Tensor) -> torch.Tensor:
+            import torch
+
+            logits = blur_model(tiles.flatten(0, 1)).float()  # (N * Z, 2, y, x)
+            masks = torch.sigmoid(logits[:, 1] - logits[:, 0])
+            masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
+            if planes == 2:
+                tiles, masks = tiles[:, [0, 1, 1]], masks[:, [0, 1, 1]]
+            image = generator(tiles, masks)
+            assert isinstance(image, torch.Tensor)
+            return image
+
+        return compute
+
+    def _blur_model(self, planes: int) -> nn.Module:
+        card = self._cards(self._input_planes(planes))[1]
+        expected = self.sha256[1] if self.sha256 and len(self.sha256) > 1 else None
+        loaded = load(card.reference, fuser="blur", device=self.device, sha256=expected)
+        multiple = loaded.network.multiple
+        assert isinstance(multiple, int)
+        network_tiles.check_multiple(card.name, self.tile, multiple)
+        return network_tiles.inference_form(loaded, self.precision)

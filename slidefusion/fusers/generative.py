@@ -1,0 +1,193 @@
+"""What the fusers share whose image is made by a generator network, tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from slidefusion.errors import OptionError, WeightsError
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
+from slidefusion.fusers import network_tiles
+from slidefusion.weights import Card, load, look_up
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["GenerativeFuser", "white_level"]
+
+_BATCH = {"cpu": 1, "cuda": 8}
+
+
+def white_level(overview: Overview) -> float | None:
+    """The value that counts as white in a slide of uint16 or float32; None for uint8.
+
+    The dtype's range (1.0 for float), unless the slide's brightest values (the 99.9th percentile of
+    its overview) lie in the lower half of it, as those of a 12-bit camera in uint16 do, or above
+    it: then it is those.
+    """
+    dtype = overview.patches.dtype
+    if dtype == np.uint8:
+        return None
+    samples = np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()])
+    bright = float(np.percentile(samples, 99.9))
+    full = _full_range(dtype)
+    return full if full / 2 < bright <= full or bright <= 0 else bright
+
+
+def _full_range(dtype: np.dtype[Any]) -> float:
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
+
+
+@dataclass(frozen=True)
+class GenerativeFuser:
+    """Options and work of a fuser that is one generator; subclasses add its name."""
+
+    name: ClassVar[str]
+    planes: ClassVar[PlaneRange] = PlaneRange(1, 3)
+
+    weights: str = option(
+        "auto", "name, path or URL of a .safetensors file; auto: those that ship for so many planes"
+    )
+    tile: int = option(512, "side of the tiles that the network sees, in px", minimum=16)
+    overlap: int = option(
+        128, "px that neighbouring tiles share and are blended over; at most half", minimum=0
+    )
+    batch: int = option(0, "tiles computed at a time; 0: 1 on a CPU, 8 on a GPU", minimum=0)
+    precision: str = option(
+        "auto",
+        "of the convolutions; auto: bfloat16 where the processor multiplies it natively",
+        choices=("auto", "bfloat16", "float32"),
+    )
+    device: str = option(
+        "auto", "cpu, or cuda: a GPU; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
+    )
+    white: float | None = option(
+        None, "value that counts as white, of uint16 or float32; measured on the slide if None"
+    )
+    sha256: tuple[str, ...] | None = option(
+        None, "checksums that the files of weights must have; noted at the start if None"
+    )
+
+    def __post_init__(self) -> None:
+        if self.overlap > self.tile // 2:
+            raise OptionError(
+                f"overlap={self.overlap} with tile={self.tile}: a tile overlaps each neighbour by "
+                f"at most half of itself; choose at most {self.tile // 2}"
+            )
+        if self.white is not None and not self.white > 0:
+            raise OptionError(f"white={self.white}: the value that counts as white is above 0")
+        device = network_tiles.resolve_device(self.device)
+        object.__setattr__(self, "device", device)
+        precision = network_tiles.resolve_precision(self.precision, device)
+        object.__setattr__(self, "precision", precision)
+        if isinstance(self.sha256, list):  # all that JSON has
+            object.__setattr__(self, "sha256", tuple(self.sha256))
+
+    @property
+    def footprint(self) -> Footprint:
+        """A pixel follows from the tiles around it; their grid is the period."""
+        return Footprint(halo=self.tile - 1, period=self.tile - self.overlap, tolerance=1 / 255)
+
+    def prepare(self, overview: Overview) -> Self:
+        """With ``white`` as measured on the slide, and the weights that there are now.
+
+        Raises
+        ------
+        WeightsError, UnknownNameError
+            When there are no weights that fit.
+        """
+        cards = self._cards(self._input_planes(overview.thumbnail.shape[0]))
+        return replace(
+            self,
+            white=white_level(overview) if self.white is None else self.white,
+            sha256=tuple(card.sha256 for card in cards) if self.sha256 is None else self.sha256,
+        )
+
+    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
+        """Upper bound of the memory in bytes of one call, the result included.
+
+        The result (for float32), one row of tiles of every plane and of the sums, the tiles on
+        their way, and what the networks have in hand. Of the host and the device together.
+        """
+        from slidefusion.nets.working_set import network_bytes
+
+        batch = self.batch or _BATCH[self.device]
+        strip = (planes + 2) * channels * self.tile * (width + 2 * self.tile) * 4
+        tiles = batch * (3 * planes + 4) * 3 * self.tile**2 * 4
+        networks = [
+            network_bytes(card.network, dict(card.config), self.tile, batch, self.precision)
+            for card in self._cards(planes)
+        ]
+        return channels * height * width * 4 + strip + tiles + sum(networks)
+
+    def __call__(self, stack: Planes, /) -> Fused:
+        """Fuse ``stack`` (Z, C, Y, X)."""
+        white = self.white if stack.dtype != np.uint8 else None
+        image = network_tiles.fuse_tiles(
+            stack,
+            self._compute(len(stack)),
+            tile=self.tile,
+            overlap=self.overlap,
+            batch=self.batch or _BATCH[self.device],
+            device=self.device,
+            white=white or _full_range(stack.dtype),
+        )
+        return Fused(image)
+
+    def _input_planes(self, planes: int) -> int:
+        """Planes that the network is given: two are given as (a, b, b)."""
+        return 1 if planes == 1 else 3
+
+    def _reference(self, planes: int) -> str:
+        return f"{self.name}-{planes}" if self.weights == "auto" else self.weights
+
+    def _cards(self, planes: int) -> list[Card]:
+        """The cards of all networks that are needed for so many planes."""
+        card = look_up(self._reference(self._input_planes(planes)))
+        return [card]
+
+    def _compute(self, planes: int) -> network_tiles.Compute:
+        """What makes images (N, 3, y, x) of tiles (N, Z, 3, y, x)."""
+        generator = self._network(planes)
+
+        def compute(tiles: torch.Tensor) -> torch.Tensor:
+            return _tensor(generator(_three(tiles)))
+
+        return compute
+
+    def _network(self, planes: int) -> nn.Module:
+        loaded = load(
+            self._reference(self._input_planes(planes)),
+            fuser=self.name,
+            planes=self._input_planes(planes),
+            device=self.device,
+            sha256=self.sha256[0] if self.sha256 else None,
+        )
+        network_tiles.check_multiple(loaded.card.name, self.tile, _multiple(loaded.network))
+        if loaded.card.config.get("channels", network_tiles.RGB) != network_tiles.RGB:
+            raise WeightsError(
+                f"weights {loaded.card.name!r} take {loaded.card.config['channels']} channels; "
+                "fusers give a network RGB, or gray three times: train it with channels=3"
+            )
+        return network_tiles.inference_form(loaded, self.precision)
+
+
+def _multiple(network: nn.Module) -> int:
+    multiple = network.multiple
+    assert isinstance(multiple, int)
+    return multiple
+
+
+def _three(tiles: torch.Tensor) -> torch.Tensor:
+    """Two planes (a, b) as (a, b, b); one and three as they are."""
+    return tiles[:, [0, 1, 1]] if tiles.shape[1] == 2 else tiles
+
+
+def _tensor(result: Any) -> torch.Tensor:
+    import torch
+
+    assert isinstance(result, torch.Tensor)
+    return result

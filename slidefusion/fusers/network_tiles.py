@@ -1,0 +1,250 @@
+"""Runs networks over the tiles of a window: reading, batching, computing, merging.
+
+On the CPU a network gets the whole processor for one batch at a time (torch's threads), while the
+threads of other tasks read, write and wait for their turn. Two networks at once would only take the
+cores from each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import OptionError
+from slidefusion.fuser import Planes, as_cut
+from slidefusion.fusers.tiles import RowMerger, TileGrid, cut_tile
+from slidefusion.geometry import Window
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from slidefusion.weights import LoadedWeights
+
+__all__ = [
+    "RGB",
+    "check_multiple",
+    "fuse_tiles",
+    "images_of",
+    "inference_form",
+    "resolve_device",
+    "resolve_precision",
+    "running",
+    "to_integers",
+]
+
+FloatArray = npt.NDArray[np.float32]
+Compute = Callable[["torch.Tensor"], "torch.Tensor"]
+
+RGB = 3
+"""Channels that the networks take."""
+
+
+def resolve_device(device: str) -> str:
+    """``"cuda"`` or ``"cpu"``: for ``"auto"`` the GPU if this machine has one.
+
+    Raises
+    ------
+    OptionError
+        When ``"cuda"`` is asked for where there is no GPU.
+    """
+    from slidefusion.fusers.torch_device import check_device
+
+    if device == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """For ``"auto"``: bfloat16 where the processor multiplies it natively, else float32."""
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+@functools.cache
+def _cpu_has_bfloat16() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            flags = set(file.read().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+
+
+_FORMS: dict[tuple[int, str], tuple[nn.Module, nn.Module]] = {}
+_FORMING = threading.Lock()
+
+
+def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
+    """The loaded network as it is run in that precision, made once a process."""
+    import torch
+
+    from slidefusion.nets.fused import for_inference
+
+    key = (id(loaded.network), precision)
+    with _FORMING:
+        if key not in _FORMS:
+            made = for_inference(loaded.network, getattr(torch, precision))
+            _FORMS[key] = loaded.network, made  # the first is kept so that its id stays its own
+            while len(_FORMS) > 12:
+                _FORMS.pop(next(iter(_FORMS)))
+        return _FORMS[key][1]
+
+
+@functools.cache
+def _turns() -> threading.BoundedSemaphore:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return threading.BoundedSemaphore(max(1, (cores or 1) // torch.get_num_threads()))
+
+
+@contextlib.contextmanager
+def running(device: str) -> Iterator[None]:
+    """While a network runs: without gradients, and on the CPU in turn."""
+    import torch
+
+    turn: Any = _turns() if device == "cpu" else contextlib.nullcontext()
+    with turn, torch.inference_mode():
+        yield
+
+
+def check_multiple(name: str, tile: int, multiple: int) -> None:
+    """Refuse a tile that the network cannot halve as often as it does.
+
+    Raises
+    ------
+    OptionError
+        Naming the sides that it takes.
+    """
+    if tile % multiple:
+        lower = max(multiple, tile // multiple * multiple)
+        raise OptionError(
+            f"tile={tile} with the weights of {name!r}: their network takes multiples of "
+            f"{multiple} px; choose tile={lower} or {lower + multiple}"
+        )
+
+
+def images_of(channels: int) -> int:
+    """Images that a network makes for a stack of so many channels: RGB is one, else one each."""
+    return 1 if channels == RGB else channels
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image of one tile."""
+
+    row: int
+    column: int
+    channel: int | None
+    """Of a stack that is not RGB."""
+
+
+def fuse_tiles(
+    stack: Planes,
+    compute: Compute,
+    *,
+    tile: int,
+    overlap: int,
+    batch: int,
+    device: str,
+    white: float,
+) -> npt.NDArray[Any]:
+    """The image (C, Y, X) of a window, each tile made by ``compute``.
+
+    ``compute`` takes tiles (N, Z, 3, tile, tile) in [0, 1] and gives images (N, 3, tile, tile) in
+    [0, 1], both float32 on ``device``. Only tiles that touch the window's core are computed and
+    only their pixels are read; outside the core the image is 0. Stacks that are not RGB are fused
+    channel by channel: each is repeated three times, and the three results are averaged.
+    ``white`` is the value that counts as 1.
+    """
+    cut = as_cut(stack)
+    channels, height, width = stack.shape[1:]
+    grid = TileGrid(cut.on_slide, tile, overlap)
+    rows, columns = grid.touching(cut.core)
+    image = np.zeros((channels, height, width), stack.dtype)
+    merger = RowMerger(grid, cut.core, channels)
+    left = grid.place(0, columns.start).x
+    right = min(grid.place(0, columns[-1]).right, cut.on_slide.width)
+    colour: list[int | None] = [None] if channels == RGB else list(range(channels))
+    for row in rows:
+        top = grid.place(row, 0).y
+        bottom = min(top + tile, cut.on_slide.height)
+        strip = list(cut.crop(Window(top, left, bottom - top, right - left)))
+
+        def cut_out(job: _Job, strip: list[Any] = strip) -> FloatArray:
+            x = grid.place(0, job.column).x - left
+            chosen = slice(None) if job.channel is None else slice(job.channel, job.channel + 1)
+            planes = np.stack([cut_tile(plane[chosen], x, tile) for plane in strip])
+            planes = np.clip(planes * np.float32(1 / white), 0, 1, dtype=np.float32)
+            return np.broadcast_to(planes, (len(strip), RGB, tile, tile))
+
+        jobs = [_Job(row, column, channel) for column in columns for channel in colour]
+        for job, result in _computed(jobs, cut_out, compute, batch, device):
+            if job.channel is None:
+                merger.add(row, job.column, result)
+            else:
+                only = np.zeros((channels, tile, tile), np.float32)
+                only[job.channel] = result.mean(axis=0)
+                merger.add(row, job.column, only)
+        place, finished = merger.finish(row)
+        image[(slice(None), *place.slices)] = to_integers(finished, white, stack.dtype)
+    return image
+
+
+def _computed(
+    jobs: list[_Job],
+    cut_out: Callable[[_Job], FloatArray],
+    compute: Compute,
+    batch: int,
+    device: str,
+) -> Iterator[tuple[_Job, FloatArray]]:
+    """Every job with its image (3, tile, tile), in order.
+
+    On a GPU a batch is computed while the one before it is merged and the next one is cut out.
+    """
+    import torch
+
+    waiting: tuple[list[_Job], torch.Tensor] | None = None
+    for start in range(0, len(jobs), batch):
+        chosen = jobs[start : start + batch]
+        tiles = torch.from_numpy(np.stack([cut_out(job) for job in chosen]))
+        if device != "cpu":
+            tiles = tiles.pin_memory().to(device, non_blocking=True)
+        with running(device):
+            made = compute(tiles)
+        if waiting is not None:
+            yield from _fetched(*waiting)
+        waiting = chosen, made
+    if waiting is not None:
+        yield from _fetched(*waiting)
+
+
+def _fetched(jobs: list[_Job], made: torch.Tensor) -> Iterator[tuple[_Job, FloatArray]]:
+    yield from zip(jobs, made.float().cpu().numpy(), strict=True)
+
+
+def to_integers(image: FloatArray, white: float, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Values in [0, 1] as ``dtype``, 1 being ``white``: rounded and clipped unless it is float."""
+    scaled = image * np.float32(white)
+    if dtype.kind == "f":
+        return scaled.astype(dtype, copy=False)
+    highest = np.float32(np.iinfo(dtype).max)
+    rounded: npt.NDArray[Any] = np.minimum(scaled + np.float32(0.5), highest).astype(dtype)
+    return rounded

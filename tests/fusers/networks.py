@@ -1,0 +1,48 @@
+"""Tiny networks with random weights, saved as the fusers want them; no test needs what ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slidefusion import weights
+from slidefusion.nets import build
+
+SMALL: dict[str, dict[str, Any]] = {
+    "generator": {"width": 4, "edge_kernel": 3},
+    "fusiongan": {"width": 4},
+    "pix2pix": {"width": 4, "depth": 4},
+    "srgan": {"width": 4, "blocks": 1},
+    "blur_model": {"width": 4, "blocks": [1, 1, 1]},
+    "focus_classifier": {"width": 4},
+}
+
+
+def tiny(network: str, seed: int = 0, **config: Any) -> torch.nn.Module:
+    """A network of that name in eval mode; a generator's image is near its middle plane."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if network in ("generator", "fusiongan", "pix2pix", "srgan"):
+            config = {"residual": True, **config}
+        made = build(network, **{**SMALL[network], **config})
+        for module in made.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.5, 2)
+        with torch.no_grad():
+            if hasattr(made, "exit"):
+                made.exit.weight.normal_(0, 0.01)
+    return made.eval()
+
+
+def save_tiny(folder: Path, fuser: str, planes: int, **config: Any) -> str:
+    """Random weights for a fuser, with a blur model beside them; the path."""
+    network = "generator" if fuser == "focusgan" else fuser
+    card: dict[str, Any] = {"fuser": fuser}
+    if fuser == "focusgan" and config.get("masks", True):
+        card["blur_model"] = "blur"
+        weights.save(folder / "blur", tiny("blur_model"), {"fuser": "blur"})
+    name = "-".join([fuser, str(planes), *(str(value) for value in config.values())])
+    return str(weights.save(folder / name, tiny(network, planes=planes, **config), card))
