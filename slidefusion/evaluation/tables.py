@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from slidefusion.evaluation.scores import Evaluation, Planes, Row
+from slidefusion.evaluation.scores import REFERENCE_METRICS, Evaluation, Planes, Row
 
 __all__ = [
     "METRIC_NAMES",
@@ -48,11 +48,14 @@ class Table:
         apart = {a.without for a in evaluation.ablations if a.planes == planes}
         rows = [row for row in evaluation.table(*planes).values() if row.method not in apart]
         self.rows = [_cells(row, measured.metrics) for row in rows]
-        self.best = [
-            max(range(len(rows)), key=lambda k: _rank(rows[k].mean[metric]))
-            for metric in measured.metrics
-        ]
-        self.lines = [_first(rows, metric) for metric in measured.metrics] if rows else []
+        # What uses no reference is not ranked: noise and false edges raise it.
+        ranked = [metric for metric in measured.metrics if metric in REFERENCE_METRICS]
+        self.best = [_index_of_best(rows, metric) for metric in ranked]
+        self.lines = (
+            [_first(rows, metric) for metric in ranked]
+            if len(rows) > 1
+            else [f"{row.method} alone" for row in rows]
+        )
 
     def is_best(self, row: int, column: int) -> bool:
         """Whether the cell holds the highest mean of its column."""
@@ -116,8 +119,8 @@ def notes(evaluation: Evaluation) -> list[str]:
     if not measured.exact:
         found.append(
             "* no reference is used: Q_AB/F is the share of the edges of all planes of the stack "
-            "that a result keeps, SF its spatial frequency in gray values; noise and false edges "
-            "raise both."
+            "that a result keeps, also of the faint ones of blurred planes, so a mean scores well; "
+            "SF is its spatial frequency in gray values, which noise raises. Neither is ranked."
         )
     return found + measured.skipped
 
@@ -205,10 +208,12 @@ def _cells(row: Row, metrics: Sequence[str]) -> list[str]:
 def _first(rows: Sequence[Row], metric: str) -> str:
     ranked = sorted(rows, key=lambda row: -_rank(row.mean[metric]))
     name = METRIC_NAMES[metric]
-    if len(ranked) < 2:
-        return f"{name}: {ranked[0].method} alone"
     margin = ranked[0].mean[metric] - ranked[1].mean[metric]
     return f"{name}: {ranked[0].method} first, {margin:+.4f} to {ranked[1].method}"
+
+
+def _index_of_best(rows: Sequence[Row], metric: str) -> int:
+    return max(range(len(rows)), key=lambda k: _rank(rows[k].mean[metric]))
 
 
 def _rank(value: float) -> float:
