@@ -60,8 +60,8 @@ class FusionGanGenerator(nn.Module):
             ]
             inputs = outputs
         self.layers = nn.Sequential(*layers)
-        self.exit = nn.Conv2d(inputs, channels, 1)
-        self.head = ImageHead(residual)
+        self.head = ImageHead(residual, planes, channels)
+        self.exit = nn.Conv2d(inputs, self.head.features, 1)
         kaiming_start(self, SLOPE)
         zero_start(self.exit, residual)
 

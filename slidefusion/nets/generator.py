@@ -113,8 +113,8 @@ class Generator(nn.Module):
             _conv(4 * w, 2 * w), _blocks(2 * w), _conv(2 * w, w)
         )
         self.up3 = nn.Sequential(_conv(2 * w, w), _blocks(w), _conv(w, w))  # with skip 1
-        self.exit = nn.Conv2d(w, channels * folded, edge_kernel, padding=edge_kernel // 2)
-        self.head = ImageHead(residual)
+        self.head = ImageHead(residual, planes, channels)
+        self.exit = nn.Conv2d(w, self.head.features * folded, edge_kernel, padding=edge_kernel // 2)
         kaiming_start(self, slope=0.25)
         for block in self.modules():
             if isinstance(block, DenseBlock):  # near the identity: sums do not grow with depth

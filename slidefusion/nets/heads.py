@@ -44,25 +44,37 @@ def zero_start(layer: Layer, residual: bool) -> Layer:
 
 
 class ImageHead(nn.Module):
-    """From the last layer's features (N, C, H, W) to an image (N, C, H, W), always float32.
+    """From the last layer's features (N, ``features``, H, W) to an image (N, C, H, W), float32.
 
-    ``residual=False``, as published: tanh, mapped to [0, 1]. ``residual=True``: middle plane +
-    tanh of a tenth of the features, so that Adam's first steps change the image a little and not
-    wholly; clamped to [0, 1] in eval mode only, because the gradient of a clamp is zero just where
-    a network that is being trained overshoots. float32 because bfloat16 has only 128 steps
-    between 0.5 and 1, fewer than an 8-bit image.
+    ``residual=False``, as published: tanh, mapped to [0, 1]; ``features`` is C.
+
+    ``residual=True``: the middle plane, plus for each other plane a learned share in -1 … 1 (tanh)
+    of its difference to the middle plane, the same for all channels, plus tanh of a tenth of C
+    further features; ``features`` is C + Z - 1. What a plane shows sharply can so be taken from it
+    as it is, and only what no plane shows has to be made. (A tenth, so that Adam's first steps
+    change the image a little and not wholly.) Clamped to [0, 1] in eval mode only, because the
+    gradient of a clamp is zero just where a network that is being trained overshoots.
+
+    float32 because bfloat16 has only 128 steps between 0.5 and 1, fewer than an 8-bit image.
     """
 
-    def __init__(self, residual: bool = False) -> None:
+    def __init__(self, residual: bool = False, planes: int = 1, channels: int = 3) -> None:
         super().__init__()
         self.residual = residual
+        self.channels = channels
+        self.features = channels + planes - 1 if residual else channels
 
     def forward(self, features: Tensor, stack: Tensor) -> Tensor:
-        """``features``: (N, C, H, W), unbounded; ``stack``: (N, Z, C, H, W) in [0, 1]."""
+        """``features``: (N, ``features``, H, W), unbounded; ``stack``: (N, Z, C, H, W) in [0, 1]."""
         if not self.residual:
             return torch.tanh(features.float()) * 0.5 + 0.5
-        image = middle_plane(stack).float() + torch.tanh(features.float() * 0.1)
+        middle = middle_plane(stack).float()
+        made, shares = features.float().tensor_split([self.channels], dim=1)
+        image = middle + torch.tanh(made * 0.1)
+        others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
+        for share, z in zip(torch.tanh(shares).split(1, dim=1), others, strict=bool(others)):
+            image = image + share * (stack[:, z].float() - middle)
         return image if self.training else image.clamp(0.0, 1.0)
 
     def extra_repr(self) -> str:
-        return f"residual={self.residual}"
+        return f"residual={self.residual}, features={self.features}"

@@ -94,8 +94,8 @@ class Pix2PixGenerator(nn.Module):
                 zip(joined, reversed(widths[:-1]), strict=False)
             )
         )
-        self.exit = nn.ConvTranspose2d(joined[-1], channels, 4, 2, 1)  # C, H
-        self.head = ImageHead(residual)
+        self.head = ImageHead(residual, planes, channels)
+        self.exit = nn.ConvTranspose2d(joined[-1], self.head.features, 4, 2, 1)  # C, H
         normal_start(self)
         zero_start(self.exit, residual)
 

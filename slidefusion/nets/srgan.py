@@ -78,8 +78,8 @@ class SrganGenerator(nn.Module):
         self.body = nn.Sequential(
             *(ResidualBlock(width) for _ in range(blocks)), *_convolution(width)
         )
-        self.exit = nn.Conv2d(width, channels, 9, padding=4)
-        self.head = ImageHead(residual)
+        self.head = ImageHead(residual, planes, channels)
+        self.exit = nn.Conv2d(width, self.head.features, 9, padding=4)
         kaiming_start(self, 0.25)  # the slope at which PReLU starts
         zero_start(self.exit, residual)
 

@@ -76,7 +76,6 @@ def run(
     recipe = learner.recipe
     fabric = _fabric(recipe, devices, accelerator)
     fabric.launch()
-    torch.manual_seed(recipe.seed)
     network = learner.modules[learner.exported]
     average = _Average(network, recipe.average)
     saved = {**learner.modules, "average": average.network}

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.metadata
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,7 @@ def train(
     accelerator: str = "auto",
     checkpoint_steps: int = 250,
     stop_after: int | None = None,
+    command: str | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path | None:
     """Train a network on ``stacks`` with a truth; returns the path of the weights.
@@ -59,9 +59,12 @@ def train(
         train without.
     devices, accelerator
         How many GPUs (``"auto"``: all), and ``"cpu"`` or ``"cuda"``.
-    checkpoint_steps, stop_after, on_step
-        Updates between checkpoints; where to stop early, as an interruption would (returns None);
-        what is called after each update with its number and losses.
+    checkpoint_steps, stop_after
+        Updates between checkpoints; where to stop early, as an interruption would (returns None).
+    command
+        How to make these weights again, for their card.
+    on_step
+        Called after each update with its number and losses.
 
     Raises
     ------
@@ -121,11 +124,14 @@ def train(
         default += "-nomask"
     name = name or default
     return weights.save(
-        folder / f"{name}.safetensors", network, _card(recipe, name, blur, pairs, folder)
+        folder / f"{name}.safetensors", network, _card(recipe, name, blur, pairs, folder, command)
     )
 
 
 def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
+    import torch
+
+    torch.manual_seed(recipe.seed)  # the networks start alike in every run
     if recipe.method == "blur":
         from slidefusion.training.blur import BlurLearner
 
@@ -140,7 +146,7 @@ def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
 
 
 def _card(
-    recipe: Recipe, name: str, blur: Any, stacks: Sequence[Any], folder: Path
+    recipe: Recipe, name: str, blur: Any, stacks: Sequence[Any], folder: Path, command: str | None
 ) -> dict[str, Any]:
     versions = {p: importlib.metadata.version(p) for p in ("slidefusion", "torch", "numpy")}
     return {
@@ -152,7 +158,7 @@ def _card(
         "trained_on": _origin(stacks),
         "recipe": dataclasses.asdict(recipe),
         "steps": recipe.steps,
-        "command": " ".join(Path(a).name if n == 0 else a for n, a in enumerate(sys.argv)),
+        "command": command or f"slidefusion.train({recipe.method!r}, …)",
         "commit": _commit(),
         "versions": versions,
         "metrics": _last_row(folder / "validation.csv"),

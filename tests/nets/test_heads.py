@@ -29,10 +29,25 @@ def test_published_head_maps_tanh_to_0_1() -> None:
 
 
 def test_residual_head_adds_to_the_middle_plane_in_float32() -> None:
-    stack = torch.tensor([0.1, 0.7003, 0.2]).reshape(1, 3, 1, 1, 1)
-    head = ImageHead(residual=True)
+    stack = torch.tensor([0.7003]).reshape(1, 1, 1, 1, 1)
+    head = ImageHead(residual=True, channels=1)
     features = torch.full((1, 1, 1, 1), 0.25, dtype=torch.bfloat16)
     torch.testing.assert_close(head(features, stack), 0.7003 + torch.tanh(features.float() * 0.1))
     assert head.train()(features * 80, stack) > 1.0
     assert head.eval()(features * 80, stack) == 1.0
     assert head.eval()(features * -80, stack) == 0.0
+
+
+def test_residual_head_takes_a_plane_as_it_is() -> None:
+    stack = torch.rand(2, 3, 3, 4, 4)
+    head = ImageHead(residual=True, planes=3).eval()
+    assert head.features == 5
+    features = torch.zeros(2, 5, 4, 4)
+    torch.testing.assert_close(head(features, stack), stack[:, 1])
+    for share, plane in ((3, 0), (4, 2)):
+        chosen = features.clone()
+        chosen[:, share] = 20.0
+        torch.testing.assert_close(head(chosen, stack), stack[:, plane])
+    chosen[:, 3] = torch.atanh(torch.tensor(0.5))
+    chosen[:, 4] = 0.0
+    torch.testing.assert_close(head(chosen, stack), (stack[:, 0] + stack[:, 1]) / 2)

@@ -1,0 +1,67 @@
+"""Recipes: the paper's numbers, schedules, and changes by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from slidefusion.errors import OptionError
+from slidefusion.training.recipe import METHODS, Recipe, compact
+
+
+def test_the_defaults_are_the_papers() -> None:
+    recipe = Recipe("focusgan")
+    assert recipe.learning_rate == 0.5e-4 and recipe.discriminator_rate == 0.25e-4
+    assert recipe.batch == 1 and recipe.crop_px == 512 and recipe.adversarial_weight == 0.001
+    assert recipe.rate(37_210) == 1.0 and recipe.rate(37_211) == 0.8
+    assert recipe.rate(2 * 37_211) == pytest.approx(0.64)
+
+
+def test_every_generator_gets_the_same_care() -> None:
+    shared = [
+        {
+            k: v
+            for k, v in vars(compact(m)).items()
+            if k not in ("method", "network", "discriminator")
+        }
+        for m in METHODS
+        if m not in ("blur", "cnn")
+    ]
+    assert all(settings == shared[0] for settings in shared)
+
+
+def test_cosine_goes_up_then_down() -> None:
+    recipe = compact("focusgan", steps=1000)
+    rates = [recipe.rate(step) for step in range(1000)]
+    top = rates.index(max(rates))
+    assert 45 <= top <= 55 and rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True) and rates[-1] < 0.02
+
+
+def test_changes_by_name() -> None:
+    recipe = compact("focusgan").changed(
+        {"steps": 10, "network.width": 8, "augmentation.stain": 0.5, "learning_rate": 1}
+    )
+    assert recipe.steps == 10 and recipe.network["width"] == 8 and recipe.learning_rate == 1
+    assert recipe.augmentation.stain == 0.5 and recipe.network["unshuffle"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepps": 3}, "did you mean 'steps'"),
+        ({"steps": "many"}, "must be of type int"),
+        ({"steps": 0}, "must be at least 1"),
+        ({"augmentation.stian": 0.1}, "augmentation.NAME=VALUE"),
+        ({"network": 3}, "network.NAME=VALUE"),
+        ({"schedule": "linear"}, "'epoch' or 'cosine'"),
+        ({"average": 1.0}, "less than 1"),
+    ],
+)
+def test_wrong_changes(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        compact("focusgan").changed(changes)
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(OptionError, match="choose one of focusgan"):
+        Recipe("cyclegan")

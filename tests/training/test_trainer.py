@@ -1,0 +1,127 @@
+"""A run that is stopped, or killed, and goes on gives the same curve and the same weights."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from slidefusion import weights
+from slidefusion.errors import OptionError, WeightsError
+from slidefusion.training.recipe import Recipe, compact
+from slidefusion.verbs.train import train
+
+SMALL = {
+    "focusgan": {"network": {"width": 4, "edge_kernel": 3, "residual": True}, "warm_up": 2},
+    "fusiongan": {"network": {"width": 1}},
+    "pix2pix": {"network": {"width": 2, "depth": 5}},
+    "srgan": {"network": {"width": 4, "blocks": 2}},
+    "blur": {"network": {"width": 4, "blocks": [1, 1, 1]}},
+    "cnn": {"network": {"width": 4}},
+}
+
+
+def small(method: str, planes: int = 1, **changes: object) -> Recipe:
+    settings = {"steps": 6, "batch": 2, "crop_px": 64, "precision": "float32", **SMALL[method]}
+    if method not in ("blur", "cnn"):
+        settings["discriminator"] = {"width": 4}
+    return compact(method, planes, **{**settings, **changes})
+
+
+def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+    (file,) = [path for path in folder.glob("*.safetensors") if path.stem != "checkpoint"]
+    return load_file(file), (folder / "losses.csv").read_text()
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_resumed_equals_undisturbed(method: str, corpus: list[Path], tmp_path: Path) -> None:
+    planes = 2 if method == "cnn" else 1
+    recipe = small(method, planes, steps=22)
+    options = {"blur_model": None, "accelerator": "cpu", "checkpoint_steps": 4}
+    assert train(recipe, corpus, tmp_path / "whole", **options)
+    assert train(recipe, corpus, tmp_path / "cut", stop_after=11, **options) is None
+    assert train(recipe, corpus, tmp_path / "cut", **options)
+    whole, whole_curve = outcome(tmp_path / "whole")
+    cut, cut_curve = outcome(tmp_path / "cut")
+    assert whole_curve == cut_curve and len(whole_curve.splitlines()) in (4, 5)
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_killed_equals_undisturbed(corpus: list[Path], tmp_path: Path) -> None:
+    """A real process and kill -9, at whatever step it is."""
+    script = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from tests.training.test_trainer import small\n"
+        "from slidefusion.verbs.train import train\n"
+        "train(small('focusgan', steps=40), sys.argv[2:], sys.argv[1], blur_model=None,\n"
+        "      accelerator='cpu', checkpoint_steps=3)\n"
+    )
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", script, str(tmp_path / folder), *map(str, corpus)]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[2])
+
+    assert start("whole").wait() == 0
+    killed = start("cut")
+    checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
+    limit = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert start("cut").wait() == 0
+    whole, whole_curve = outcome(tmp_path / "whole")
+    cut, cut_curve = outcome(tmp_path / "cut")
+    assert whole_curve == cut_curve
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_it_learns(corpus: list[Path], tmp_path: Path) -> None:
+    """The blur model gets better than calling everything sharp."""
+    recipe = small("blur", steps=120, batch=4)
+    assert train(recipe, corpus, tmp_path, accelerator="cpu", checkpoint_steps=1000)
+    with (tmp_path / "losses.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    start = sum(float(row["cross_entropy"]) for row in rows[:3]) / 3
+    end = sum(float(row["cross_entropy"]) for row in rows[-3:]) / 3
+    assert end < 0.8 * start
+
+
+def test_the_card_says_what_was_done(corpus: list[Path], tmp_path: Path) -> None:
+    blur = train(small("blur"), corpus, tmp_path / "blur", accelerator="cpu")
+    assert blur is not None
+    path = train(
+        small("focusgan", 3),
+        corpus,
+        tmp_path / "run",
+        blur_model=str(blur),
+        accelerator="cpu",
+        command="slidefusion train focusgan",
+    )
+    assert path is not None and path.name == "focusgan-3.safetensors"
+    card = weights.load(str(path), fuser="focusgan", planes=3).card
+    assert card.blur_model == "blur" and card.config["masks"] is True
+    assert card.facts["steps"] == 6 and card.facts["command"] == "slidefusion train focusgan"
+    assert card.facts["recipe"]["network"]["width"] == 4
+    assert card.facts["trained_on"].startswith("2 phantoms")
+
+
+def test_another_recipe_or_a_damaged_checkpoint_is_refused(
+    corpus: list[Path], tmp_path: Path
+) -> None:
+    train(small("blur"), corpus, tmp_path, accelerator="cpu", checkpoint_steps=2, stop_after=4)
+    with pytest.raises(OptionError, match=r"other settings \(steps: 6 then, 9 now"):
+        train(small("blur", steps=9), corpus, tmp_path, accelerator="cpu")
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="no readable checkpoint"):
+        train(small("blur"), corpus, tmp_path, accelerator="cpu")
