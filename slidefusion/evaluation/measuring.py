@@ -164,6 +164,8 @@ class _Job:
         key = self.planes, candidate.label
         spent = time.perf_counter() - begun
         self.measured.seconds[key] = self.measured.seconds.get(key, 0.0) + spent
+        stated = image.attrs["slidefusion"]
+        self.measured.made_by[key] = {part: stated.get(part) for part in ("software", "options")}
 
         def read(window: Window) -> Pixels:
             return np.asarray(image[(slice(None), *window.slices)])

@@ -309,6 +309,10 @@ def _provenance(
             candidate.label: {"name": candidate.fuser.name, "options": _options(candidate.fuser)}
             for candidate in chosen
         },
+        "made_by": [
+            {"planes": list(planes), "method": method, **stated}
+            for (planes, method), stated in measured.made_by.items()
+        ],
         "slides": [slide.name for slide in slides],
         "held_out": {str(seed): held_out(seed).to_dict() for seed in seeds},
         "rows": [dataclasses.asdict(row) for row in result.rows],

@@ -102,6 +102,9 @@ class Measured:
     skipped: list[str] = field(default_factory=list)
     """Which fuser was left out, and why."""
     seconds: dict[tuple[Planes, str], float] = field(default_factory=dict)
+    made_by: dict[tuple[Planes, str], dict[str, Any]] = field(default_factory=dict)
+    """Software and options of each method as the slides' own provenance states them, checksums of
+    weights included."""
     megapixels: float = 0.0
     """Of all slides."""
 

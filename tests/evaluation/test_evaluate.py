@@ -150,6 +150,10 @@ def test_report_stands_alone(found: Evaluation) -> None:
     )
     provenance = json.loads((found.folder / "evaluation.json").read_text())
     assert provenance["fusers"]["unmasked"]["options"] == {"by": 6, "blur_mask": False}
+    assert [made["method"] for made in provenance["made_by"]] == [
+        "lighter", "unmasked", "lighter", "unmasked", "largest",
+    ]  # fmt: skip
+    assert provenance["made_by"][1]["options"] == {"by": 6, "blur_mask": False}
 
 
 def test_figures_show_each_method(found: Evaluation) -> None:
@@ -195,6 +199,8 @@ def test_real_stacks_are_measured_against_a_reference_and_say_so(
     page = found.report.read_text()
     assert "the fusion of all planes by largest: NO TRUTH" in page
     assert "no reference is used" in page
+    assert "lighter first" in page or "plane 0 first" in page
+    assert not re.search(r"(Q_AB/F|SF) \*: \w+ first", page)
     assert not list(found.folder.glob("work-*"))
 
 
