@@ -18,7 +18,7 @@ from slidefusion.verbs.info import describe
 
 from .conftest import PHYSICAL, Runner, write_tiff
 
-COMMANDS = ("convert", "plan", "fuse", "fusers", "info", "phantom", "demo")
+COMMANDS = ("convert", "plan", "fuse", "batch", "fusers", "info", "phantom", "demo")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
