@@ -10,8 +10,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-__all__ = ["ImageHead", "middle_plane", "stack_planes", "zero_start"]
+__all__ = ["BANDS", "ImageHead", "detail_bands", "middle_plane", "stack_planes", "zero_start"]
+
+BANDS = 3
+"""Detail bands that a residual head strengthens; the coarsest reaches 14 px."""
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
 
@@ -48,12 +52,14 @@ class ImageHead(nn.Module):
 
     ``residual=False``, as published: tanh, mapped to [0, 1]; ``features`` is C.
 
-    ``residual=True``: the middle plane, plus for each other plane a learned share in -1 … 1 (tanh)
-    of its difference to the middle plane, the same for all channels, plus tanh of a tenth of C
-    further features; ``features`` is C + Z - 1. What a plane shows sharply can so be taken from it
-    as it is, and only what no plane shows has to be made. (A tenth, so that Adam's first steps
-    change the image a little and not wholly.) Clamped to [0, 1] in eval mode only, because the
-    gradient of a clamp is zero just where a network that is being trained overshoots.
+    ``residual=True``: the middle plane and what the network adds to it. Of each other plane, a
+    share in -1 … 1 of its difference to the middle plane: what a plane shows sharply is taken from
+    it as it is. Of each detail band of the middle plane, a share in -4 … 4: what is only weakened
+    by blur is strengthened again. Shares are the same for all channels, so nothing fringes. And C
+    features that are added (tanh of a tenth, so that Adam's first steps change the image a little
+    and not wholly): what is in none of these. ``features`` is C + Z - 1 + 3. Clamped to [0, 1] in
+    eval mode only, because the gradient of a clamp is zero just where a network that is being
+    trained overshoots.
 
     float32 because bfloat16 has only 128 steps between 0.5 and 1, fewer than an 8-bit image.
     """
@@ -61,20 +67,49 @@ class ImageHead(nn.Module):
     def __init__(self, residual: bool = False, planes: int = 1, channels: int = 3) -> None:
         super().__init__()
         self.residual = residual
-        self.channels = channels
-        self.features = channels + planes - 1 if residual else channels
+        self.sizes = (channels, planes - 1, BANDS)
+        self.features = sum(self.sizes) if residual else channels
 
     def forward(self, features: Tensor, stack: Tensor) -> Tensor:
-        """``features``: (N, ``features``, H, W), unbounded; ``stack``: (N, Z, C, H, W) in [0, 1]."""
+        """Features (N, ``features``, H, W), unbounded, and stack (N, Z, C, H, W) in [0, 1]."""
         if not self.residual:
             return torch.tanh(features.float()) * 0.5 + 0.5
         middle = middle_plane(stack).float()
-        made, shares = features.float().tensor_split([self.channels], dim=1)
+        made, shares, gains = features.float().split(self.sizes, dim=1)
         image = middle + torch.tanh(made * 0.1)
         others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
-        for share, z in zip(torch.tanh(shares).split(1, dim=1), others, strict=bool(others)):
+        for number, z in enumerate(others):
+            share = torch.tanh(shares[:, number : number + 1])
             image = image + share * (stack[:, z].float() - middle)
+        for number, band in enumerate(detail_bands(middle)):
+            image = image + 4.0 * torch.tanh(gains[:, number : number + 1] / 4.0) * band
         return image if self.training else image.clamp(0.0, 1.0)
 
     def extra_repr(self) -> str:
         return f"residual={self.residual}, features={self.features}"
+
+
+def detail_bands(image: Tensor) -> list[Tensor]:
+    """The finest ``BANDS`` bands of an image (N, C, H, W), each an octave, fine to coarse.
+
+    Differences of successive smoothings by (1 4 6 4 1) / 16 with holes of 0, 1 and 3 px (the
+    starlet or à trous transform; Starck and Murtagh 2006). Beyond the edge the border is repeated.
+
+    >>> [float(band.abs().max()) for band in detail_bands(torch.ones(1, 3, 8, 8))]
+    [0.0, 0.0, 0.0]
+    """
+    bands = []
+    for number in range(BANDS):
+        smooth = _smooth(_smooth(image, 2, 2**number), 3, 2**number)
+        bands.append(image - smooth)
+        image = smooth
+    return bands
+
+
+def _smooth(image: Tensor, axis: int, step: int) -> Tensor:
+    reach = 2 * step
+    size = image.shape[axis]
+    border = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+    padded = functional.pad(image, border, mode="replicate")
+    at = [padded.narrow(axis, k * step, size) for k in range(5)]
+    return (at[0] + at[4]) / 16 + (at[1] + at[3]) / 4 + at[2] * 0.375

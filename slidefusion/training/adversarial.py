@@ -115,7 +115,7 @@ class AdversarialLearner:
         if self.blur_model is None:
             return None
         probability: Tensor = self.blur_model.blurred(stack.flatten(0, 1))  # type: ignore[operator]
-        return probability.float().unflatten(0, stack.shape[:2])
+        return probability.float().reshape(*stack.shape[:2], *stack.shape[3:])
 
     @torch.no_grad()
     def images(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:

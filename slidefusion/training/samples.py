@@ -143,7 +143,7 @@ class Crops:
 
     def _crops(self, rng: np.random.Generator) -> list[tuple[Bytes, Bytes]]:
         """The fullest places of a block of a slide, fullest first."""
-        pair = self.pairs[rng.integers(len(self.pairs))]
+        pair = self.pairs[int(rng.integers(len(self.pairs)))]
         block = self._block(pair, rng)
         truth = pair.truth_crop(block)
         planes = np.stack([pair.plane_crop(z, block) for z in self._choose(pair, rng)])

@@ -185,7 +185,7 @@ class _Log:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)  # type: ignore[no-untyped-call]
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
         except ImportError:
             pass
 
@@ -208,7 +208,8 @@ class _Log:
         if self.board is not None:
             rows = torch.cat([image[:4].float().cpu().clamp(0, 1) for image in images])
             side = rows.shape[-1]
-            grid = rows.unflatten(0, (3, -1)).permute(2, 0, 3, 1, 4).reshape(3, 3 * side, -1)
+            grid = rows.reshape(3, -1, 3, side, side).permute(2, 0, 3, 1, 4)
+            grid = grid.reshape(3, 3 * side, -1)
             self.board.add_image("input, output, truth", grid, step)
 
     def close(self) -> None:

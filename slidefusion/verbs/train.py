@@ -167,10 +167,10 @@ def _card(
 
 
 def _origin(pairs: Sequence[Any]) -> str:
-    sources = [pair.stack.provenance.get("phantom") is not None for pair in pairs]
+    sources = [pair.stack.provenance.get("source", {}).get("reader") == "phantom" for pair in pairs]
     size = sum(pair.stack.shape[2] * pair.stack.shape[3] for pair in pairs) / 1e6
     kind = "phantoms" if all(sources) else "stacks"
-    return f"{len(pairs)} {kind}, {size:.0f} megapixels"
+    return f"{len(pairs)} {kind}, {size:.1f} megapixels"
 
 
 def _last_row(path: Path) -> dict[str, float]:

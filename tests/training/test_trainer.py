@@ -21,7 +21,7 @@ from slidefusion.verbs.train import train
 
 SMALL = {
     "focusgan": {"network": {"width": 4, "edge_kernel": 3, "residual": True}, "warm_up": 2},
-    "fusiongan": {"network": {"width": 1}},
+    "fusiongan": {"network": {"width": 4}},
     "pix2pix": {"network": {"width": 2, "depth": 5}},
     "srgan": {"network": {"width": 4, "blocks": 2}},
     "blur": {"network": {"width": 4, "blocks": [1, 1, 1]}},
