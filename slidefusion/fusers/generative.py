@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["GenerativeFuser", "white_level"]
+__all__ = ["GenerativeFuser", "full_range", "white_level"]
 
 _BATCH = {"cpu": 1, "cuda": 8}
 
@@ -33,11 +33,12 @@ def white_level(overview: Overview) -> float | None:
         return None
     samples = np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()])
     bright = float(np.percentile(samples, 99.9))
-    full = _full_range(dtype)
+    full = full_range(dtype)
     return full if full / 2 < bright <= full or bright <= 0 else bright
 
 
-def _full_range(dtype: np.dtype[Any]) -> float:
+def full_range(dtype: np.dtype[Any]) -> float:
+    """Largest value of an integer dtype; 1.0 for float."""
     return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
@@ -133,7 +134,7 @@ class GenerativeFuser:
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],
             device=self.device,
-            white=white or _full_range(stack.dtype),
+            white=white or full_range(stack.dtype),
         )
         return Fused(image)
 

@@ -16,7 +16,7 @@ __all__ = ["network_bytes"]
 
 
 class _Watch(TorchDispatchMode):
-    """Follows which tensors are alive; on torch's ``meta`` device they have shapes and no memory."""
+    """Follows which tensors are alive; on the ``meta`` device they have shapes and no memory."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

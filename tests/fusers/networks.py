@@ -34,11 +34,25 @@ def tiny(network: str, seed: int = 0, **config: Any) -> torch.nn.Module:
         with torch.no_grad():
             if hasattr(made, "exit"):
                 made.exit.weight.normal_(0, 0.01)
-    return made.eval()
+        made.eval()
+        if config.get("residual"):
+            _scale_residual(made)
+    return made
+
+
+def _scale_residual(network: Any) -> None:
+    """Make the image differ from the middle plane by 0.02 on average, neither less nor more."""
+    planes = network.config["planes"]
+    stack = torch.rand(1, planes, 3, 64, 64) * 0.2 + 0.4  # far from being clamped
+    with torch.no_grad():
+        change = network(stack, stack[:, :, 0]) - stack[:, planes // 2]
+        network.exit.weight *= 0.02 / change.abs().mean()
 
 
 def save_tiny(folder: Path, fuser: str, planes: int, **config: Any) -> str:
     """Random weights for a fuser, with a blur model beside them; the path."""
+    if fuser == "cnn":
+        return str(weights.save(folder / "cnn", tiny("focus_classifier"), {"fuser": "cnn"}))
     network = "generator" if fuser == "focusgan" else fuser
     card: dict[str, Any] = {"fuser": fuser}
     if fuser == "focusgan" and config.get("masks", True):

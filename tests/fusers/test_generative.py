@@ -1,4 +1,4 @@
-"""The fusers that are generators: the contract, what the networks are given, and what is refused."""
+"""The fusers that are generators: the contract, what networks are given, and what is refused."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import numpy as np
 import pytest
 
 import slidefusion as sf
-from slidefusion import weights
-from slidefusion.engine import ArraySource, WindowPlanes, fuse_array
+from slidefusion import memory, weights
+from slidefusion.engine import ArraySource, fuse_array, fuse_region
 from slidefusion.errors import OptionError, UnknownNameError, WeightsError
 from slidefusion.fuser import Fuser
-from slidefusion.fusers import generative
+from slidefusion.fusers import generative, network_tiles
 from slidefusion.fusers.focusgan import Focusgan
 from slidefusion.fusers.fusiongan import FusionGan
 from slidefusion.fusers.pix2pix import Pix2Pix
 from slidefusion.fusers.srgan import Srgan
-from slidefusion.geometry import Window
+from slidefusion.geometry import Size, Window
 from slidefusion.overview import MemoryOverview
 from slidefusion.testing import FuserContract
 from slidefusion.testing.stacks import focus_stack, overview
+from slidefusion.tiling import Tiling
 
 torch = pytest.importorskip("torch")
-from tests.fusers.networks import save_tiny, tiny  # noqa: E402
+from tests.fusers.networks import save_tiny  # noqa: E402
 
 FUSERS: dict[str, Any] = {
     "focusgan": Focusgan,
@@ -83,8 +84,8 @@ class GenerativeContract(FuserContract):
 class TestFocusgan(GenerativeContract):
     fuser_class = Focusgan
     options: ClassVar = [
-        settings_of("focusgan-3", overlap=16),
-        settings_of("focusgan-1", precision="float32", batch=3),
+        settings_of("focusgan-3"),
+        settings_of("focusgan-1", precision="float32", batch=5, overlap=4),
         settings_of("focusgan-3-False", blur_mask=False, overlap=0),
     ]
 
@@ -106,3 +107,164 @@ class TestSrgan(GenerativeContract):
     fuser_class = Srgan
     options: ClassVar = [settings_of("srgan-3", precision="float32")]
     examples = 3
+
+
+def random_stack(*shape: int, dtype: str = "uint8") -> np.ndarray:
+    values = np.random.default_rng(shape[-1]).random(shape)
+    full = generative.full_range(np.dtype(dtype))
+    return (values * full).astype(dtype)
+
+
+def test_the_image_is_what_the_network_makes_of_its_tiles() -> None:
+    """One tile, by hand: planes and masks in [0, 1] go in, the image comes out, times 255."""
+    stack = random_stack(3, 3, 32, 32)
+    fused = Focusgan(**settings_of("focusgan-3", precision="float32"))(stack)
+    network = weights.load(path_of("focusgan-3")).network
+    blur_model: Any = weights.load(path_of("blur")).network
+    planes = torch.from_numpy(stack / np.float32(255))
+    with torch.inference_mode():
+        image = network(planes[None], blur_model.blurred(planes)[None])[0].numpy()
+    assert np.abs(image - planes[1].numpy()).max() > 0.01, "it does something"
+    np.testing.assert_allclose(fused.image, image * 255, atol=0.501)
+
+
+def test_two_planes_are_given_as_a_b_b() -> None:
+    fuser = Focusgan(**settings_of("focusgan-3"))
+    stack = random_stack(2, 3, 40, 40)
+    assert np.array_equal(fuser(stack).image, fuser(stack[[0, 1, 1]]).image)
+
+
+def test_gray_is_repeated_and_averaged() -> None:
+    fuser = Focusgan(**settings_of("focusgan-1", precision="float32"))
+    gray = random_stack(1, 1, 50, 40, dtype="float32")
+    rgb = fuser(gray.repeat(3, axis=1)).image
+    np.testing.assert_allclose(fuser(gray).image[0], rgb.mean(axis=0), atol=1e-6)
+    two = np.concatenate([gray, gray[..., ::-1]], axis=1)
+    np.testing.assert_allclose(fuser(two).image[0], rgb.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 77), (70, 1), (33, 32)])
+def test_any_size(shape: tuple[int, int]) -> None:
+    stack = random_stack(1, 3, *shape)
+    fused = fuse_array(Focusgan(**settings_of("focusgan-1")), stack.transpose(1, 0, 2, 3))
+    assert fused.image.shape == stack.shape[1:]
+    assert np.abs(fused.image - stack[0].astype(float)).max() < 128, "near its plane"
+
+
+def test_padding_to_the_grid_does_not_reach_the_network() -> None:
+    """The slide ends where it ends: what the engine repeats below it is not what tiles see."""
+    stack = random_stack(1, 3, 41, 29)
+    fuser = Focusgan(**settings_of("focusgan-1"))
+    cut = fuse_array(fuser, stack.transpose(1, 0, 2, 3), 16).image
+    assert np.abs(cut - fuser(stack).image.astype(int)).max() <= 1
+
+
+def overview_of(dtype: str, brightest: float) -> MemoryOverview:
+    values = np.linspace(0, brightest, 1000).reshape(1, 1, 20, 50).astype(dtype)
+    return MemoryOverview(values, values[None])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "brightest", "white"),
+    [
+        ("uint8", 100, None),
+        ("uint16", 60000, 65535),
+        ("uint16", 4095, 4095),
+        ("float32", 0.9, 1),
+        ("float32", 255, 255),
+        ("float32", 0.25, 0.25),
+        ("float32", 0, 1),
+    ],
+)
+def test_white(dtype: str, brightest: float, white: float | None) -> None:
+    fuser = Focusgan(**settings_of("focusgan-1")).prepare(overview_of(dtype, brightest))
+    assert fuser.white == (None if white is None else pytest.approx(white, rel=2e-3))
+    given = Focusgan(**settings_of("focusgan-1", white=7.0))
+    assert given.prepare(overview_of(dtype, brightest)).white == 7.0
+
+
+def test_white_is_a_scale() -> None:
+    stack = random_stack(1, 3, 40, 40, dtype="float32")
+    fuser = Focusgan(**settings_of("focusgan-1", white=1.0))
+    scaled = Focusgan(**settings_of("focusgan-1", white=4095.0))
+    expected = np.rint(fuser(np.rint(stack * 4095) / np.float32(4095)).image * 4095)
+    found = scaled(np.rint(stack * 4095).astype(np.uint16)).image
+    assert np.abs(found - expected).max() <= 1
+
+
+class Watched(ArraySource):
+    """Notes which windows are read."""
+
+    def read(self, z: int, window: Window, /) -> Any:
+        READ.append(window)
+        return super().read(z, window)
+
+
+READ: list[Window] = []
+
+
+def test_only_what_the_region_needs_is_read_and_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 px tiles every 24: rows 100 to 130 lie in those that begin at 72, 96 and 120."""
+    fuser = Focusgan(**settings_of("focusgan-1"))
+    source = Watched(random_stack(3, 1, 300, 300))
+    READ.clear()
+    tiles: list[int] = []
+    made = Focusgan._compute
+
+    def counted(self: Focusgan, planes: int) -> Any:
+        compute = made(self, planes)
+        return lambda batch: tiles.append(len(batch)) or compute(batch)
+
+    monkeypatch.setattr(Focusgan, "_compute", counted)
+    tiling = Tiling(Size(300, 300), 30, fuser.footprint, Window(100, 100, 30, 30))
+    fuse_region(fuser, source, [0], tiling, tiling.region(0, 0))
+    assert sum(tiles) == 9
+    assert [Window(72 + 24 * k, 72, 32, 80) for k in range(3)] == READ
+
+
+def test_fuse_as_users_call_it(tmp_path: Path) -> None:
+    stack = random_stack(3, 3, 90, 70)
+    options = settings_of("focusgan-3")
+    lazy = sf.fuse(stack, "focusgan", chunks=40, **options)
+    provenance = lazy.attrs["slidefusion"]["options"]
+    assert provenance["sha256"][0] == weights.look_up(path_of("focusgan-3")).sha256
+    out = tmp_path / "fused.zarr"
+    sf.fuse(stack, "focusgan", out=out, chunks=64, progress=False, **options)
+    written = sf.open_slide(out).values if hasattr(sf, "open_slide") else lazy.values
+    assert np.abs(written.astype(int) - lazy.values).max() <= 1
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    one, three = random_stack(1, 3, 32, 32), random_stack(3, 3, 32, 32)
+    with pytest.raises(OptionError, match="at most 16"):
+        Focusgan(**settings_of("focusgan-1", overlap=17))
+    with pytest.raises(OptionError, match="multiples of 16 px; choose tile=32 or 48"):
+        Focusgan(**settings_of("focusgan-1", tile=40))(one)
+    with pytest.raises(WeightsError, match="take 1 planes, and 3 are needed"):
+        Focusgan(**settings_of("focusgan-1"))(three)
+    with pytest.raises(WeightsError, match="are for 'srgan'"):
+        Focusgan(**settings_of("srgan-1"))(one)
+    with pytest.raises(WeightsError, match="without blur masks: choose blur_mask=False"):
+        Focusgan(**settings_of("focusgan-3-False"))(three)
+    with pytest.raises(UnknownNameError, match="no weights 'focusgn-1'"):
+        sf.fuse(one.transpose(1, 0, 2, 3), "focusgan", weights="focusgn-1")
+    with pytest.raises(WeightsError, match="install the same weights everywhere"):
+        Focusgan(**settings_of("focusgan-1", sha256=("0" * 64,)))(one)
+
+
+def test_weights_are_chosen_by_planes_and_masks() -> None:
+    assert Focusgan()._reference(1) == "focusgan-1"
+    assert Focusgan(blur_mask=False)._reference(3) == "focusgan-3-nomask"
+    assert Srgan()._reference(3) == "srgan-3"
+
+
+def test_one_network_at_a_time_has_the_processor() -> None:
+    assert network_tiles._turns()._initial_value * torch.get_num_threads() >= 1
+    with network_tiles.running("cpu"):
+        assert torch.is_inference_mode_enabled()
+
+
+def test_large_regions_where_the_halo_is_large() -> None:
+    size = Size(20000, 20000)
+    fuser = Focusgan(weights=path_of("focusgan-1"))
+    assert memory.choose_region_px(fuser, size, 1, 3, 1, 2) >= 2048

@@ -1,0 +1,137 @@
+"""`cnn`: the contract, and each step from scores to weights against its definition."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from slidefusion.fusers.cnn import Cnn
+from slidefusion.testing import FuserContract
+from slidefusion.testing.stacks import blur, texture
+
+torch = pytest.importorskip("torch")
+from slidefusion.fusers import focus_maps  # noqa: E402
+from slidefusion.nets.fused import for_inference  # noqa: E402
+from tests.fusers.networks import save_tiny, tiny  # noqa: E402
+
+FOLDER = Path(tempfile.gettempdir()) / f"slidefusion-tiny-cnn-{os.getpid()}"
+WEIGHTS = {"weights": str(FOLDER / "cnn.safetensors")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _weights() -> Iterator[None]:
+    save_tiny(FOLDER, "cnn", 2)
+    yield
+    shutil.rmtree(FOLDER)
+
+
+class TestCnn(FuserContract):
+    fuser_class = Cnn
+    options: ClassVar = [{**WEIGHTS, "radius": 3, "precision": "float32"}]
+    channels = (1, 3)
+    examples = 3
+    exempt: ClassVar = {"lone_sharp_plane_wins": "random weights choose nothing"}
+
+
+def test_bfloat16_cuts_within_the_tolerance() -> None:
+    contract: Any = TestCnn()
+    contract.test_tiles_equal_the_whole({**WEIGHTS, "precision": "bfloat16"})
+
+
+def test_the_focus_map_is_the_mean_over_covering_patches() -> None:
+    network = tiny("focus_classifier")
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 40, 46), dtype=np.float32)
+    with torch.inference_mode():
+        fast = for_inference(network.merged(), torch.float32)
+        found = torch.sigmoid(focus_maps.focus_map(fast, first, second)).numpy()
+        # Every patch of the reflected images by itself, with what its convolutions see around it.
+        a, b = (np.pad(image, 20, mode="symmetric") for image in (first, second))
+        scores = np.full((33, 36), np.nan)
+        for i in range(2, 31):
+            for j in range(2, 34):
+                place = (slice(2 * i - 4, 2 * i + 20), slice(2 * j - 4, 2 * j + 20))
+                pair = [torch.from_numpy(image[place].copy())[None, None] for image in (a, b)]
+                logits = network(*pair)[0, :, 2, 2]
+                scores[i, j] = torch.softmax(logits, 0)[1]
+    for row, column in ((0, 0), (7, 11), (19, 22), (0, 22)):
+        wanted = scores[row + 3 : row + 11, column + 3 : column + 11].mean()
+        assert found[row, column] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = for_inference(tiny("focus_classifier").merged(), torch.float32)
+    images = np.random.default_rng(1).random((2, 61, 90), dtype=np.float32)
+    with torch.inference_mode():
+        whole = focus_maps.focus_map(network, *images)
+        monkeypatch.setattr(focus_maps, "_CELLS", 11)
+        torch.testing.assert_close(focus_maps.focus_map(network, *images), whole)
+
+
+def test_odds_add_up() -> None:
+    steps = [torch.tensor([[1.0, -1.0, 2.0]]), torch.tensor([[-0.5, 0.4, 1.0]])]
+    assert focus_maps.best_plane(steps).tolist() == [[1, 0, 2]]
+
+
+def test_small_regions_go_and_large_ones_keep_their_shape() -> None:
+    decision = torch.zeros(80, 90, dtype=torch.int32)
+    decision[20:60, 30:70] = 1
+    wanted = decision.clone()
+    decision[5:9, 5:11] = 1
+    decision[40, 50] = 0
+    decision[10:13, 60:64] = 2
+    assert torch.equal(focus_maps.consistent(decision, 3), wanted)
+
+
+def test_where_no_plane_has_a_region_nothing_changes() -> None:
+    decision = torch.from_numpy(np.indices((20, 20)).sum(axis=0) % 2).int()
+    assert torch.equal(focus_maps.consistent(decision, 2), decision)
+
+
+def test_the_guided_filter_is_that_of_the_paper() -> None:
+    rng = np.random.default_rng(2)
+    guide, mask = texture(rng, 1, 50, 60)[0], (blur(rng.random((1, 50, 60)), 9)[0] > 0.5) * 1.0
+
+    def box(image: np.ndarray) -> np.ndarray:
+        inside = ndimage.uniform_filter(np.ones_like(image), 17, mode="constant")
+        mean: np.ndarray = ndimage.uniform_filter(image, 17, mode="constant") / inside
+        return mean
+
+    slope = (box(guide * mask) - box(guide) * box(mask)) / (box(guide**2) - box(guide) ** 2 + 0.1)
+    wanted = box(slope) * guide + box(box(mask) - slope * box(guide))
+    smooth = focus_maps.GuidedFilter(torch.from_numpy(guide).float(), 8, 0.1)
+    found = smooth(torch.from_numpy(mask).float()).numpy()
+    np.testing.assert_allclose(found, np.clip(wanted, 0, 1), atol=1e-5)
+
+
+def test_a_perfect_classifier_gives_the_sharp_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the gradient's energy as the network, the image is the sharp half of each plane."""
+    rng = np.random.default_rng(3)
+    sharp = texture(rng, 3, 120, 160)
+    soft = blur(sharp, 12)
+    left = np.arange(160) < 80
+    stack = np.stack([np.where(left, sharp, soft), np.where(left, soft, sharp)])
+    stack = np.rint(stack * 255).astype(np.uint8)
+
+    def energy(network: Any, first: np.ndarray, second: np.ndarray) -> Any:
+        sums = []
+        for image in (first, second):
+            detail = np.abs(ndimage.laplace(image))
+            sums.append(torch.from_numpy(ndimage.uniform_filter(detail, 16)[::2, ::2].copy()))
+        return 100 * (sums[1] - sums[0])
+
+    monkeypatch.setattr(focus_maps, "focus_map", energy)
+    fused = Cnn(**WEIGHTS)(stack)
+    clear = np.abs(np.arange(160) - 79.5) > 20
+    error = np.abs(fused.image / 255 - sharp)[..., clear]
+    assert error.mean() < 0.1 * np.abs(soft - sharp)[..., clear].mean()
+    assert fused.depth is not None
+    assert (fused.depth[:, clear] == (~left)[clear]).all()
