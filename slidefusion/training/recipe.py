@@ -192,7 +192,7 @@ def compact(method: str, planes: int = 1, **changes: Any) -> Recipe:
     >>> compact("focusgan", 3).network["width"]
     16
     """
-    steps = changes.get("steps", 5000)
+    steps = changes.get("steps", 3000)
     shared: dict[str, Any] = {
         "planes": planes,
         "steps": steps,
