@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from slidefusion.evaluation.run import evaluate
     from slidefusion.registry import fuser_options, fusers, get_fuser
     from slidefusion.stack import open_slide, open_stack
+    from slidefusion.training.run import train
     from slidefusion.verbs.convert import convert
     from slidefusion.verbs.fuse import fuse
     from slidefusion.verbs.plan_fuse import plan_fuse
-    from slidefusion.verbs.train import train
     from slidefusion.verbs.verify import verify
 
 __all__ = [
@@ -54,7 +54,7 @@ _HOME = {
     "open_slide": "slidefusion.stack",
     "open_stack": "slidefusion.stack",
     "plan_fuse": "slidefusion.verbs.plan_fuse",
-    "train": "slidefusion.verbs.train",
+    "train": "slidefusion.training.run",
     "verify": "slidefusion.verbs.verify",
 }
 

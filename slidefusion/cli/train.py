@@ -74,7 +74,7 @@ def train(
     from slidefusion.errors import OptionError
     from slidefusion.training.corpus import write_corpus
     from slidefusion.training.recipe import Recipe, compact
-    from slidefusion.verbs.train import train as run
+    from slidefusion.training.run import train as run
 
     if devices != "auto" and not devices.isdecimal():
         raise OptionError(f"--devices {devices!r}: give a number of GPUs, or auto")

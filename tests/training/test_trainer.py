@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from slidefusion import weights
 from slidefusion.errors import OptionError, WeightsError
 from slidefusion.training.recipe import Recipe, compact
-from slidefusion.verbs.train import train
+from slidefusion.training.run import train
 
 SMALL = {
     "focusgan": {"network": {"width": 4, "edge_kernel": 3, "residual": True}, "warm_up": 2},
@@ -60,7 +60,7 @@ def test_killed_equals_undisturbed(corpus: list[Path], tmp_path: Path) -> None:
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from tests.training.test_trainer import small\n"
-        "from slidefusion.verbs.train import train\n"
+        "from slidefusion.training.run import train\n"
         "train(small('focusgan', steps=40), sys.argv[2:], sys.argv[1], blur_model=None,\n"
         "      accelerator='cpu', checkpoint_steps=3)\n"
     )
