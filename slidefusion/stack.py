@@ -16,6 +16,7 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.source_array import SourceArray
+from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
     import dask.array
@@ -30,7 +31,6 @@ __all__ = [
     "plane_indices",
 ]
 
-_DTYPES = ("uint8", "uint16", "float32")
 _AXES = "czyx"
 
 # Dask arrays that open_stack made, by name: one that comes back unchanged is read from its store
@@ -129,23 +129,6 @@ def open_slide(store: str | Path) -> xr.DataArray:
     return _to_dataarray(stack).isel(z=0, drop=True)
 
 
-def check_shape(shape: Sequence[int], dtype: Any, what: str) -> tuple[int, int, int, int]:
-    if len(shape) != 4:
-        raise StackError(
-            f"{what} has {len(shape)} axes {tuple(shape)}; a focus stack has 4: (c, z, y, x). Add "
-            "the missing ones, for example array[None] for one channel"
-        )
-    if 0 in shape:
-        raise StackError(f"{what} is empty: shape {tuple(shape)} (c, z, y, x)")
-    if np.dtype(dtype).newbyteorder("=") not in map(np.dtype, _DTYPES):
-        raise StackError(
-            f"{what} has dtype {dtype}; allowed are {', '.join(_DTYPES)}: convert it with "
-            ".astype(...) first"
-        )
-    c, z, y, x = map(int, shape)
-    return c, z, y, x
-
-
 def default_names(channels: int) -> tuple[str, ...]:
     if channels == 3:
         return ("red", "green", "blue")
@@ -229,9 +212,8 @@ def store_identity(source: Any) -> dict[str, Any]:
 
 
 def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusStack:
-    import zarr
-
-    from slidefusion.omezarr.metadata import parse_multiscales
+    from slidefusion.omezarr.members import array_of, check_chunk
+    from slidefusion.omezarr.metadata import parse_multiscales, plane_positions
     from slidefusion.omezarr.store import location, open_group
 
     if isinstance(store, (str, Path)):
@@ -256,24 +238,19 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         )
     levels = []
     for path in image.paths:
-        array = group.get(path)
-        if not isinstance(array, zarr.Array):
-            raise StackError(f"{where} lacks the array {path!r} that its metadata names")
+        array = array_of(group, path, where)
         levels.append(zarr_source(where, prefix + path, image.axes, array))
+        check_chunk(array, f"the array {path!r} of {where}")
     channels, planes = levels[0].shape[:2]
     names = image.channel_names if len(image.channel_names) == channels else default_names(channels)
-    z_um: Any = mine.get("z_um")
-    if z_um is None and "z" in image.axes and image.units_known[image.axes.index("z")]:
-        at = image.axes.index("z")
-        z_um = [image.translation[at] + k * image.scale[at] for k in range(planes)]
-    reference = int(mine.get("reference", planes // 2))
+    z_um, reference = plane_positions(image, mine, planes, where)
     return FocusStack(
         levels[0],
         None,
         levels[0].shape,
         levels[0].dtype,
         store_identity(levels[0]) | {"run": mine.get("fingerprint")},
-        z_um=None if z_um is None else tuple(map(float, z_um)),
+        z_um=z_um,
         offsets=tuple(k - reference for k in range(planes)),
         pixel_size_um=image.pixel_size_um,
         channel_names=names,

@@ -12,13 +12,13 @@ from slidefusion.errors import StackError
 from slidefusion.stack import (
     OPENED,
     FocusStack,
-    check_shape,
     default_names,
     default_offsets,
     from_group,
     from_numpy,
     from_zarr_array,
 )
+from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
     import dask.array

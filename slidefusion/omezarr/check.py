@@ -16,10 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.downsample import halve_mean, halve_nearest
+from slidefusion.omezarr.members import array_of, check_chunk, metadata_of
+from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
 from slidefusion.omezarr.store import is_url, open_array
+from slidefusion.stack_shape import check_size
 from slidefusion.tasks.outcomes import Outcome, may_pass
 from slidefusion.tasks.scheduling import run_tasks
 
@@ -252,9 +256,28 @@ def _fault(where: str, name: str, chunks: int) -> str | None:
 
 
 def images_of(group: Any, where: str) -> list[CheckedImage]:
-    """The image at the root of an opened OME-Zarr, its label images, and other images below it."""
-    from slidefusion.omezarr.metadata import parse_multiscales
+    """The image at the root of an opened OME-Zarr, its label images, and other images below it.
 
+    Raises
+    ------
+    StackError
+        It is no OME-Zarr image, or what its metadata say cannot be.
+    """
+    with metadata_of(where):
+        found = _images_of(group, where)
+    for image in found:
+        for path in image.arrays:
+            array = array_of(group, path, where)
+            what = f"the array {path!r} of {where}"
+            if len(image.axes) != array.ndim or not {"y", "x"} <= set(image.axes) <= set("tczyx"):
+                raise StackError(f"{what} has axes {tuple(image.axes)} and shape {array.shape}")
+            sizes = dict(zip(image.axes, array.shape, strict=True))
+            check_size([sizes.get(axis, 1) for axis in "czyx"], what)
+            check_chunk(array, what)
+    return found
+
+
+def _images_of(group: Any, where: str) -> list[CheckedImage]:
     attributes = dict(group.attrs)
     ours = isinstance(attributes.get("slidefusion"), dict)
     image = parse_multiscales(attributes, where)

@@ -7,8 +7,10 @@ omero, labels). NGFF orders axes channel then space, so a focus stack is (c, z, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from slidefusion.errors import StackError
@@ -21,9 +23,13 @@ __all__ = [
     "multiscales",
     "omero",
     "parse_multiscales",
+    "plane_positions",
 ]
 
 NGFF_VERSION = "0.5"
+
+_MOST_LEVELS = 64
+"""A pyramid that halves cannot have more."""
 
 _MICROMETRES = {
     "micrometer": 1.0,
@@ -239,7 +245,12 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         ]
         if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
             raise ValueError(f"axes {[entry.get('name') for entry in described]}")
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if len(paths) > _MOST_LEVELS or len(set(paths)) != len(paths):
+            raise ValueError(f"{len(paths)} datasets, of which {len(set(paths))} differ")
+        for axis, step, start in zip(axes, scale, translation, strict=True):
+            if axis in "zyx" and not (0 < step < math.inf and math.isfinite(start)):
+                raise ValueError(f"scale {step} and translation {start} of axis {axis}")
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StackError(
             f"the OME-Zarr metadata of {where} is not valid NGFF 0.4 or 0.5 "
             f"({type(error).__name__}: {error}); re-write it with its producer, or convert it"
@@ -254,3 +265,41 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         name=str(first.get("name") or ""),
         channel_names=tuple(labels),
     )
+
+
+def plane_positions(
+    image: Multiscale | None, own: Mapping[str, Any], planes: int, where: str
+) -> tuple[tuple[float, ...] | None, int]:
+    """Position of every plane in µm, None where it is unknown, and the index of focus offset 0.
+
+    ``own`` is what this package wrote beside the NGFF metadata, which wins: it may state unequal
+    distances.
+
+    Raises
+    ------
+    StackError
+        When they are no positions, or not those of ``planes`` planes.
+    """
+    z_um: Any = own.get("z_um")
+    reference: Any = own.get("reference", planes // 2)
+    if z_um is None and image is not None and "z" in image.axes:
+        at = image.axes.index("z")
+        if image.units_known[at]:
+            z_um = [image.translation[at] + k * image.scale[at] for k in range(planes)]
+    try:
+        positions = None if z_um is None else tuple(map(float, z_um))
+        number = int(reference)
+        if not 0 <= number < planes:
+            raise ValueError(f"plane {number} of {planes} as the reference")
+        if positions is not None and (
+            len(positions) != planes
+            or not all(map(math.isfinite, positions))
+            or any(a >= b for a, b in pairwise(positions))
+        ):
+            raise ValueError(f"positions {positions[:8]} of {planes} planes, which must ascend")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StackError(
+            f"what {where} says of its planes is damaged ({type(error).__name__}: {error}); "
+            "convert its source again"
+        ) from error
+    return positions, number

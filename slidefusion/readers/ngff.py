@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Size, Window
+from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.store import open_array, open_group, reading
 from slidefusion.readers.base import Source, reopen
@@ -128,7 +129,8 @@ def _image_group(path: str) -> tuple[str, dict[str, Any]]:
     if isinstance(ome, Mapping) and ("plate" in ome or "well" in ome):
         raise StackError(f"{path} is a plate of many images; pass the path of one of them")
     if isinstance(ome, Mapping) and "bioformats2raw.layout" in ome:
-        images = sorted((name for name in group.group_keys() if name.isdigit()), key=int)
+        with metadata_of(path):
+            images = sorted((name for name in group.group_keys() if name.isdigit()), key=int)
         if len(images) != 1:
             raise StackError(
                 f"{path} holds {len(images)} images ({', '.join(images[:8])}); pass the path of "

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import PureWindowsPath
 from typing import Any
+from xml.etree import ElementTree
 
 from slidefusion.errors import OptionError, ReaderError, StackError
 from slidefusion.readers.sources import is_url, kind, public_name, refuse_unsupported
@@ -75,6 +78,8 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
     try:
         try:
             opened = tifffile.TiffFile(_file_or_path(path))
+            _check_chain(opened)
+            _check_files(opened)
             empty = not opened.series
         except Exception as error:  # a damaged file makes tifffile raise almost anything
             if not is_url(path):
@@ -101,6 +106,34 @@ def _file_or_path(path: str) -> Any:
     import fsspec
 
     return fsspec.open(path, "rb").open()
+
+
+def _check_chain(tif: Any) -> None:
+    """Refuse directories that follow each other in a circle: tifffile would go round for days."""
+    form, file, seen = tif.tiff, tif.filehandle, set()
+    offset = tif.pages.first.offset
+    while 0 < offset < file.size:
+        if offset in seen:
+            raise ValueError(f"its directories form a circle (the one at byte {offset})")
+        seen.add(offset)
+        file.seek(offset)
+        try:
+            count = struct.unpack(form.tagnoformat, file.read(form.tagnosize))[0]
+            file.seek(offset + form.tagnosize + count * form.tagsize)
+            offset = struct.unpack(form.offsetformat, file.read(form.offsetsize))[0]
+        except struct.error:  # truncated: told with what is missing, later
+            return
+
+
+def _check_files(tif: Any) -> None:
+    """Refuse an OME-XML that names files outside of the folder of its own."""
+    if not tif.is_ome:
+        return
+    for element in ElementTree.fromstring(tif.ome_metadata).iter():
+        name = element.attrib.get("FileName", "")
+        path = PureWindowsPath(name)  # knows both kinds of separators
+        if path.root or path.drive or ".." in path.parts or "://" in name:
+            raise ValueError(f"its OME-XML names the file {name!r} outside of its folder")
 
 
 def choose_series(tif: Any, number: int | None) -> Any:

@@ -20,6 +20,7 @@ from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.readers import open_reader
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.preflight import check_workers
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
@@ -249,7 +250,7 @@ def _convert(
             "holds whole chunks"
         )
     dtype = check_dtype(reader.dtype, _name(reader))
-    channels, planes, height, width = reader.shape
+    channels, planes, height, width = check_shape(reader.shape, dtype, _name(reader))
     slide = Size(height, width)
     layout = PyramidLayout(
         "czyx", reader.shape, dtype.name, shard_px, shard_px=shard_px, chunk_px=chunk_px

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import StackError
 from slidefusion.omezarr.journal import Journal
-from slidefusion.omezarr.metadata import Multiscale, parse_multiscales
+from slidefusion.omezarr.members import array_of, metadata_of
+from slidefusion.omezarr.metadata import Multiscale, parse_multiscales, plane_positions
 from slidefusion.omezarr.store import is_url, location, open_group
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def describe(store: str | Path) -> dict[str, Any]:
     """
     where = location(store)
     group = open_group(where)
+    with metadata_of(where):
+        return _describe(group, where)
+
+
+def _describe(group: zarr.Group, where: str) -> dict[str, Any]:
     attributes = dict(group.attrs)
     own = attributes.get("slidefusion")
     provenance = dict(own) if isinstance(own, Mapping) else {}
@@ -69,7 +75,7 @@ def describe(store: str | Path) -> dict[str, Any]:
         "pixel_size_um": None
         if image is None or image.pixel_size_um is None
         else list(image.pixel_size_um),
-        "planes": _planes(axes, shape, image, provenance),
+        "planes": _planes(axes, shape, image, provenance, where),
         "levels": levels,
         "labels": _labels(group, where),
         "disk_bytes": disk_bytes,
@@ -81,21 +87,12 @@ def describe(store: str | Path) -> dict[str, Any]:
 def _axes(group: zarr.Group, paths: tuple[str, ...], where: str) -> str:
     if not paths:
         raise StackError(f"{where} is an output that was interrupted before anything was written")
-    names = getattr(_array(group, paths[0], where).metadata, "dimension_names", None) or ()
+    names = getattr(array_of(group, paths[0], where).metadata, "dimension_names", None) or ()
     return "".join(map(str, names))
 
 
-def _array(group: zarr.Group, path: str, where: str) -> zarr.Array[Any]:
-    import zarr
-
-    array = group.get(path)
-    if not isinstance(array, zarr.Array):
-        raise StackError(f"{where} lacks the array {path!r} that its metadata names")
-    return array
-
-
 def _level(group: zarr.Group, path: str, where: str) -> dict[str, Any]:
-    array = _array(group, path, where)
+    array = array_of(group, path, where)
     return {
         "path": path,
         "shape": list(array.shape),
@@ -106,16 +103,13 @@ def _level(group: zarr.Group, path: str, where: str) -> dict[str, Any]:
 
 
 def _planes(
-    axes: str, shape: list[int], image: Multiscale | None, provenance: dict[str, Any]
+    axes: str, shape: list[int], image: Multiscale | None, own: dict[str, Any], where: str
 ) -> list[dict[str, Any]]:
     if "z" not in axes:
         return []
     at = axes.index("z")
     count = shape[at]
-    z_um: Any = provenance.get("z_um")
-    if z_um is None and image is not None and image.units_known[at]:
-        z_um = [image.translation[at] + k * image.scale[at] for k in range(count)]
-    reference = int(provenance.get("reference", count // 2))
+    z_um, reference = plane_positions(image, own, count, where)
     return [
         {"focus_offset": k - reference, "z_um": None if z_um is None else round(float(z_um[k]), 9)}
         for k in range(count)

@@ -1,0 +1,90 @@
+"""Arrays and groups inside an opened Zarr group, with one clear error whatever their metadata say.
+
+Opening a member makes zarr parse metadata that anybody may have written, and it raises whatever
+its parsers raise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slidefusion.errors import MemoryBudgetError, ProcessingError, SlidefusionError, StackError
+from slidefusion.memory import available_bytes
+from slidefusion.tasks.outcomes import may_pass
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = ["array_of", "check_chunk", "metadata_of"]
+
+_CHUNK_SHARE = 0.25
+"""Part of the machine's memory that one chunk may take when it is decoded."""
+
+
+@contextlib.contextmanager
+def metadata_of(where: str) -> Iterator[None]:
+    """Turns whatever reading the metadata of ``where`` raises into one error.
+
+    Raises
+    ------
+    StackError
+        They are damaged.
+    ProcessingError
+        The store does not answer.
+    """
+    try:
+        yield
+    except SlidefusionError:
+        raise
+    except Exception as error:  # each parser has exceptions of its own
+        cause = f"{type(error).__name__}: {error}"
+        if may_pass(error) == "retry" and not isinstance(error, MemoryError):
+            raise ProcessingError(f"cannot read the metadata of {where}: {cause}") from error
+        raise StackError(
+            f"the metadata of {where} is damaged ({cause}); restore it, or write it anew with its "
+            "producer"
+        ) from error
+
+
+def array_of(group: zarr.Group, path: str, where: str) -> zarr.Array[Any]:
+    """The array at ``path`` below an opened group, which lies at ``where``.
+
+    Raises
+    ------
+    StackError
+        There is none, its metadata is damaged, or the path leads out of the group.
+    """
+    import zarr
+
+    if not path.strip("/") or ".." in path.split("/") or path.startswith("/") or ":" in path:
+        raise StackError(
+            f"the metadata of {where} names the array {path!r}, which is no place inside of it; "
+            "only paths below the image are followed"
+        )
+    with metadata_of(f"{where}/{path}"):
+        array = group.get(path)
+    if not isinstance(array, zarr.Array):
+        raise StackError(f"{where} lacks the array {path!r} that its metadata names")
+    return array
+
+
+def check_chunk(array: zarr.Array[Any], what: str) -> None:
+    """Refuse an array whose chunks cannot be decoded in the memory there is.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Naming the size of a chunk and what is allowed.
+    """
+    chunk = math.prod(map(int, array.chunks)) * np.dtype(array.dtype).itemsize
+    allowed = int(available_bytes() * _CHUNK_SHARE)
+    if chunk > allowed:
+        raise MemoryBudgetError(
+            f"{what} has chunks of {chunk / 1e9:.1f} GB, which are read whole, and "
+            f"{allowed / 1e9:.1f} GB may be used for one: write the array anew in smaller chunks"
+        )

@@ -1,0 +1,66 @@
+"""What shape and dtype a focus stack may have: sizes that no slide exceeds are refused at once.
+
+A damaged or hostile file may declare any size. Plans grow with the number of regions and
+coordinates with the side in pixels, so sizes are checked before anything is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from slidefusion.errors import StackError
+
+__all__ = ["MAX_CHANNELS", "MAX_PLANES", "MAX_SIDE_PX", "check_shape", "check_size"]
+
+MAX_SIDE_PX = 2**22
+"""A metre at 0.25 µm a pixel."""
+MAX_PLANES = 2**16
+"""As many as a depth map can name."""
+MAX_CHANNELS = 2**12
+
+_DTYPES = ("uint8", "uint16", "float32")
+
+
+def check_shape(shape: Sequence[int], dtype: Any, what: str) -> tuple[int, int, int, int]:
+    """``shape`` as that of a stack (C, Z, Y, X).
+
+    Raises
+    ------
+    StackError
+        It has not 4 axes, is empty or larger than any slide, or holds values of another dtype.
+    """
+    if len(shape) != 4:
+        raise StackError(
+            f"{what} has {len(shape)} axes {tuple(shape)}; a focus stack has 4: (c, z, y, x). Add "
+            "the missing ones, for example array[None] for one channel"
+        )
+    if min(shape) < 1:
+        raise StackError(f"{what} is empty: shape {tuple(shape)} (c, z, y, x)")
+    if np.dtype(dtype).newbyteorder("=") not in map(np.dtype, _DTYPES):
+        raise StackError(
+            f"{what} has dtype {dtype}; allowed are {', '.join(_DTYPES)}: convert it with "
+            ".astype(...) first"
+        )
+    c, z, y, x = map(int, shape)
+    check_size((c, z, y, x), what)
+    return c, z, y, x
+
+
+def check_size(shape: Sequence[int], what: str) -> None:
+    """Refuse a shape (C, Z, Y, X) that cannot be a slide's.
+
+    Raises
+    ------
+    StackError
+        Naming what is allowed.
+    """
+    channels, planes, height, width = shape
+    if channels > MAX_CHANNELS or planes > MAX_PLANES or max(height, width) > MAX_SIDE_PX:
+        raise StackError(
+            f"{what} declares {channels} channels and {planes} planes of {height} x {width} px; "
+            f"at most {MAX_CHANNELS} channels and {MAX_PLANES} planes of {MAX_SIDE_PX} x "
+            f"{MAX_SIDE_PX} px are possible: its metadata is damaged, or its axes are mixed up"
+        )
