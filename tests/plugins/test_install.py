@@ -96,7 +96,40 @@ def test_a_plugin_works_once_installed(installed, tmp_path, distribution, name, 
     assert report["equal"]
 
 
-@pytest.mark.parametrize("distribution", ["slidefusion-template", "slidefusion-guided"])
+USE_WEIGHTS = """
+import sys
+import numpy as np
+import slidefusion as sf
+from slidefusion import weights
+from slidefusion.nets import build
+
+folder, = sys.argv[1:]
+weights.save(f"{folder}/blur", build("blur_model", width=4, blocks=[1, 1, 1]), {"fuser": "blur"})
+network = build("generator", width=4, residual=True)
+weights.save(f"{folder}/tiny", network, {"fuser": "focusgan", "blur_model": "blur"})
+stack = np.random.default_rng(0).integers(0, 255, (3, 1, 61, 47), dtype=np.uint8)
+fused = sf.fuse(stack, "focusgan", weights="large:tiny", tile=64, overlap=16)
+assert [card.pack for card in weights.find() if card.name == "tiny"] == ["large"]
+assert np.abs(fused.values - stack[:, 0].astype(int)).max() <= 1  # untrained: its plane
+"""
+
+
+def test_weights_in_a_pack_are_used_by_name(installed, tmp_path):
+    site = run([installed, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
+    folder = Path(site) / "slidefusion_weights" / "files"
+    before = set(folder.iterdir())
+    script = tmp_path / "use_weights.py"
+    script.write_text(USE_WEIGHTS)
+    try:
+        run([installed, "-W", "error", script, folder], cwd=tmp_path)
+    finally:
+        for made in set(folder.iterdir()) - before:
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+
+
+@pytest.mark.parametrize(
+    "distribution", ["slidefusion-template", "slidefusion-guided", "slidefusion-weights"]
+)
 def test_its_own_tests_pass(installed, tmp_path, distribution):
     # Copied, so that no configuration of this repository applies.
     shutil.copytree(PLUGINS / distribution / "tests", tmp_path / "tests")

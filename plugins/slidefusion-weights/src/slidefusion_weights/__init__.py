@@ -1,0 +1,1 @@
+"""A pack of weights for slidefusion, found through the entry point ``large``."""

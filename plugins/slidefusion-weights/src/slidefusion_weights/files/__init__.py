@@ -1,0 +1,1 @@
+"""Weights (``.safetensors``), each with its card (``.json``) beside it."""
