@@ -248,7 +248,48 @@ def tests(report: Report, options: argparse.Namespace) -> bool:
     return done.returncode == 0
 
 
-SECTIONS = [machine, agreement, throughput, tests, compiled]
+PAPER_SLIDE_TILES = 58_986
+"""Tiles of 512 px at stride 384 in the method paper's slide of 86784 x 100352 px."""
+
+
+def networks(report: Report, options: argparse.Namespace) -> bool:
+    """The paper's generator (width 64), bfloat16: share of the matrix rate, time for its slide."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from slidefusion.nets.fused import for_inference
+    from slidefusion.nets.generator import Generator
+
+    device = torch_device(options.device)
+    small = device.type == "cpu"
+    side, batch = (128, 1) if small else (512, 8)
+    size = 1024 if small else 8192
+    left = torch.randn(size, size, dtype=torch.bfloat16, device=device)
+    matrix_rate = 2 * size**3 / seconds(lambda: left @ left)
+    report(f"bf16 matrix product: {matrix_rate / 1e12:.1f} TFLOP/s")
+    plain = Generator(width=64, masks=True).eval()
+    stack = torch.rand(batch, 1, 3, side, side)
+    masks = torch.rand(batch, 1, side, side)
+    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
+        Generator(width=64).eval()(stack[:1].to("meta"), masks[:1].to("meta"))
+    tile_flop = counter.get_total_flops()
+    with torch.inference_mode():
+        network = for_inference(plain, torch.bfloat16).to(device)
+        stack, masks = stack.to(device), masks.to(device)
+        for name, run in (("as the fuser runs it", network), ("torch.compile", None)):
+            if run is None:
+                if small:
+                    continue
+                run = torch.compile(network)
+            taken = seconds(lambda run=run: run(stack, masks)) / batch
+            hours = taken * PAPER_SLIDE_TILES * (512 / side) ** 2 / 3600
+            report(
+                f"  {name:22}{tile_flop / taken / 1e12:8.2f} TFLOP/s "
+                f"({tile_flop / taken / matrix_rate:.0%}), the paper's slide in {hours:.2f} h"
+            )
+    return True
+
+
+SECTIONS = [machine, agreement, throughput, networks, tests, compiled]
 
 
 def main() -> int:
