@@ -20,8 +20,10 @@ __all__ = ["ClassifierLearner"]
 Batch = dict[str, Tensor]
 Floats = npt.NDArray[np.float32]
 
-_PATCH_PX = 16
-_PATCHES_A_CROP = 16
+_PATCH_PX = 24
+"""The 16 px that are judged and the 4 px around them that the network sees in an image, too."""
+_JUDGED = np.s_[..., 4:20, 4:20]
+_PATCHES_A_CROP = 8
 
 
 class ClassifierLearner:
@@ -44,7 +46,7 @@ class ClassifierLearner:
         }
 
     def sample(self, step: int, part: int = 0) -> Batch:
-        """The batch of ``step``: two patches (N, 1, 16, 16) and which is in focus (N,), 0 or 1."""
+        """The batch of ``step``: two patches (N, 1, 24, 24) and which is in focus (N,), 0 or 1."""
         size, recipe = self.recipe.batch, self.recipe
         stacks, truths = self.crops.batch(step, size, first=part * size)
         pairs: list[tuple[Floats, Floats]] = []
@@ -64,7 +66,7 @@ class ClassifierLearner:
 
     def update(self, batch: Batch, step: int, fabric: Any) -> dict[str, float]:
         """One update; returns the losses."""
-        logits = self.modules["model"](batch["first"], batch["second"])[:, :, 0, 0].float()
+        logits = self.modules["model"](batch["first"], batch["second"])[:, :, 2, 2].float()
         loss = functional.cross_entropy(logits, batch["label"])
         self.optimisers["model"].zero_grad()
         fabric.backward(loss)
@@ -75,7 +77,7 @@ class ClassifierLearner:
     @torch.no_grad()
     def images(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """For validation: the first patches, and scores and labels as gray patches."""
-        logits = network(batch["first"], batch["second"])[:, :, 0, 0].float()
+        logits = network(batch["first"], batch["second"])[:, :, 2, 2].float()
         shape = (-1, 3, _PATCH_PX, _PATCH_PX)
         score = logits.softmax(1)[:, 1, None, None, None].expand(shape)
         label = batch["label"].float()[:, None, None, None].expand(shape)
@@ -95,10 +97,10 @@ def _patch_pairs(
         planes = stack[chosen].mean(axis=1, dtype=np.float32)
     # low-pass the differences: noise is in every plane and in no truth
     errors = np.abs(ndimage.gaussian_filter(planes - gray_truth, (0, 1, 1)))
-    error = _patches(errors).mean(axis=(2, 3))  # (2, patches)
+    error = _patches(errors)[_JUDGED].mean(axis=(2, 3))  # (2, patches)
     patches = _patches(planes)
     clear = np.abs(error[0] - error[1]) / (error.max(axis=0) + 1.0)
-    contrast = _patches(gray_truth[None])[0].std(axis=(1, 2))
+    contrast = _patches(gray_truth[None])[0][_JUDGED].std(axis=(1, 2))
     best = np.argsort(-clear * np.minimum(contrast, 6.0))[:_PATCHES_A_CROP]
     gain = float(rng.uniform(0.5, 1.5)) * float(rng.choice([-1.0, 1.0]))
     noise = float(rng.uniform(0.0, 2.5))
@@ -113,7 +115,7 @@ def _patch_pairs(
 
 
 def _patches(images: Floats) -> Floats:
-    """(N, h, w) cut into (N, patches, 16, 16), without overlap."""
+    """(N, h, w) cut into (N, patches, 24, 24), without overlap."""
     count, height, width = images.shape
     rows, columns = height // _PATCH_PX, width // _PATCH_PX
     cut = images[:, : rows * _PATCH_PX, : columns * _PATCH_PX]

@@ -117,6 +117,8 @@ def train(
     )
     if stop_after is not None and stop_after < recipe.steps:
         return None
+    if recipe.method == "cnn":
+        network = network.merged()  # type: ignore[operator]
     default = (
         recipe.method if recipe.method in ("blur", "cnn") else f"{recipe.method}-{recipe.planes}"
     )
