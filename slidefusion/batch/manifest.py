@@ -6,7 +6,7 @@ import csv
 import glob
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from slidefusion.batch.columns import (
     fuser_values,
     value,
 )
-from slidefusion.errors import OptionError, SlidefusionError, UnknownNameError
+from slidefusion.errors import OptionError, SlidefusionError
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.registry import FUSERS, find, get_fuser
 
@@ -61,31 +61,34 @@ class Row:
 
     def digest(self) -> str:
         """Of all that the output depends on: the settings, and sizes and times of the files."""
-        settings = {
-            "source": self.source,
-            "files": _stamps(self.source),
-            "stack": self.stack if self.keeps_stack else None,
-            "fuser": self.fuser,
-            "convert": self.convert,
-            "fuse": self.fuse,
-        }
-        text = json.dumps(settings, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"{self.settings_digest}-{_digest(_stamps(self.source))}"
+
+    @property
+    def settings_digest(self) -> str:
+        """The part of the digest that does not need the source."""
+        stack = self.stack if self.keeps_stack else None
+        return _digest([self.source, stack, self.fuser, self.convert, self.fuse])
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_manifest(
-    manifest: Path, out_dir: str | None, fuser: str, *, keep_going: bool = False
+    manifest: Path,
+    out_dir: str | None,
+    fuser: str,
+    excused: Callable[[Row], bool] = lambda row: False,
 ) -> list[Row]:
     """Read and check all rows.
 
     Relative paths count from the folder of the manifest, those of ``out`` and ``stack`` from
-    ``out_dir`` if it is given. With ``keep_going`` a row whose source is not there is marked so
-    instead of refused.
+    ``out_dir`` if it is given. A row whose source is missing is refused unless ``excused`` says
+    that it does not matter.
 
     Raises
     ------
-    UnknownNameError
-        There is no manifest.
     OptionError
         Listing the rows that cannot be done, and why.
     """
@@ -106,7 +109,7 @@ def read_manifest(
             problems.append((line, str(error)))
             continue
         rows.append(row)
-        if row.missing and not keep_going:
+        if row.missing and not excused(row):
             problems.append((line, f"there is nothing at the source {row.source}"))
     problems += _conflicts(rows)
     if problems:
@@ -124,8 +127,6 @@ def _cells(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     """The columns, and of every row its line and its cells that are not empty."""
     try:
         text = manifest.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise UnknownNameError(f"there is no manifest {manifest}; give a CSV file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(
             f"the manifest {manifest} cannot be read as UTF-8 text: {error}"

@@ -22,6 +22,7 @@ from slidefusion.errors import (
     PluginError,
     ProcessingError,
     SlidefusionError,
+    UnknownNameError,
 )
 from slidefusion.omezarr.lock import Lock
 from slidefusion.tasks.outcomes import may_pass
@@ -76,7 +77,8 @@ def batch(
     at_once
         Slides in work at a time: by default one, on a cluster up to four.
     keep_going
-        Do the other rows if some sources are missing; those count as failed.
+        Do the other rows if some sources are missing; those count as failed. (The source of a slide
+        that is done may always be missing.)
     overwrite
         Make anew what is finished at an output's place but not by this row as it is now.
     retries
@@ -110,9 +112,15 @@ def batch(
         at_once = 1 if client is None else _at_once(client)
     elif at_once < 1:
         raise OptionError(f"at_once={at_once}: give 1 or more slides")
-    rows = read_manifest(path, _text(out_dir), fuser, keep_going=keep_going)
+    if not path.is_file():
+        raise UnknownNameError(f"there is no manifest {path}; give a CSV file")
     with _only_one(path):
         table = StatusTable(status_path(path))
+
+        def excused(row: Row) -> bool:
+            return keep_going or is_done(row, table.get(row.out))
+
+        rows = read_manifest(path, _text(out_dir), fuser, excused)
         _Batch(rows, table, SlideRun(client, retries, overwrite), at_once, on_slide).run(progress)
         return [table.get(row.out) for row in rows]
 

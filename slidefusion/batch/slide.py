@@ -25,7 +25,7 @@ from slidefusion.omezarr.store import is_url
 from slidefusion.verbs.convert import convert
 from slidefusion.verbs.fuse import fuse
 
-__all__ = ["SlideRun", "is_done", "make_slide"]
+__all__ = ["SlideRun", "discard", "is_complete", "is_done", "make_slide"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class SlideRun:
 
 
 def is_done(row: Row, record: SlideStatus) -> bool:
-    """Whether the row was made with these settings, and its slide is still there and whole."""
-    return (
-        record.state == "done"
-        and not row.missing
-        and record.digest == row.digest()
-        and _is_complete(row.out)
-    )
+    """Whether the row was made with these settings, and its slide is still there and whole.
+
+    A source that was moved away since makes no difference; one that changed does.
+    """
+    if record.state != "done" or not record.digest.startswith(row.settings_digest):
+        return False
+    return (row.missing or record.digest == row.digest()) and is_complete(row.out)
 
 
 def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
@@ -77,9 +77,9 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
         table.update(row.out, began="fuse")
     elif row.stack is not None:
         stack = row.stack
-        if not _is_complete(row.out) and not _is_complete(stack):  # somebody deleted it
+        if not is_complete(row.out) and not is_complete(stack):  # somebody deleted it
             _convert(row, run)
-    if not _is_complete(row.out):
+    if not is_complete(row.out):
         more = {"client": run.client, "retries": run.retries, "progress": False, **row.fuse}
         make = functools.partial(fuse, stack, row.fuser, out=row.out, **more)
         _continue(make, row.out, anew=run.overwrite)
@@ -123,7 +123,7 @@ def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> N
 def _convert(row: Row, run: SlideRun) -> str:
     """The stack of a row, continued or made."""
     assert row.stack is not None
-    if not _is_complete(row.stack):
+    if not is_complete(row.stack):
         more = {"client": run.client, "retries": run.retries, "progress": False, **row.convert}
         make = functools.partial(convert, row.source, row.stack, **more)
         _continue(make, row.stack, anew=run.overwrite or not row.keeps_stack)
@@ -144,7 +144,8 @@ def _continue(make: Callable[[], Any], place: str, *, anew: bool) -> None:
         make()
 
 
-def _is_complete(where: str) -> bool:
+def is_complete(where: str) -> bool:
+    """Whether a finished output is there."""
     return state_of(where)[0] == "complete"
 
 
@@ -179,7 +180,7 @@ def _tidy(where: str) -> None:
         left = Journal.exists(where)
     else:
         left = any(Path(where, name).exists() for name in (LOCK_NAME, JOURNAL_NAME, SCRATCH_NAME))
-    if left and _is_complete(where):
+    if left and is_complete(where):
         lock = Lock(where)
         try:
             clear_scratch(where)
