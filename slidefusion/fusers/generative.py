@@ -10,6 +10,7 @@ import numpy as np
 from slidefusion.errors import OptionError, WeightsError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
+from slidefusion.fusers.grain import keep_grain
 from slidefusion.weights import Card, load, look_up
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class GenerativeFuser:
     )
     device: str = option(
         "auto", "cpu, or cuda: a GPU; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
+    )
+    grain: bool = option(
+        True, "keep the fine noise of the middle plane where nothing was restored; False: smooth"
     )
     white: float | None = option(
         None, "value that counts as white, of uint16 or float32; measured on the slide if None"
@@ -127,9 +131,10 @@ class GenerativeFuser:
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
         white = self.white if stack.dtype != np.uint8 else None
+        compute = self._compute(len(stack))
         image = network_tiles.fuse_tiles(
             stack,
-            self._compute(len(stack)),
+            _with_grain(compute) if self.grain else compute,
             tile=self.tile,
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],
@@ -192,3 +197,10 @@ def _tensor(result: Any) -> torch.Tensor:
 
     assert isinstance(result, torch.Tensor)
     return result
+
+
+def _with_grain(compute: network_tiles.Compute) -> network_tiles.Compute:
+    def grained(tiles: torch.Tensor) -> torch.Tensor:
+        return keep_grain(tiles[:, tiles.shape[1] // 2].float(), compute(tiles).float())
+
+    return grained

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["BANDS", "ImageHead", "detail_bands", "middle_plane", "stack_planes", "zero_start"]
+__all__ = [
+    "BANDS",
+    "ImageHead",
+    "detail_bands",
+    "finest_band",
+    "middle_plane",
+    "stack_planes",
+    "zero_start",
+]
 
 BANDS = 3
 """Detail bands that a residual head strengthens; the coarsest reaches 14 px."""
@@ -104,6 +112,11 @@ def detail_bands(image: Tensor) -> list[Tensor]:
         bands.append(image - smooth)
         image = smooth
     return bands
+
+
+def finest_band(image: Tensor) -> Tensor:
+    """The first of the :func:`detail_bands` of an image (N, C, H, W)."""
+    return image - _smooth(_smooth(image, 2, 1), 3, 1)
 
 
 def _smooth(image: Tensor, axis: int, step: int) -> Tensor:
