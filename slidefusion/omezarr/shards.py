@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.omezarr.store import is_url, open_array
+from slidefusion.omezarr.store import has_plain_shards, is_url, open_array
 
 if TYPE_CHECKING:
     import zarr
 
 __all__ = [
     "SCRATCH_NAME",
+    "check_indices",
     "chunks_of",
     "clear_scratch",
     "shard_fault",
@@ -177,6 +178,36 @@ def shard_fault(path: Path, chunks: int) -> str | None:
         return "has a damaged index"
     places = np.frombuffer(index, "<u8").reshape(-1, 2)
     held = places[places[:, 0] != _NOTHING]
-    if len(held) and int(held.sum(axis=1).max()) > size - index_bytes - 4:
+    # Each first: the sum of two that are absurd may look sound.
+    if len(held) and max(int(held.max()), int(held.sum(axis=1).max())) > size - index_bytes - 4:
         return "is cut off"
     return None
+
+
+def check_indices(where: str, name: str, array: zarr.Array[Any], index: Sequence[slice]) -> None:
+    """Refuse shards of a local array whose index points beyond them, before they are read.
+
+    A shard that is not there is none of these, and reads as the fill value.
+
+    Raises
+    ------
+    ValueError
+        Naming the shard and what is wrong.
+    """
+    if array.shards is None or is_url(where) or not has_plain_shards(array.metadata):
+        return
+    for key in _shards_of(array, index):
+        path = Path(where, name, array.metadata.encode_chunk_key(key))
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        fault = _index_fault(path, chunks_of(array), stat.st_mtime_ns, stat.st_size)
+        if fault is not None:
+            raise ValueError(f"the shard {path.relative_to(where)} {fault}")
+
+
+@functools.lru_cache(maxsize=4096)
+def _index_fault(path: Path, chunks: int, changed_ns: int, size_bytes: int) -> str | None:
+    """``shard_fault`` of a file as it was at that time."""
+    return shard_fault(path, chunks)

@@ -36,6 +36,7 @@ __all__ = [
     "ZarrSource",
     "codec_pipeline",
     "create_group",
+    "has_plain_shards",
     "is_url",
     "location",
     "open_array",
@@ -107,8 +108,13 @@ def reading(what: str) -> Iterator[None]:
     """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
     try:
         yield
-    except (SlidefusionError, MemoryError):
+    except SlidefusionError:
         raise
+    except MemoryError as error:
+        raise ProcessingError(
+            f"cannot read {what}: out of memory; pass a smaller chunks= or run fewer tasks at a "
+            "time, or its data is damaged and only claims to be large"
+        ) from error
     except Exception as error:  # each codec and object store has exceptions of its own
         raise ProcessingError(
             f"cannot read {what}: {_cause(error)}; the data there is damaged, truncated or out of "
@@ -227,15 +233,32 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
     try:
         with codec_pipeline(path):
             array = zarr.open_array(_store(path, mode), path=name, mode=mode)
-            if array.dtype.isnative:
+            if array.dtype.isnative and has_plain_shards(array.metadata):
                 return array
-        # zarrs decodes into the byte order of the machine only.
+        # zarrs decodes into the byte order of the machine only, and see below.
         with codec_pipeline(path, fast=False):
             return zarr.open_array(_store(path, mode), path=name, mode=mode)
     except Exception as error:
         raise StackError(
             f"the array {name!r} of {path} cannot be opened: {_cause(error)}"
         ) from error
+
+
+def has_plain_shards(metadata: Any) -> bool:
+    """Whether the shards of an array, if it has any, are files that end with a checked index.
+
+    zarrs takes the sizes in an index for true and ends the process when they are absurd, so it
+    reads only shards whose index this package can check before.
+    """
+    codecs = tuple(getattr(metadata, "codecs", ()))
+    sharding = [codec for codec in codecs if type(codec).__name__ == "ShardingCodec"]
+    if not sharding:
+        return True
+    index = sharding[0].to_dict()["configuration"]
+    names = [codec["name"] for codec in index["index_codecs"]]
+    endian = index["index_codecs"][0].get("configuration", {}).get("endian")
+    plain = names == ["bytes", "crc32c"] and endian == "little"
+    return plain and len(codecs) == 1 and index["index_location"] == "end"
 
 
 @dataclass(frozen=True)
@@ -271,6 +294,8 @@ class ZarrSource:
         ProcessingError
             Naming store, plane and window, when the data cannot be read.
         """
+        from slidefusion.omezarr.shards import check_indices
+
         rows, columns = window.slices
         # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python,
         # which takes twice as long, and reads an empty file as zeros.
@@ -279,8 +304,10 @@ class ZarrSource:
             f"plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of {self.path}"
         )
         array = open_array(self.path, self.array, "r", self.stamp)
+        index = tuple(where[a] for a in self.axes)
         with reading(what):
-            data = np.asarray(array[tuple(where[a] for a in self.axes)])
+            check_indices(self.path, self.array, array, index)
+            data = np.asarray(array[index])
         data = data.squeeze(tuple(k for k, axis in enumerate(self.axes) if axis in "zt"))
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:

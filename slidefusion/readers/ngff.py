@@ -14,6 +14,7 @@ from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
+from slidefusion.omezarr.shards import check_indices
 from slidefusion.omezarr.store import open_array, open_group, reading
 from slidefusion.readers.base import Source, reopen
 from slidefusion.readers.sources import is_url, public_name, single
@@ -101,12 +102,14 @@ class NgffReader:
         first = group * self.planes_at_once
         rows, columns = window.slices
         planes = slice(first, min(first + self.planes_at_once, self.shape[1]))
-        where: dict[str, slice | int] = {"c": slice(None), "z": planes, "y": rows, "x": columns}
-        index = tuple(where.get(axis, 0) for axis in source.axes)
+        where = {"c": slice(None), "z": planes, "y": rows, "x": columns, "t": slice(0, 1)}
+        index = tuple(where[axis] for axis in source.axes)
         what = f"planes {planes.start}-{planes.stop}, y {window.y}, x {window.x} of {source.path}"
         array = open_array(source.path, source.array, "r", source.stamp)
         with reading(what):
+            check_indices(source.path, source.array, array, index)
             data = np.asarray(array[index])
+        data = data.squeeze(tuple(k for k, axis in enumerate(source.axes) if axis == "t"))
         left = [axis for axis in source.axes if axis in "czyx"]
         if "c" not in left:
             data, left = data[np.newaxis], ["c", *left]

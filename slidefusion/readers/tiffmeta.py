@@ -60,6 +60,16 @@ def micrometres(unit: str | None) -> float | None:
 
 def physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physical:
     """What ``tif`` says of ``series``; ``pages`` has the first page of each of ``planes``."""
+    found = _physical(tif, series, planes, pages)
+    size, z_um = found.pixel_size_um, found.z_um
+    if size is not None and not all(0 < value < math.inf for value in size):
+        size = None
+    if z_um is not None and not all(map(math.isfinite, z_um)):
+        z_um = None
+    return Physical(size, z_um, found.channel_names)
+
+
+def _physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physical:
     try:
         if series.kind == "ome":
             return _ome(tif, series, planes)

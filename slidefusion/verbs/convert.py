@@ -141,7 +141,7 @@ class _Facts:
                 f"reference={reference}: the stack has planes 0 to {planes - 1}; give the index of "
                 "the one that focus offsets count from"
             )
-        size = _pixel_size(pixel_size_um) or reader.pixel_size_um
+        size = _pixel_size(pixel_size_um) or _pixel_size(reader.pixel_size_um)
         if size is None:
             raise StackError(
                 f"{_name(reader)} does not state its pixel size: pass pixel_size_um= "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,8 @@ def _file(data: bytearray, name: str) -> bytearray:
     if found is None:
         return data
     uuid = "urn:uuid:00000000-0000-0000-0000-00000000000"
-    inside = f'<UUID FileName="{name}">{uuid}2</UUID></TiffData>'
-    return _describe(data, found.replace("></TiffData>", f">{inside}").replace("/>", f">{inside}"))
+    inside = rf"\1><UUID FileName='{name}'>{uuid}2</UUID></TiffData>"
+    return _describe(data, re.sub(r"(<TiffData[^>]*)/>", inside, found))
 
 
 def _description(data: bytearray) -> str | None:

@@ -1,0 +1,139 @@
+"""What broken input once did: each of these crashed, hung, or gave an output that looked whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import pytest
+import zarr
+
+import slidefusion as sf
+from slidefusion.errors import (
+    MemoryBudgetError,
+    OptionError,
+    ProcessingError,
+    ReaderError,
+    StackError,
+)
+from slidefusion.omezarr.store import has_plain_shards
+from slidefusion.readers import open_reader
+from slidefusion.verbs.info import describe
+
+from . import seeds
+from .broken_stores import break_store, copy_store
+from .broken_tiffs import write_broken
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    seeds.make_stores(folder)
+    seeds.make_tiffs(folder)
+    return folder
+
+
+def broken(sound: Path, tmp_path: Path, *change: Any, seed: str = "stack") -> Path:
+    store = copy_store(sound / seed, tmp_path / "in.zarr")
+    break_store(store, [change])
+    return store
+
+
+IMAGE = ("attributes", "ome", "multiscales", 0)
+SCALE = (*IMAGE, "datasets", 0, "coordinateTransformations", 0, "scale")
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "says"),
+    [
+        ("0/zarr.json", ("shape",), [1, 3, 10**12, 10**12], "at most"),
+        ("0/zarr.json", ("shape",), [1, 10**12, 80, 100], "planes"),
+        ("0/zarr.json", ("fill_value",), 300, "is damaged"),
+        ("0/zarr.json", ("node_type",), "group", "is damaged"),
+        ("zarr.json", (*IMAGE, "datasets", 0, "path"), "../secret.zarr/0", "no place inside"),
+        ("zarr.json", (*IMAGE, "datasets", 0, "path"), "file:///etc", "no place inside"),
+        ("zarr.json", (*IMAGE, "datasets", 0, "path"), "", "no place inside"),
+        ("zarr.json", (*IMAGE, "datasets"), [{"path": "0"}] * 10**5, "datasets"),
+        ("zarr.json", SCALE, [1, float("nan"), 1, 1], "scale"),
+        ("zarr.json", SCALE, [1, 1, -0.25, 0.25], "scale"),
+        ("zarr.json", SCALE, [1, 1, 0, 0.25], "scale"),
+        ("zarr.json", ("attributes", "slidefusion", "z_um"), [0, 2, 1], "must ascend"),
+        ("zarr.json", ("attributes", "slidefusion", "reference"), "x", "is damaged"),
+    ],
+)
+def test_metadata(sound: Path, tmp_path: Path, file: str, keys: Any, value: Any, says: str) -> None:
+    store = broken(sound, tmp_path, "set", file, keys, value)
+    for door in (sf.open_stack, describe, lambda given: sf.verify(given, progress=False)):
+        try:
+            door(store)
+        except StackError as error:
+            assert says in str(error)
+        else:
+            assert door is not sf.open_stack  # others need not look at what is wrong
+
+
+def test_chunks_that_fit_into_no_memory(sound: Path, tmp_path: Path) -> None:
+    change = ("set", "0/.zarray", ("chunks",), [1, 1, 1, 10**9, 10**9])
+    store = broken(sound, tmp_path, *change, seed="ngff04")
+    with pytest.raises(MemoryBudgetError, match="smaller chunks"):
+        sf.open_stack(store)
+
+
+@pytest.mark.parametrize("size", [2**62, 2**63])
+def test_an_index_that_lies_with_a_right_checksum(sound: Path, tmp_path: Path, size: int) -> None:
+    store = copy_store(sound / "stack", tmp_path / "in.zarr")
+    shard = store / "0/c/0/1/0/0"
+    data = bytearray(shard.read_bytes())
+    index = np.frombuffer(data[-4 - 64 : -4], "<u8").copy()
+    index[1], index[0] = size, 2**63 if size == 2**63 else index[0]
+    data[-4 - 64 :] = index.tobytes() + google_crc32c.value(index.tobytes()).to_bytes(4, "little")
+    shard.write_bytes(data)
+    with pytest.raises(ProcessingError, match="is cut off"):
+        sf.open_stack(store).isel(z=1, y=slice(0, 40), x=slice(0, 40)).compute()
+
+
+def test_shards_of_another_form_are_read_all_the_same(tmp_path: Path) -> None:
+    planes = seeds.planes(1, 3, 80, 100)
+    codec = zarr.codecs.ShardingCodec(chunk_shape=(1, 1, 16, 16), index_location="start")
+    form: Any = {"chunks": (1, 1, 32, 32), "serializer": codec, "compressors": None}
+    array = zarr.create_array(tmp_path / "a", shape=planes.shape, dtype="u1", **form)
+    array[...] = planes
+    assert not has_plain_shards(array.metadata)
+    assert np.array_equal(sf.open_stack(array), planes)
+
+
+@pytest.mark.parametrize("seed", ["ndpi", "ome.tif", "svs"])
+def test_directories_in_a_circle(sound: Path, tmp_path: Path, seed: str) -> None:
+    suffix = {"svs": ".svs", "ndpi": ".ndpi"}.get(seed, ".tif")
+    path = write_broken(sound / seed, tmp_path / f"in{suffix}", [("next", 2, "first")])
+    with pytest.raises(ReaderError, match="form a circle"):
+        open_reader(path)
+
+
+def test_ome_xml_that_reaches_out_of_its_folder(sound: Path, tmp_path: Path) -> None:
+    seeds.make_secret(tmp_path)
+    (tmp_path / "below").mkdir()
+    path = write_broken(sound / "ome.tif", tmp_path / "below/in.tif", [("file", "../secret.tif")])
+    with pytest.raises(ReaderError, match="outside of its folder"):
+        open_reader(path)
+
+
+def test_numbers_that_are_none(sound: Path, tmp_path: Path) -> None:
+    text = "ImageJ=1.53\nimages=3\nslices=3\nunit=um\nspacing=nan\n"
+    path = write_broken(sound / "imagej.tif", tmp_path / "in.tif", [("describe", text)])
+    assert open_reader(path).z_um is None
+
+    class Silly(type(open_reader(sound / "ome.tif"))):  # type: ignore[misc]
+        pixel_size_um = property(lambda self: (float("nan"), 1.0), lambda self, value: None)
+
+    with pytest.raises(OptionError, match="pixel_size_um"):
+        sf.convert(Silly(str(sound / "ome.tif")), tmp_path / "o.zarr", progress=False)
+    assert not (tmp_path / "o.zarr").exists()
+
+
+def test_cases_are_what_they_seem(sound: Path, tmp_path: Path) -> None:
+    store = broken(sound, tmp_path, "set", "0/zarr.json", ("shape", 3), 7)
+    assert json.loads((store / "0/zarr.json").read_text())["shape"][3] == 7
