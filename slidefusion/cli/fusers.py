@@ -67,6 +67,7 @@ def _show(name: str, as_json: bool) -> None:
         for info in infos
     ]
     planes = getattr(factory, "planes", None)
+    weights = _weights(plugin.name) if any(info.name == "weights" for info in infos) else []
     described = {
         "name": plugin.name,
         "distribution": plugin.distribution,
@@ -75,6 +76,7 @@ def _show(name: str, as_json: bool) -> None:
         "planes": str(planes) if isinstance(getattr(planes, "min", None), int) else None,
         "description": " ".join(text.split()),
         "options": options,
+        "weights": weights,
     }
     if as_json:
         print(json.dumps(described, indent=2, default=str))
@@ -90,8 +92,30 @@ def _show(name: str, as_json: bool) -> None:
     rows = [(o["name"], o["type"], str(o["default"]), _allowed(o), o["help"]) for o in options]
     print()
     print(columns([("OPTION", "TYPE", "DEFAULT", "ALLOWED", "MEANING"), *rows]))
+    if weights:
+        print()
+        fields = ("name", "planes", "parameters", "network", "pack")
+        cells = [tuple("" if w[f] is None else str(w[f]) for f in fields) for w in weights]
+        print(columns([("WEIGHTS", "PLANES", "PARAMETERS", "NETWORK", "PACK"), *cells]))
     example = options[0]
     print(f"\nset one with -O, for example: -O {example['name']}={example['default']}")
+
+
+def _weights(fuser: str) -> list[dict[str, Any]]:
+    """The installed weights for a fuser, as their cards say."""
+    from slidefusion.weights import find
+
+    return [
+        {
+            "name": card.name if card.pack == "slidefusion" else card.reference,
+            "planes": card.planes,
+            "parameters": card.parameters,
+            "network": card.network,
+            "pack": card.pack,
+        }
+        for card in find()
+        if card.fuser == fuser
+    ]
 
 
 def _allowed(option: dict[str, Any]) -> str:

@@ -124,8 +124,10 @@ class Cnn:
             # Relative to what there is: copies of one plane stay what they are.
             share = np.divide(weight, weights, out=np.zeros_like(weight), where=weights > 0)
             total += share * (plane.astype(np.float32) - total)
-        depth = chosen.numpy().astype(np.uint8 if len(stack) <= 256 else np.uint16)
-        return Fused(_as_dtype(total, stack.dtype), depth)
+        image = _as_dtype(total, stack.dtype)
+        if len(stack) <= 256:
+            return Fused(image, chosen.numpy().astype(np.uint8))
+        return Fused(image, chosen.numpy().astype(np.uint16))
 
     def _odds(self, stack: Planes, network: nn.Module, white: float) -> Iterator[Tensor]:
         """Log odds (Y / 2, X / 2) that each plane is sharper than the one before it."""

@@ -121,7 +121,7 @@ class GenerativeFuser:
 
         batch = self.batch or _BATCH[self.device]
         strip = (planes + 2) * channels * self.tile * (width + 2 * self.tile) * 4
-        tiles = batch * (3 * planes + 4) * 3 * self.tile**2 * 4
+        tiles = batch * (3 * planes + 12) * 3 * self.tile**2 * 4
         networks = [
             network_bytes(card.network, dict(card.config), self.tile, batch, self.precision)
             for card in self._cards(planes)

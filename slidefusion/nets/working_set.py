@@ -70,5 +70,5 @@ def network_bytes(name: str, config: dict[str, Any], side: int, batch: int, dtyp
     True
     """
     parameters, peak = _values(name, json.dumps(config, sort_keys=True), side, batch)
-    each = getattr(torch, dtype).itemsize
+    each: int = getattr(torch, dtype).itemsize
     return parameters * (4 + each) + peak * each * 5 // 4

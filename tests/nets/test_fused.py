@@ -39,10 +39,12 @@ def test_it_computes_the_same(
     if not there:
         monkeypatch.setattr(fused, "_pointwise", lambda: None)
     network, given = tiny(name, **config), inputs(name, config)
+    before = [tensor.clone() for tensor in given]
     with torch.inference_mode():
         wanted = network(*given)
         found = for_inference(network, torch.float32)(*given)
         half = for_inference(network, torch.bfloat16)(*given)
+    assert all(map(torch.equal, given, before)), "what it was given is the caller's"
     scale = float(wanted.abs().max())
     torch.testing.assert_close(found, wanted, atol=1e-4 * scale, rtol=0)
     torch.testing.assert_close(half.float(), wanted, atol=0.08 * scale, rtol=0)
@@ -75,9 +77,11 @@ def test_memory_is_counted_without_computing() -> None:
     small, large = (network_bytes("generator", config, side, 1, "float32") for side in (64, 128))
     half = network_bytes("generator", config, 128, 1, "bfloat16")
     parameters = sum(
-        p.numel() for p in tiny("generator", planes=1, width=8, edge_kernel=9).parameters()
+        p.numel()
+        for p in tiny("generator", planes=1, width=8, edge_kernel=9, residual=False).parameters()
     )
-    assert (large - 8 * parameters) == 4 * (small - 8 * parameters)
-    assert (half - 6 * parameters) * 2 == large - 8 * parameters
+    activations = large - 8 * parameters
+    assert activations == pytest.approx(4 * (small - 8 * parameters), rel=0.05)
+    assert (half - 6 * parameters) * 2 == activations
     least = 3 * 8 * 128 * 128 * 4  # a skip, an input and an output of the widest stage
-    assert large - 8 * parameters > least
+    assert activations > least
