@@ -61,13 +61,14 @@ class ImageHead(nn.Module):
     ``residual=False``, as published: tanh, mapped to [0, 1]; ``features`` is C.
 
     ``residual=True``: the middle plane and what the network adds to it. Of each other plane, a
-    share in -1 … 1 of its difference to the middle plane: what a plane shows sharply is taken from
-    it as it is. Of each detail band of the middle plane, a share in -4 … 4: what is only weakened
-    by blur is strengthened again. Shares are the same for all channels, so nothing fringes. And C
-    features that are added (tanh of a tenth, so that Adam's first steps change the image a little
-    and not wholly): what is in none of these. ``features`` is C + Z - 1 + 3. Clamped to [0, 1] in
-    eval mode only, because the gradient of a clamp is zero just where a network that is being
-    trained overshoots.
+    share in -1 … 1 of each band of its difference to the middle plane (three detail bands and the
+    rest): what a plane shows sharply is taken from it as it is, at each scale by itself, as
+    multi-scale fusion does. Of each detail band of the middle plane, a share in -4 … 4: what is
+    only weakened by blur is strengthened again. Shares are the same for all channels, so nothing
+    fringes. And C features that are added (tanh of a tenth, so that Adam's first steps change the
+    image a little and not wholly): what is in none of these. ``features`` is C + 4 (Z - 1) + 3.
+    Clamped to [0, 1] in eval mode only, because the gradient of a clamp is zero just where a
+    network that is being trained overshoots.
 
     float32 because bfloat16 has only 128 steps between 0.5 and 1, fewer than an 8-bit image.
     """
@@ -75,7 +76,7 @@ class ImageHead(nn.Module):
     def __init__(self, residual: bool = False, planes: int = 1, channels: int = 3) -> None:
         super().__init__()
         self.residual = residual
-        self.sizes = (channels, planes - 1, BANDS)
+        self.sizes = (channels, (planes - 1) * (BANDS + 1), BANDS)
         self.features = sum(self.sizes) if residual else channels
 
     def forward(self, features: Tensor, stack: Tensor) -> Tensor:
@@ -86,9 +87,11 @@ class ImageHead(nn.Module):
         made, shares, gains = features.float().split(self.sizes, dim=1)
         image = middle + torch.tanh(made * 0.1)
         others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
-        for number, z in enumerate(others):
-            share = torch.tanh(shares[:, number : number + 1])
-            image = image + share * (stack[:, z].float() - middle)
+        for z, of_plane in zip(others, torch.tanh(shares).split(BANDS + 1, dim=1), strict=False):
+            difference = stack[:, z].float() - middle
+            details = detail_bands(difference)
+            for number, band in enumerate([*details, difference - sum(details)]):
+                image = image + of_plane[:, number : number + 1] * band
         for number, band in enumerate(detail_bands(middle)):
             image = image + 4.0 * torch.tanh(gains[:, number : number + 1] / 4.0) * band
         return image if self.training else image.clamp(0.0, 1.0)

@@ -45,15 +45,15 @@ def test_residual_head_adds_to_the_middle_plane_in_float32() -> None:
 def test_residual_head_takes_a_plane_as_it_is() -> None:
     stack = torch.rand(2, 3, 3, 4, 4)
     head = ImageHead(residual=True, planes=3).eval()
-    assert head.features == 8
-    features = torch.zeros(2, 8, 4, 4)
+    assert head.features == 14
+    features = torch.zeros(2, 14, 4, 4)
     torch.testing.assert_close(head(features, stack), stack[:, 1])
-    for share, plane in ((3, 0), (4, 2)):
+    for first, plane in ((3, 0), (7, 2)):
         chosen = features.clone()
-        chosen[:, share] = 20.0
+        chosen[:, first : first + 4] = 20.0  # of all its bands
         torch.testing.assert_close(head(chosen, stack), stack[:, plane])
-    chosen[:, 3] = torch.atanh(torch.tensor(0.5))
-    chosen[:, 4] = 0.0
+    chosen[:, 3:7] = torch.atanh(torch.tensor(0.5))
+    chosen[:, 7:11] = 0.0
     torch.testing.assert_close(head(chosen, stack), (stack[:, 0] + stack[:, 1]) / 2)
 
 
