@@ -67,7 +67,7 @@ class GenerativeFuser:
         "auto", "cpu, or cuda: a GPU; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
     )
     grain: bool = option(
-        True, "keep the fine noise of the middle plane where nothing was restored; False: smooth"
+        True, "keep the slide's fine noise where nothing was restored; False: smooth"
     )
     white: float | None = option(
         None, "value that counts as white, of uint16 or float32; measured on the slide if None"
@@ -201,6 +201,6 @@ def _tensor(result: Any) -> torch.Tensor:
 
 def _with_grain(compute: network_tiles.Compute) -> network_tiles.Compute:
     def grained(tiles: torch.Tensor) -> torch.Tensor:
-        return keep_grain(tiles[:, tiles.shape[1] // 2].float(), compute(tiles).float())
+        return keep_grain(tiles.float(), compute(tiles).float())
 
     return grained

@@ -20,32 +20,52 @@ _SAMPLE_PX = 4
 _DEVIATION = 1.4826  # of a normal distribution, from the median of its absolute values
 
 
-def keep_grain(plane: Tensor, image: Tensor) -> Tensor:
-    """Add to ``image`` what it lacks of the grain of ``plane``; both (N, C, H, W) in [0, 1].
+def keep_grain(planes: Tensor, image: Tensor) -> Tensor:
+    """Add to ``image`` (N, C, H, W) what it lacks of the grain of ``planes`` (N, Z, C, H, W).
 
-    The noise level is the plane's: the median of its finest detail band, in which blur leaves
-    nothing but noise. Where the mean square of the difference of the two in that band, over 7 x 7
-    px, is up to the square of that level, the difference is added back; from twice on, nothing.
+    All in [0, 1]. At each pixel the grain is that of the plane that is nearest to the image there.
+    The noise level is each plane's own: the median of its finest detail band, in which blur leaves
+    nothing but noise. Where the mean square of the difference of plane and image in that band, over
+    7 x 7 px, is up to the square of that level, the difference is added back; from twice on,
+    nothing.
 
     >>> import torch
-    >>> plane = 0.9 + 0.01 * torch.randn(1, 3, 64, 64)
-    >>> smooth = torch.full_like(plane, 0.9)
-    >>> bool((keep_grain(plane, smooth) - plane).abs().mean() < 0.003)
+    >>> plane = 0.9 + 0.01 * torch.randn(1, 1, 3, 64, 64)
+    >>> smooth = torch.full((1, 3, 64, 64), 0.9)
+    >>> bool((keep_grain(plane, smooth) - plane[:, 0]).abs().mean() < 0.003)
     True
     """
-    from torch.nn import functional
+    import torch
 
     from slidefusion.nets.heads import finest_band
 
-    band = finest_band(plane)
+    nearest, grain = None, None
+    for plane in planes.unbind(1):
+        missing = finest_band(plane - image)
+        energy = _mean_near((missing / _noise_level(finest_band(plane))).square())
+        if nearest is None or grain is None:
+            nearest, grain = energy, missing
+        else:
+            grain = torch.where(energy < nearest, missing, grain)
+            nearest = torch.minimum(energy, nearest)
+    assert nearest is not None and grain is not None
+    return (image + (2.0 - nearest).clamp(0.0, 1.0) * grain).clamp(0.0, 1.0)
+
+
+def _noise_level(band: Tensor) -> Tensor:
+    """Standard deviation (N, C, 1, 1) of the noise in a finest band (N, C, H, W)."""
     samples = band[..., ::_SAMPLE_PX, ::_SAMPLE_PX].abs().flatten(2)
-    level = (samples.median(dim=2).values * _DEVIATION).clamp_min(1e-4)[..., None, None]
-    missing = finest_band(plane - image)
-    energy = functional.avg_pool2d(
-        (missing / level).square().mean(dim=1, keepdim=True),
+    return (samples.median(dim=2).values * _DEVIATION).clamp_min(1e-4)[..., None, None]
+
+
+def _mean_near(values: Tensor) -> Tensor:
+    """Mean over the channels and 7 x 7 px: (N, C, H, W) to (N, 1, H, W)."""
+    from torch.nn import functional
+
+    return functional.avg_pool2d(
+        values.mean(dim=1, keepdim=True),
         _BOX_PX,
         stride=1,
         padding=_BOX_PX // 2,
         count_include_pad=False,
     )
-    return (image + (2.0 - energy).clamp(0.0, 1.0) * missing).clamp(0.0, 1.0)
