@@ -97,6 +97,13 @@ def convolution() -> tuple[Callable[[], object], float]:
     return run, 20 * 2 * 64 * 64 * 9 * 256 * 256
 
 
+def smooth_noise(shape: tuple[int, ...]) -> np.ndarray:
+    """An image in which neighbours are alike, as in a slide, uint8."""
+    noise = torch.from_numpy(np.random.default_rng(0).random(shape, dtype=np.float32))
+    smooth = functional.avg_pool2d(noise, 9, 1, 4, count_include_pad=False).numpy()
+    return (255 * np.clip(0.7 + 3 * (smooth - 0.5), 0, 1)).astype(np.uint8)
+
+
 def flop_of_a_tile(loop: PlainLoop, side: int, planes: int) -> float:
     """Multiplications and additions of the networks for one tile."""
     with FlopCounterMode(display=False) as counter:
@@ -127,8 +134,9 @@ def measure(reference: str, size: int, rounds: int) -> None:
     """Run all in turn and print the table."""
     card = weights.look_up(reference)
     planes = card.planes or 1
-    fuser = Focusgan(weights=reference, blur_mask=bool(card.config.get("masks", True)))
-    stack = np.random.default_rng(0).integers(0, 255, (planes, 3, size, size), dtype=np.uint8)
+    masks = bool(card.config.get("masks", True))
+    fuser = Focusgan(weights=reference, blur_mask=masks, grain=False)  # the networks alone
+    stack = smooth_noise((planes, 3, size, size))
     fused = fuser(stack).image  # loads and warms up, before the loop changes the networks' layout
     loop = PlainLoop(reference, fuser)
     difference = int(np.abs(loop(stack).astype(int) - fused).max())
