@@ -10,6 +10,7 @@ other.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -108,17 +109,25 @@ class _FusedHead(nn.Module):
         made, shares, gains = torch.split(features.float(), list(self.sizes), dim=1)
         image = made.mul(0.1).tanh_().add_(middle)
         others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
+        shares = torch.tanh(shares)
         for number, z in enumerate(others):
-            share = torch.tanh(shares[:, number : number + 1])
-            image.addcmul_(share, stack[:, z].float() - middle)  # the stack is the caller's
+            difference = stack[:, z].float() - middle  # anew: the stack is the caller's
+            first = number * (BANDS + 1)
+            for k, band in enumerate(_bands(difference), start=first):
+                image.addcmul_(shares[:, k : k + 1], band)
         gains = gains.mul(0.25).tanh_()
-        sharper = middle
-        for number in range(BANDS):
-            smooth = _binomial(_binomial(sharper, 2, 2**number), 3, 2**number).mul_(1 / 256)
-            gain = gains[:, number : number + 1]
-            image.addcmul_(gain, sharper - smooth, value=4)
-            sharper = smooth
+        for k, band in zip(range(BANDS), _bands(middle), strict=False):
+            image.addcmul_(gains[:, k : k + 1], band, value=4)
         return _tensor(image.clamp_(0, 1))
+
+
+def _bands(image: Tensor) -> Iterator[Tensor]:
+    """The detail bands of an image (N, C, H, W), fine to coarse, and then the rest."""
+    for number in range(BANDS):
+        smooth = _binomial(_binomial(image, 2, 2**number), 3, 2**number).mul_(1 / 256)
+        yield image - smooth
+        image = smooth
+    yield image
 
 
 def _binomial(image: Tensor, axis: int, step: int) -> Tensor:
