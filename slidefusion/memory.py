@@ -113,7 +113,8 @@ def choose_region_px(
     """The largest region side whose tasks fit: 704 MiB each, and together in the machine."""
     allowed = min(_DEFAULT_TASK_BYTES, int(available_bytes() * _SHARE) // max(1, parallel))
     large = (_LARGE_REGION_PX,) if fuser.footprint.halo >= _LARGE_HALO_PX else ()
-    for side in (*large, *REGION_CHOICES_PX):
+    sides: tuple[int, ...] = (*large, *REGION_CHOICES_PX)
+    for side in sides:
         window = Tiling(size, side, fuser.footprint, area).largest_window()
         if task_bytes(fuser, planes, channels, itemsize, window) <= allowed:
             return side

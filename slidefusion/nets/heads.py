@@ -84,14 +84,16 @@ class ImageHead(nn.Module):
         if not self.residual:
             return torch.tanh(features.float()) * 0.5 + 0.5
         middle = middle_plane(stack).float()
-        made, shares, gains = features.float().split(self.sizes, dim=1)
+        made, shares, gains = torch.split(features.float(), list(self.sizes), dim=1)
         image = middle + torch.tanh(made * 0.1)
         others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
-        for z, of_plane in zip(others, torch.tanh(shares).split(BANDS + 1, dim=1), strict=False):
+        shares = torch.tanh(shares)
+        for number, z in enumerate(others):
             difference = stack[:, z].float() - middle
             details = detail_bands(difference)
-            for number, band in enumerate([*details, difference - sum(details)]):
-                image = image + of_plane[:, number : number + 1] * band
+            bands = [*details, difference - sum(details)]
+            for k, band in enumerate(bands, start=number * len(bands)):
+                image = image + shares[:, k : k + 1] * band
         for number, band in enumerate(detail_bands(middle)):
             image = image + 4.0 * torch.tanh(gains[:, number : number + 1] / 4.0) * band
         return image if self.training else image.clamp(0.0, 1.0)
