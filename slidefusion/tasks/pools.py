@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,15 @@ against 2.4), with 64 they gained little more."""
 _SMALL_BYTES = 2**16
 """A job up to this size travels with every task; then no worker's end can lose it."""
 _REFRESH_SECONDS = 5.0
+_LONELY_SECONDS = 20.0
+_ABANDONED_SECONDS = 300.0
+"""Without a worker: time until it is said, and until the run gives up. A cluster that scales, or a
+queue that starts workers again, may take minutes."""
 _RECONNECT_SECONDS = 10.0
 
 Key = tuple[int, ...]
+
+_LOG = logging.getLogger("slidefusion")
 
 
 def has_resources(worker: Mapping[str, Any], resources: Mapping[str, float]) -> bool:
@@ -139,6 +146,8 @@ class ClusterPool:
         self._shared: Any = None
         self._capacity = 0
         self._asked = -_REFRESH_SECONDS
+        self._met = time.monotonic()
+        self._warned = False
 
     def capacity(self) -> int:
         """Of the protocol; follows the cluster as workers come and go."""
@@ -152,7 +161,23 @@ class ClusterPool:
                 if has_resources(worker, self._resources)
             )
             self._capacity = _WINDOW * max(1, threads)
+            self._notice(threads > 0)
         return self._capacity
+
+    def _notice(self, met: bool) -> None:
+        """Say that no worker is left after a while, and give up after a long one."""
+        now = time.monotonic()
+        if met:
+            self._met, self._warned = now, False
+        elif now - self._met > _ABANDONED_SECONDS:
+            raise ProcessingError(
+                f"the cluster at {self._address} has had no worker that can run this for "
+                f"{now - self._met:.0f} s; what is finished is kept and marked incomplete: start "
+                "workers, then run the same call again"
+            )
+        elif now - self._met > _LONELY_SECONDS and not self._warned:
+            self._warned = True
+            _LOG.warning("no worker is left at %s: waiting for new ones", self._address)
 
     def submit(self, key: Key, number: int) -> Any:
         """Of the protocol."""

@@ -176,7 +176,10 @@ _COMPACT: dict[str, dict[str, Any]] = {
         "network": {"width": 24, "depth": 5, "residual": True},
         "discriminator": {"width": 16},
     },
-    "srgan": {"network": {"width": 12, "residual": True}, "discriminator": {"width": 8}},
+    "srgan": {
+        "network": {"width": 12, "blocks": 8, "residual": True},
+        "discriminator": {"width": 8},
+    },
     "blur": {"network": {"width": 16, "blocks": [1, 1, 2]}, "learning_rate": 2e-3},
     "cnn": {"network": {"width": 32}, "learning_rate": 1e-3},
 }

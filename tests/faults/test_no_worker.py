@@ -1,0 +1,38 @@
+"""A cluster that has lost all its workers, which Dask waits for without a word."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from slidefusion.errors import ProcessingError
+from slidefusion.tasks import pools
+from slidefusion.tasks.scheduling import run_tasks
+
+
+def _never_done(key: tuple[int, ...]) -> None:
+    raise AssertionError("nothing can have been done")
+
+
+def _never(job: Any, y: int, x: int) -> None:
+    raise AssertionError("there is nobody to run this")
+
+
+def test_it_is_said_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(pools, "_REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr(pools, "_LONELY_SECONDS", 0.3)
+    monkeypatch.setattr(pools, "_ABANDONED_SECONDS", 1.5)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        caplog.at_level(logging.WARNING, "slidefusion"),
+        pytest.raises(ProcessingError, match="has had no worker that can run this for"),
+    ):
+        run_tasks(_never, None, [(0, 0)], name="fuse", client=client, on_done=_never_done)
+    assert sum("no worker is left" in record.message for record in caplog.records) == 1
