@@ -66,8 +66,11 @@ class GenerativeFuser:
     device: str = option(
         "auto", "cpu, or cuda: a GPU; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
     )
-    grain: bool = option(
-        True, "keep the slide's fine noise where nothing was restored; False: smooth"
+    grain: str = option(
+        "auto",
+        "the slide's fine noise where nothing was restored; auto: keep it of a single plane, "
+        "smooth of several, whose noise would change from place to place",
+        choices=("auto", "keep", "smooth"),
     )
     white: float | None = option(
         None, "value that counts as white, of uint16 or float32; measured on the slide if None"
@@ -132,9 +135,10 @@ class GenerativeFuser:
         """Fuse ``stack`` (Z, C, Y, X)."""
         white = self.white if stack.dtype != np.uint8 else None
         compute = self._compute(len(stack))
+        keep = self.grain == "keep" or (self.grain == "auto" and len(stack) == 1)
         image = network_tiles.fuse_tiles(
             stack,
-            _with_grain(compute) if self.grain else compute,
+            _with_grain(compute) if keep else compute,
             tile=self.tile,
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],

@@ -118,7 +118,7 @@ def random_stack(*shape: int, dtype: str = "uint8") -> np.ndarray:
 def test_the_image_is_what_the_network_makes_of_its_tiles() -> None:
     """One tile, by hand: planes and masks in [0, 1] go in, the image comes out, times 255."""
     stack = random_stack(3, 3, 32, 32)
-    fused = Focusgan(**settings_of("focusgan-3", precision="float32", grain=False))(stack)
+    fused = Focusgan(**settings_of("focusgan-3", precision="float32", grain="smooth"))(stack)
     network = weights.load(path_of("focusgan-3")).network
     blur_model: Any = weights.load(path_of("blur")).network
     planes = torch.from_numpy(stack / np.float32(255))
