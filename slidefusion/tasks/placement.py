@@ -1,7 +1,7 @@
 """GPU fusers run only on workers that have a GPU, and are refused where there is none.
 
-A worker says so itself: ``dask worker … --resources "GPU=1"``, and so must ``dask cuda worker``. What Dask was
-seen to do with that: ``client.submit(resources=)`` is honoured, and so is
+A worker says so itself: ``dask worker … --resources "GPU=1"``, and so must ``dask cuda worker``.
+What Dask was seen to do with that: ``client.submit(resources=)`` is honoured, and so is
 ``image.compute(resources={"GPU": 1})``; ``dask.annotate`` around the making of an array is not: its
 annotations are lost when the graph is optimised. So the regions of a slide that is written are
 submitted with resources, and a task of a lazy image refuses to run on a worker without.
@@ -45,8 +45,8 @@ def check_placement(fuser: Fuser, client: Any | None) -> None:
         raise ProcessingError(
             f"fuser {fuser.name!r} runs on {fuser.device!r}, and none of the cluster's "
             f"{len(workers)} workers declares the resource GPU: start one with dask worker … "
-            '--resources "GPU=1" (dask cuda worker too), wait for it with client.wait_for_workers, or '
-            "choose device='cpu'"
+            '--resources "GPU=1" (dask cuda worker too), wait for it with '
+            "client.wait_for_workers, or choose device='cpu'"
         )
 
 
