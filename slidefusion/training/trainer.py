@@ -193,15 +193,18 @@ class _Log:
         self._row("losses.csv", step, losses)
 
     def validate(self, step: int, learner: Learner, network: nn.Module, fabric: Fabric) -> None:
-        values: dict[str, list[float]] = {"ssim": [], "mae": [], "ssim_input": []}
+        values: dict[str, list[float]] = {"mae": []}
+        if learner.exported == "generator":  # the other networks make no images
+            values |= {"ssim": [], "ssim_input": []}
         images: Sequence[Tensor] = ()
         for number in range(4):
             batch = fabric.to_device(learner.sample(VALIDATION_STEP + number))
             with fabric.autocast():
                 images = learner.images(batch, network)
             inputs, outputs, truths = (image.float() for image in images)
-            values["ssim"].append(float(ssim(outputs, truths)))
-            values["ssim_input"].append(float(ssim(inputs, truths)))
+            if "ssim" in values:
+                values["ssim"].append(float(ssim(outputs, truths)))
+                values["ssim_input"].append(float(ssim(inputs, truths)))
             values["mae"].append(float((outputs - truths).abs().mean()))
         means = {name: math.fsum(found) / len(found) for name, found in values.items()}
         self._row("validation.csv", step, means)
