@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 
 import typer
 
@@ -27,6 +28,8 @@ def run(args: list[str]) -> int:
     end = args.index("--") if "--" in args else len(args)
     debug = "--debug" in args[:end]
     args = [arg for k, arg in enumerate(args) if arg != "--debug" or k >= end]
+    # What zarr had begun when Ctrl-C came goes with the process; Python need not tell the user.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         code = _invoke(args or ["--help"])
         sys.stdout.flush()
