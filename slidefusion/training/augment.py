@@ -30,6 +30,8 @@ class Augmentation:
     """Standard deviation of the logarithm of the density factors; 0 for none."""
     lamp: float = 0.02
     """Standard deviation of the density shift of each channel."""
+    mix: float = 0.0
+    """Share of crops whose channels are mixed in optical density, as another set of dyes would."""
     gray: float = 0.15
     """Share of crops turned to gray."""
     repeat: float = 0.1
@@ -50,6 +52,8 @@ class Augmentation:
             images = np.repeat(np.rint(luma).astype(np.uint8)[:, None], 3, axis=1)
             images = self._stain(images, rng, shared=True)
         else:
+            if self.mix and rng.random() < self.mix:
+                images = _mixed(images, rng)
             images = self._stain(images, rng, shared=False)
         planes, truth = images[:-1], images[-1]
         if len(planes) == 3 and rng.random() < self.repeat:
@@ -72,3 +76,11 @@ class Augmentation:
                 table = np.clip(np.rint(values), 0, 255).astype(np.uint8)
             out[:, channel] = table[images[:, channel]]
         return out
+
+
+def _mixed(images: Bytes, rng: np.random.Generator) -> Bytes:
+    """(N, 3, h, w) with each channel's optical density a random mean of all three."""
+    density = -np.log10(np.maximum(images, 1).astype(np.float32) / 255.0)
+    shares = rng.dirichlet(np.full(3, 0.7), size=3).astype(np.float32)
+    mixed = 255.0 * 10.0 ** -np.einsum("oc,nchw->nohw", shares, density)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -60,3 +60,14 @@ def test_repeat_gives_the_middle_plane_twice(seed: int) -> None:
     stack, _ = repeat(planes, IMAGE, np.random.default_rng(seed))
     given = [planes.tolist().index(plane.tolist()) for plane in stack]
     assert given in ([1, 1, 2], [0, 1, 1])
+
+
+def test_mixing_keeps_gray_and_glass_and_the_range_of_densities() -> None:
+    mixing = Augmentation(flips=False, stain=0, lamp=0, gray=0, mix=1.0)
+    gray = np.repeat(IMAGE[:1], 3, axis=0)
+    _, same = mixing(gray[None], gray, np.random.default_rng(3))
+    assert np.abs(same.astype(int) - np.maximum(gray, 1)).max() <= 1
+    _, mixed = mixing(IMAGE[None], IMAGE, np.random.default_rng(3))
+    assert not np.array_equal(mixed, IMAGE)
+    assert (mixed.max(axis=0) <= IMAGE.max(axis=0).astype(int) + 1).all()
+    assert (mixed.min(axis=0) >= np.maximum(IMAGE, 1).min(axis=0).astype(int) - 1).all()
