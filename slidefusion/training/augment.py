@@ -82,5 +82,5 @@ def _mixed(images: Bytes, rng: np.random.Generator) -> Bytes:
     """(N, 3, h, w) with each channel's optical density a random mean of all three."""
     density = -np.log10(np.maximum(images, 1).astype(np.float32) / 255.0)
     shares = rng.dirichlet(np.full(3, 0.7), size=3).astype(np.float32)
-    mixed = 255.0 * 10.0 ** -np.einsum("oc,nchw->nohw", shares, density)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    mixed: npt.NDArray[np.float32] = 255.0 * 10.0 ** -np.einsum("oc,nchw->nohw", shares, density)
+    return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
