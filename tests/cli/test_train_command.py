@@ -28,7 +28,7 @@ def test_train_from_nothing_and_fuse(cli: Runner, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     (made,) = [path for path in run.glob("*.safetensors") if path.stem != "checkpoint"]
     card = weights.load(str(made)).card
-    assert card.planes == 3 and str(card.facts["command"]).startswith("slidefusion ")
+    assert card.planes == 3 and str(card.facts["command"]).startswith("slidefusion")
     for suffix in (".safetensors", ".json"):
         (run / f"blur{suffix}").write_bytes((blur / f"blur{suffix}").read_bytes())
     fused = sf.fuse(corpus[0], "focusgan", weights=str(made), tile=64, overlap=16)
