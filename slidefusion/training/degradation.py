@@ -37,12 +37,9 @@ def blurred_places(plane: Bytes, truth: Bytes) -> Mask:
     gray = truth.mean(axis=0, dtype=np.float32)
     difference = ndimage.gaussian_filter(plane.mean(axis=0, dtype=np.float32) - gray, 1.0)
 
-    def box(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        averaged: npt.NDArray[np.float32] = ndimage.uniform_filter(values, _WINDOW_PX)
-        return averaged
-
-    contrast = np.sqrt(np.maximum(box(gray * gray) - box(gray) ** 2, 0.0))
-    lost = np.sqrt(np.maximum(box(difference * difference), 0.0))  # a running sum can dip below 0
+    power = ndimage.uniform_filter(difference * difference, _WINDOW_PX)
+    lost = np.sqrt(np.maximum(power, 0.0))  # a running sum can dip below 0
+    contrast = _contrast(gray)
     return np.asarray((lost > _LOST * contrast) & (contrast > _CONTENT))
 
 
@@ -64,12 +61,13 @@ def degrade(truth: Bytes, rng: np.random.Generator) -> tuple[Bytes, Mask]:
     mixed = truth + blend * (soft - truth)
     mixed += rng.normal(0.0, rng.uniform(0.0, 2.0), mixed.shape).astype(np.float32)
     image = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    gray = truth.mean(axis=0, dtype=np.float32)
-    contrast = np.sqrt(
-        np.maximum(
-            ndimage.uniform_filter(gray * gray, _WINDOW_PX)
-            - ndimage.uniform_filter(gray, _WINDOW_PX) ** 2,
-            0.0,
-        )
-    )
+    contrast = _contrast(truth.mean(axis=0, dtype=np.float32))
     return image, np.asarray(places & (contrast > _CONTENT))
+
+
+def _contrast(gray: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Standard deviation around each pixel (h, w), in 8-bit steps."""
+    mean = ndimage.uniform_filter(gray, _WINDOW_PX)
+    variance = ndimage.uniform_filter(gray * gray, _WINDOW_PX) - mean**2
+    deviation: npt.NDArray[np.float32] = np.sqrt(np.maximum(variance, 0.0))
+    return deviation
