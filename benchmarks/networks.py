@@ -81,7 +81,7 @@ class PlainLoop:
                 strip = stack[:, :, place.y : place.y + grid.tile]
                 tile = cut_tile(strip, place.x, grid.tile).astype(np.float32) / np.float32(255)
                 merger.add(row, column, self.tile(torch.from_numpy(tile[None]))[0].numpy())
-            rows.append(merger.finish(row)[1])
+            rows.append(merger.finish(row)[1].copy())
         return np.rint(np.concatenate(rows, axis=1) * 255).astype(np.uint8)
 
 

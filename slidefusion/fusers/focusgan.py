@@ -8,7 +8,7 @@ masks. With three planes it mostly chooses; with one it restores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from slidefusion.errors import WeightsError
 from slidefusion.fuser import option
@@ -18,7 +18,6 @@ from slidefusion.weights import Card, blur_model_of, load
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 __all__ = ["Focusgan"]
 
@@ -67,20 +66,16 @@ class Focusgan(GenerativeFuser):
         generator, blur_model = self._network(planes), self._blur_model(planes)
 
         def compute(tiles: torch.Tensor) -> torch.Tensor:
-            import torch
-
-            logits = blur_model(tiles.flatten(0, 1)).float()  # (N * Z, 2, y, x)
-            masks = torch.sigmoid(logits[:, 1] - logits[:, 0])
+            masks = blur_model.blurred(tiles.flatten(0, 1))  # (N * Z, y, x)
             masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
             if planes == 2:
                 tiles, masks = tiles[:, [0, 1, 1]], masks[:, [0, 1, 1]]
-            image = generator(tiles, masks)
-            assert isinstance(image, torch.Tensor)
+            image: torch.Tensor = generator(tiles, masks)
             return image
 
         return compute
 
-    def _blur_model(self, planes: int) -> nn.Module:
+    def _blur_model(self, planes: int) -> Any:
         card = self._cards(self._input_planes(planes))[1]
         expected = self.sha256[1] if self.sha256 and len(self.sha256) > 1 else None
         loaded = load(card.reference, fuser="blur", device=self.device, sha256=expected)

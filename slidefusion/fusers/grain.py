@@ -8,6 +8,7 @@ added again, except where the network changed more than noise, which is where it
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +36,31 @@ def keep_grain(planes: Tensor, image: Tensor) -> Tensor:
     >>> bool((keep_grain(plane, smooth) - plane[:, 0]).abs().mean() < 0.003)
     True
     """
+    if planes.device.type == "cpu":
+        return _compiled(planes.float().contiguous(), image.float().contiguous())
+    return _as_tensors(planes, image)
+
+
+def _compiled(planes: Tensor, image: Tensor) -> Tensor:
+    import torch
+
+    from slidefusion.fusers.grain_kernels import add_grain, finest_samples
+    from slidefusion.nets.end_kernels import ROWS
+    from slidefusion.nets.row_bands import in_bands
+
+    count, channels, height, width = planes.shape[1:]
+    result = torch.empty_like(image)
+    for stack, made, out in zip(planes.numpy(), image.numpy(), result.numpy(), strict=True):
+        samples = torch.empty(count * channels, -(-height // _SAMPLE_PX), -(-width // _SAMPLE_PX))
+        flat = stack.reshape(count * channels, height, width)
+        take = partial(finest_samples, flat, _SAMPLE_PX, samples.numpy())
+        in_bands(take, range(count * channels))
+        levels = _level(samples.flatten(1)).reshape(count, channels).numpy()
+        in_bands(partial(add_grain, stack, made, levels, out), range(0, height, ROWS))
+    return result
+
+
+def _as_tensors(planes: Tensor, image: Tensor) -> Tensor:
     import torch
 
     from slidefusion.nets.heads import finest_band
@@ -54,8 +80,12 @@ def keep_grain(planes: Tensor, image: Tensor) -> Tensor:
 
 def _noise_level(band: Tensor) -> Tensor:
     """Standard deviation (N, C, 1, 1) of the noise in a finest band (N, C, H, W)."""
-    samples = band[..., ::_SAMPLE_PX, ::_SAMPLE_PX].abs().flatten(2)
-    return (samples.median(dim=2).values * _DEVIATION).clamp_min(1e-4)[..., None, None]
+    return _level(band[..., ::_SAMPLE_PX, ::_SAMPLE_PX].abs().flatten(2))[..., None, None]
+
+
+def _level(samples: Tensor) -> Tensor:
+    """Standard deviation of noise from its absolute values along the last axis."""
+    return (samples.median(dim=-1).values * _DEVIATION).clamp_min(1e-4)
 
 
 def _mean_near(values: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ Compute = Callable[["torch.Tensor"], "torch.Tensor"]
 RGB = 3
 """Channels that the networks take."""
 
+_ROWS = 32
+
 
 def resolve_device(device: str) -> str:
     """``"cuda"`` or ``"cpu"``: for ``"auto"`` the GPU if this machine has one.
@@ -191,15 +193,16 @@ def fuse_tiles(
         bottom = min(top + tile, cut.on_slide.height)
         strip = list(cut.crop(Window(top, left, bottom - top, right - left)))
 
-        def cut_out(job: _Job, strip: list[Any] = strip) -> FloatArray:
+        def cut_out(job: _Job, out: FloatArray, strip: list[Any] = strip) -> None:
             x = grid.place(0, job.column).x - left
             chosen = slice(None) if job.channel is None else slice(job.channel, job.channel + 1)
-            planes = np.stack([cut_tile(plane[chosen], x, tile) for plane in strip])
-            planes = np.clip(planes * np.float32(1 / white), 0, 1, dtype=np.float32)
-            return np.broadcast_to(planes, (len(strip), RGB, tile, tile))
+            for plane, made in zip(strip, out, strict=True):
+                np.multiply(cut_tile(plane[chosen], x, tile), np.float32(1 / white), out=made)
+            np.clip(out, 0, 1, out=out)
 
         jobs = [_Job(row, column, channel) for column in columns for channel in colour]
-        for job, result in _computed(jobs, cut_out, compute, batch, device):
+        tiles = np.empty((min(batch, len(jobs)), len(strip), RGB, tile, tile), np.float32)
+        for job, result in _computed(jobs, cut_out, compute, tiles, device):
             if job.channel is None:
                 merger.add(row, job.column, result)
             else:
@@ -207,31 +210,33 @@ def fuse_tiles(
                 only[job.channel] = result.mean(axis=0)
                 merger.add(row, job.column, only)
         place, finished = merger.finish(row)
-        image[(slice(None), *place.slices)] = to_integers(finished, white, stack.dtype)
+        _store(finished, white, image[(slice(None), *place.slices)])
     return image
 
 
 def _computed(
     jobs: list[_Job],
-    cut_out: Callable[[_Job], FloatArray],
+    cut_out: Callable[[_Job, FloatArray], None],
     compute: Compute,
-    batch: int,
+    tiles: FloatArray,
     device: str,
 ) -> Iterator[tuple[_Job, FloatArray]]:
-    """Every job with its image (3, tile, tile), in order.
+    """Every job with its image (3, tile, tile), in order; ``tiles`` is room for a batch.
 
     On a GPU a batch is computed while the one before it is merged and the next one is cut out.
     """
     import torch
 
     waiting: tuple[list[_Job], torch.Tensor] | None = None
-    for start in range(0, len(jobs), batch):
-        chosen = jobs[start : start + batch]
-        tiles = torch.from_numpy(np.stack([cut_out(job) for job in chosen]))
+    for start in range(0, len(jobs), len(tiles)):
+        chosen = jobs[start : start + len(tiles)]
+        for job, tile in zip(chosen, tiles, strict=False):
+            cut_out(job, tile)
+        given = torch.from_numpy(tiles[: len(chosen)])
         if device != "cpu":
-            tiles = tiles.pin_memory().to(device, non_blocking=True)
+            given = given.pin_memory().to(device, non_blocking=True)
         with running(device):
-            made = compute(tiles)
+            made = compute(given)
         if waiting is not None:
             yield from _fetched(*waiting)
         waiting = chosen, made
@@ -241,6 +246,13 @@ def _computed(
 
 def _fetched(jobs: list[_Job], made: torch.Tensor) -> Iterator[tuple[_Job, FloatArray]]:
     yield from zip(jobs, made.float().cpu().numpy(), strict=True)
+
+
+def _store(image: FloatArray, white: float, out: npt.NDArray[Any]) -> None:
+    """:func:`to_integers` into ``out``, a few rows at a time, which stay in the cache."""
+    for top in range(0, image.shape[1], _ROWS):
+        rows = slice(top, top + _ROWS)
+        out[:, rows] = to_integers(image[:, rows], white, out.dtype)
 
 
 def to_integers(image: FloatArray, white: float, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -24,6 +24,8 @@ __all__ = ["RowMerger", "TileGrid", "cut_tile", "ramp"]
 
 FloatArray = npt.NDArray[np.float32]
 
+_ROWS = 32
+
 
 def ramp(tile: int, overlap: int, first: bool, last: bool) -> FloatArray:
     """Weights (tile,) along one axis; without the ramp where a tile has no neighbour.
@@ -115,32 +117,43 @@ class RowMerger:
     def __init__(self, grid: TileGrid, part: Window, channels: int) -> None:
         self.grid, self.part = grid, part
         self._sums: FloatArray = np.zeros((channels, grid.tile, part.width), np.float32)
+        self._row: int | None = None
 
     def add(self, row: int, column: int, tile: FloatArray) -> None:
         """Add the result (C, tile, tile) for that place of the grid."""
         grid, part = self.grid, self.part
+        if self._row != row:
+            self._begin(row)
         place = grid.place(row, column)
         left, right = max(place.x, part.x), min(place.right, part.right)
         if right <= left:
             return
         down = ramp(grid.tile, grid.overlap, row == 0, row == grid.rows - 1)
         across = ramp(grid.tile, grid.overlap, column == 0, column == grid.columns - 1)
-        columns = slice(left - place.x, right - place.x)
-        weighted = tile[..., columns] * (down[:, np.newaxis] * across[columns])
-        self._sums[..., left - part.x : right - part.x] += weighted
+        weights = down[:, np.newaxis] * across[left - place.x : right - place.x]
+        tile = tile[..., left - place.x : right - place.x]
+        sums = self._sums[..., left - part.x : right - part.x]
+        for top in range(0, grid.tile, _ROWS):  # what lies between stays in the cache
+            rows = slice(top, top + _ROWS)
+            sums[:, rows] += tile[:, rows] * weights[rows]
+
+    def _begin(self, row: int) -> None:
+        """Move what the tiles above reach into this row to its top."""
+        if self._row is not None:
+            overlap = self.grid.overlap
+            self._sums[:, :overlap] = self._sums[:, self.grid.stride :].copy()
+            self._sums[:, overlap:] = 0
+        self._row = row
 
     def finish(self, row: int) -> tuple[Window, FloatArray]:
         """The rows that no tile below ``row`` touches: where, in the window, and (C, h, w).
 
         Call it once after each row of tiles, in order. What is returned is valid until the next
-        call.
+        tile is added.
         """
         grid, part = self.grid, self.part
         y = row * grid.stride
         done = grid.tile if row == grid.rows - 1 else grid.stride
         top, bottom = max(y, part.y), max(min(y + done, part.bottom), max(y, part.y))
-        finished = self._sums[:, top - y : bottom - y].copy()
-        kept = self._sums[:, grid.stride :].copy()
-        self._sums[:, : grid.overlap] = kept
-        self._sums[:, grid.overlap :] = 0
+        finished = self._sums[:, top - y : bottom - y]
         return Window(top, part.x, bottom - top, part.width), finished

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slidefusion.nets.heads import Entrance
 from slidefusion.nets.initial import kaiming_start
 
-__all__ = ["BlurModel"]
+__all__ = ["BlurModel", "Bottleneck"]
 
 ATROUS_RATES = (4, 8, 12)
 STRIDE = 16
@@ -92,6 +93,7 @@ class BlurModel(nn.Module):
         self.config = {"channels": channels, "width": width, "blocks": list(blocks)}
         self.channels = channels
         deep = 16 * width
+        self.entrance = Entrance()
         self.trunk = nn.Sequential(
             _convolution(channels, width, 7, 2),  # 1/2, width
             nn.MaxPool2d(3, 2, 1),  # 1/4
@@ -125,18 +127,24 @@ class BlurModel(nn.Module):
 
         Returns the logits of sharp and blurred, (N, 2, H, W), linear between cells of 16 px.
         """
-        height, width = plane.shape[-2:]
-        if plane.shape[1] == 1:
-            plane = plane.expand(-1, self.channels, -1, -1)
-        # Background, white, becomes 0: what lies outside the image is then an empty slide.
-        features = self.further(self.trunk(1.0 - plane))
-        features = torch.cat([branch(features) for branch in self.branches], dim=1)
-        logits: Tensor = self.classify(self.decode(features))
-        # Enlarged by 16 and cut, never to (H, W) directly: the grid would depend on the size.
-        logits = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
+        return _enlarged(self.cells(plane), plane)
 
     def blurred(self, plane: Tensor) -> Tensor:
         """Probability that a pixel is blurred: (N, C, H, W) in [0, 1] to (N, H, W), float32."""
-        logits = self(plane).float()
-        return torch.sigmoid(logits[:, 1] - logits[:, 0])
+        logits = self.cells(plane).float()
+        return torch.sigmoid(_enlarged(logits[:, 1:] - logits[:, :1], plane)[:, 0])
+
+    def cells(self, plane: Tensor) -> Tensor:
+        """The logits (N, 2, h, w) at 1/16 of the resolution."""
+        if plane.shape[1] == 1:
+            plane = plane.expand(-1, self.channels, -1, -1)
+        features = self.further(self.trunk(self.entrance(plane[:, None])))
+        features = torch.cat([branch(features) for branch in self.branches], dim=1)
+        logits: Tensor = self.classify(self.decode(features))
+        return logits
+
+
+def _enlarged(cells: Tensor, plane: Tensor) -> Tensor:
+    """By 16 and cut, never to ``plane``'s size directly: the grid would depend on the size."""
+    enlarged = F.interpolate(cells, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+    return enlarged[..., : plane.shape[2], : plane.shape[3]]

@@ -10,26 +10,27 @@ other.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slidefusion.nets.blur_model import Bottleneck
 from slidefusion.nets.folding import fold_batch_norm
+from slidefusion.nets.fused_ends import FusedEntrance, FusedHead
 from slidefusion.nets.generator import DenseBlock
-from slidefusion.nets.heads import BANDS, ImageHead, middle_plane
+from slidefusion.nets.heads import Entrance, ImageHead
 
 __all__ = ["ActiveConv", "for_inference"]
 
 
 @functools.cache
-def _pointwise() -> Any:
-    """oneDNN's convolution with an activation, or None where this build has none."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+def _has_pointwise() -> bool:
+    """Whether this build has oneDNN's convolutions with an activation or a sum."""
+    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
+        hasattr(torch.ops.mkldnn, f"_convolution_pointwise{suffix}") for suffix in ("", "_")
+    )
 
 
 class ActiveConv(nn.Module):
@@ -47,20 +48,30 @@ class ActiveConv(nn.Module):
         self.stride, self.padding = list(conv.stride), list(conv.padding)
         self.dilation, self.groups = list(conv.dilation), conv.groups
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) of any float dtype to (N, outputs, h, w) of the weights' dtype."""
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """(N, inputs, H, W) of any float dtype to (N, outputs, h, w) of the weights' dtype.
+
+        ``plus``, of the result's shape and dtype, is added before the activation, which is then
+        ReLU or none; the result may be written over it.
+        """
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         shape = self.padding, self.stride, self.dilation, self.groups
-        fused = _pointwise() if x.device.type == "cpu" else None
-        if fused is not None and self.slope is not None:
-            if self.slope == 0:
-                result = fused(x, self.weight, self.bias, *shape, "relu", [], "")
-            else:
-                result = fused(x, self.weight, self.bias, *shape, "leaky_relu", [self.slope], "")
-            return _tensor(result)
+        fused = x.device.type == "cpu" and _has_pointwise()
+        if fused and plus is not None:
+            add_to = torch.ops.mkldnn._convolution_pointwise_.binary
+            activation = None if self.slope is None else "relu"
+            return _tensor(
+                add_to(plus, x, self.weight, self.bias, *shape, "add", 1.0, activation, [], "")
+            )
+        if fused and self.slope is not None:
+            convolve = torch.ops.mkldnn._convolution_pointwise
+            name, slopes = ("leaky_relu", [self.slope]) if self.slope else ("relu", [])
+            return _tensor(convolve(x, self.weight, self.bias, *shape, name, slopes, ""))
         result = functional.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
+        if plus is not None:
+            result += plus
         return result if self.slope is None else functional.leaky_relu_(result, self.slope)
 
 
@@ -90,53 +101,25 @@ class _FusedDenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total = self.first(x).add_(x)
         total = self.second(total).add_(total)
-        return _tensor(self.third(total).add_(x))
+        return _tensor(self.third(total, plus=x))  # the block's input is nobody else's
 
 
-class _FusedHead(nn.Module):
-    """A residual ``ImageHead`` in eval mode with half the passes over memory.
+class _FusedBottleneck(nn.Module):
+    """``Bottleneck`` with its sum and the activation behind it in the last convolution."""
 
-    At full resolution and in float32 its sums cost a third of a compact network, nearly all of it
-    for reading and writing: they are done in place, and scaled once.
-    """
-
-    def __init__(self, head: ImageHead) -> None:
+    def __init__(self, block: Bottleneck) -> None:
         super().__init__()
-        self.sizes = head.sizes
+        self.shortcut = _rewritten(block.shortcut)
+        self.body = _rewritten(block.body[:-1])
+        last = next(iter(block.body[-1].children()))
+        assert isinstance(last, nn.Conv2d)
+        self.last = ActiveConv(last, slope=0.0)
 
-    def forward(self, features: Tensor, stack: Tensor) -> Tensor:
-        middle = middle_plane(stack).float()
-        made, shares, gains = torch.split(features.float(), list(self.sizes), dim=1)
-        image = made.mul(0.1).tanh_().add_(middle)
-        others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
-        shares = torch.tanh(shares)
-        for number, z in enumerate(others):
-            difference = stack[:, z].float() - middle  # anew: the stack is the caller's
-            first = number * (BANDS + 1)
-            for k, band in enumerate(_bands(difference), start=first):
-                image.addcmul_(shares[:, k : k + 1], band)
-        gains = gains.mul(0.25).tanh_()
-        for k, band in zip(range(BANDS), _bands(middle), strict=False):
-            image.addcmul_(gains[:, k : k + 1], band, value=4)
-        return _tensor(image.clamp_(0, 1))
-
-
-def _bands(image: Tensor) -> Iterator[Tensor]:
-    """The detail bands of an image (N, C, H, W), fine to coarse, and then the rest."""
-    for number in range(BANDS):
-        smooth = _binomial(_binomial(image, 2, 2**number), 3, 2**number).mul_(1 / 256)
-        yield image - smooth
-        image = smooth
-    yield image
-
-
-def _binomial(image: Tensor, axis: int, step: int) -> Tensor:
-    """Sums weighted by 1 4 6 4 1, ``step`` px apart, along an axis; the border is repeated."""
-    border = (0, 0, 2 * step, 2 * step) if axis == 2 else (2 * step, 2 * step, 0, 0)
-    padded = functional.pad(image, border, mode="replicate")
-    at = [padded.narrow(axis, k * step, image.shape[axis]) for k in range(5)]
-    result = at[0] + at[4]
-    return result.add_(at[1], alpha=4).add_(at[3], alpha=4).add_(at[2], alpha=6)
+    def forward(self, features: Tensor) -> Tensor:
+        shortcut = self.shortcut(features)
+        if shortcut is features:  # which other branches read, too
+            shortcut = features.clone()
+        return _tensor(self.last(self.body(features), plus=shortcut))
 
 
 def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -157,14 +140,19 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module is not last:
             module.to(dtype)
     copy = _rewritten(copy)
+    entrance = getattr(copy, "entrance", None)
+    if dtype == torch.bfloat16 and isinstance(entrance, Entrance):
+        copy.entrance = FusedEntrance(entrance)
     return copy.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
 def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, DenseBlock):
         return _FusedDenseBlock(module)
+    if isinstance(module, Bottleneck):
+        return _FusedBottleneck(module)
     if isinstance(module, ImageHead) and module.residual:
-        return _FusedHead(module)
+        return FusedHead(module)
     if isinstance(module, nn.Conv2d):
         return ActiveConv(module)
     if isinstance(module, nn.ConvTranspose2d):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slidefusion.nets.heads import ImageHead, stack_planes, zero_start
+from slidefusion.nets.heads import Entrance, ImageHead, zero_start
 from slidefusion.nets.initial import kaiming_start
 
 __all__ = ["DenseBlock", "Generator"]
@@ -94,11 +94,11 @@ class Generator(nn.Module):
         }
         self.multiple = 8 * unshuffle
         self.masks = masks
-        self.unshuffle = unshuffle
         self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
         inputs = planes * (channels + (1 if masks else 0))
+        self.entrance = Entrance(unshuffle)
         self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
         self.down2 = nn.Sequential(_conv(w, 2 * w), _blocks(2 * w))  # 2w, H/2r: skip 2
@@ -113,7 +113,7 @@ class Generator(nn.Module):
             _conv(4 * w, 2 * w), _blocks(2 * w), _conv(2 * w, w)
         )
         self.up3 = nn.Sequential(_conv(2 * w, w), _blocks(w), _conv(w, w))  # with skip 1
-        self.head = ImageHead(residual, planes, channels)
+        self.head = ImageHead(residual, planes, channels, unshuffle)
         self.exit = nn.Conv2d(w, self.head.features * folded, edge_kernel, padding=edge_kernel // 2)
         kaiming_start(self, slope=0.25)
         for block in self.modules():
@@ -126,9 +126,7 @@ class Generator(nn.Module):
 
     def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
-        # white becomes 0: glass, and what lies outside the image, excites nothing
-        x = stack_planes(1.0 - stack, masks if self.masks else None)
-        x = self.entry(functional.pixel_unshuffle(x, self.unshuffle))
+        x = self.entry(self.entrance(stack, masks if self.masks else None))
         skip1 = self.down1(x)
         skip2 = self.down2(functional.avg_pool2d(skip1, 2))
         skip3 = self.down3(functional.avg_pool2d(skip2, 2))
@@ -136,7 +134,7 @@ class Generator(nn.Module):
         x = self.up1(torch.cat([self._twice(x), skip3], dim=1))
         x = self.up2(torch.cat([self._twice(x), skip2], dim=1))
         x = self.up3(torch.cat([self._twice(x), skip1], dim=1))
-        out: torch.Tensor = self.head(functional.pixel_shuffle(self.exit(x), self.unshuffle), stack)
+        out: torch.Tensor = self.head(self.exit(x), stack)
         return out
 
     def _twice(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 __all__ = [
     "BANDS",
+    "Entrance",
     "ImageHead",
     "detail_bands",
     "finest_band",
@@ -41,6 +42,21 @@ def stack_planes(stack: Tensor, masks: Tensor | None = None) -> Tensor:
     return planes if masks is None else torch.cat([planes, masks.to(planes.dtype)], dim=1)
 
 
+class Entrance(nn.Module):
+    """Planes as a network takes them: white is 0, and r x r px (``unshuffle``) lie in channels.
+
+    Then glass, and what lies outside the image, excites nothing. ``stack`` (N, Z, C, H, W) and
+    ``masks`` (N, Z, H, W), or None, to (N, r * r * (Z * C + Z), H/r, W/r).
+    """
+
+    def __init__(self, unshuffle: int = 1) -> None:
+        super().__init__()
+        self.unshuffle = unshuffle
+
+    def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
+        return functional.pixel_unshuffle(stack_planes(1.0 - stack, masks), self.unshuffle)
+
+
 def middle_plane(stack: Tensor) -> Tensor:
     """Plane ``Z // 2`` of a stack (N, Z, C, H, W): (N, C, H, W)."""
     return stack[:, stack.shape[1] // 2]
@@ -58,6 +74,8 @@ def zero_start(layer: Layer, residual: bool) -> Layer:
 class ImageHead(nn.Module):
     """From the last layer's features (N, ``features``, H, W) to an image (N, C, H, W), float32.
 
+    With ``unshuffle`` r they come as (N, r * r * ``features``, H/r, W/r), r x r px in channels.
+
     ``residual=False``, as published: tanh, mapped to [0, 1]; ``features`` is C.
 
     ``residual=True``: the middle plane and what the network adds to it. Of each other plane, a
@@ -73,14 +91,18 @@ class ImageHead(nn.Module):
     float32 because bfloat16 has only 128 steps between 0.5 and 1, fewer than an 8-bit image.
     """
 
-    def __init__(self, residual: bool = False, planes: int = 1, channels: int = 3) -> None:
+    def __init__(
+        self, residual: bool = False, planes: int = 1, channels: int = 3, unshuffle: int = 1
+    ) -> None:
         super().__init__()
         self.residual = residual
+        self.unshuffle = unshuffle
         self.sizes = (channels, (planes - 1) * (BANDS + 1), BANDS)
         self.features = sum(self.sizes) if residual else channels
 
     def forward(self, features: Tensor, stack: Tensor) -> Tensor:
-        """Features (N, ``features``, H, W), unbounded, and stack (N, Z, C, H, W) in [0, 1]."""
+        """Features, unbounded, and stack (N, Z, C, H, W) in [0, 1]."""
+        features = functional.pixel_shuffle(features, self.unshuffle)
         if not self.residual:
             return torch.tanh(features.float()) * 0.5 + 0.5
         middle = middle_plane(stack).float()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
+from slidefusion.fusers import grain
 from slidefusion.fusers.grain import keep_grain
 
 
@@ -46,3 +48,14 @@ def test_an_image_that_lacks_nothing_is_unchanged() -> None:
     _, plane = images()
     plane = plane.clip(0, 1)
     assert torch.equal(keep_grain(tensor(plane), tensor(plane)[:, 0]), tensor(plane)[:, 0])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 140, 70), (1, 1, 3, 96, 96), (1, 2, 3, 4, 5)])
+def test_compiled_and_as_tensors(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(3)
+    planes = 0.5 + 0.05 * torch.randn(shape)
+    change = 0.03 * torch.randn(shape)[:, 0] * torch.linspace(0, 1, shape[-1])
+    image = planes[:, 0] + change
+    found = keep_grain(planes, image)
+    torch.testing.assert_close(found, grain._as_tensors(planes, image), atol=2e-6, rtol=0)
+    assert not torch.equal(found, image)

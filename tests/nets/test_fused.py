@@ -9,6 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from slidefusion.nets import fused  # noqa: E402
 from slidefusion.nets.fused import ActiveConv, for_inference  # noqa: E402
+from slidefusion.nets.fused_ends import FusedEntrance, FusedHead  # noqa: E402
+from slidefusion.nets.heads import Entrance, ImageHead  # noqa: E402
+from slidefusion.nets.row_bands import in_bands  # noqa: E402
 from slidefusion.nets.working_set import network_bytes  # noqa: E402
 from tests.fusers.networks import tiny  # noqa: E402
 
@@ -37,7 +40,7 @@ def test_it_computes_the_same(
     name: str, config: dict[str, Any], there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not there:
-        monkeypatch.setattr(fused, "_pointwise", lambda: None)
+        monkeypatch.setattr(fused, "_has_pointwise", lambda: False)
     network, given = tiny(name, **config), inputs(name, config)
     before = [tensor.clone() for tensor in given]
     with torch.inference_mode():
@@ -70,6 +73,40 @@ def test_activations_lie_in_convolutions() -> None:
         assert any(
             isinstance(m, ActiveConv) for m in for_inference(tiny(name), torch.float32).modules()
         )
+
+
+@pytest.mark.parametrize(("planes", "side"), [(1, 2), (3, 1)])
+@pytest.mark.parametrize("size", [(150, 90), (2, 6), (64, 128)])
+def test_a_head_compiled_and_as_tensors(planes: int, side: int, size: tuple[int, int]) -> None:
+    head = ImageHead(residual=True, planes=planes, unshuffle=side).eval()
+    stack = torch.rand(2, planes, 3, *size)
+    shape = 2, head.features * side * side, size[0] // side, size[1] // side
+    features = 20 * torch.randn(shape) * torch.rand(shape) ** 3
+    wanted = head(features, stack)
+    for found in (FusedHead(head)(features, stack), FusedHead(head)._as_tensors(features, stack)):
+        torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0)
+    half = features.bfloat16().to(memory_format=torch.channels_last)
+    wanted = head(half.float(), stack)
+    torch.testing.assert_close(FusedHead(head)(half, stack), wanted, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_an_entrance_compiled_rounds_as_torch_does(side: int) -> None:
+    stack, masks = torch.rand(2, 3, 3, 140, 34), torch.rand(2, 3, 140, 34)
+    found = FusedEntrance(Entrance(side))(stack, masks)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, Entrance(side)(stack, masks).bfloat16())
+    gray = stack[:, :, :1].expand(-1, -1, 3, -1, -1)
+    assert torch.equal(FusedEntrance(Entrance(side))(gray), Entrance(side)(gray).bfloat16())
+
+
+def test_bands_on_several_threads() -> None:
+    torch.set_num_threads(3)
+    done: list[int] = []
+    in_bands(done.append, range(0, 100, 7))
+    assert sorted(done) == list(range(0, 100, 7))
+    with pytest.raises(ZeroDivisionError):
+        in_bands(lambda top: 1 // top, range(-2, 3))
 
 
 def test_memory_is_counted_without_computing() -> None:

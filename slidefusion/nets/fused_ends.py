@@ -1,0 +1,107 @@
+"""The two ends of a network as they are run: on the CPU compiled, on a GPU as tensor operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
+from slidefusion.nets.row_bands import in_bands
+
+__all__ = ["FusedEntrance", "FusedHead"]
+
+
+class FusedEntrance(nn.Module):
+    """An ``Entrance`` whose result is bfloat16 and channels_last, as convolutions want it."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        super().__init__()
+        self.plain = entrance
+
+    def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
+        if stack.device.type != "cpu":
+            return self.plain(stack.float(), masks).bfloat16()  # type: ignore[no-any-return]
+        from slidefusion.nets.end_kernels import ROWS, fold_planes
+
+        side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
+        parts = [(stack.float().flatten(1, 2).contiguous(), True)]
+        if masks is not None:
+            parts.append((masks.float().contiguous(), False))
+        channels = side * side * sum(part.shape[1] for part, _ in parts)
+        folded = torch.empty(count, height // side, width // side, channels, dtype=torch.bfloat16)
+        for n in range(count):
+            out, channel = folded[n].view(torch.uint16).numpy(), 0
+            for part, inverted in parts:
+                planes = part[n].numpy()
+                fold = partial(fold_planes, planes, inverted, side, out, channel)
+                in_bands(fold, range(0, height, ROWS))
+                channel += side * side * len(planes)
+        return folded.permute(0, 3, 1, 2)
+
+
+class FusedHead(nn.Module):
+    """A residual ``ImageHead`` in eval mode."""
+
+    def __init__(self, head: ImageHead) -> None:
+        super().__init__()
+        self.sizes, self.unshuffle = head.sizes, head.unshuffle
+
+    def forward(self, features: Tensor, stack: Tensor) -> Tensor:
+        compiled = features.device.type == "cpu"
+        return self._compiled(features, stack) if compiled else self._as_tensors(features, stack)
+
+    def _compiled(self, features: Tensor, stack: Tensor) -> Tensor:
+        from slidefusion.nets.end_kernels import ROWS, add_details
+
+        if features.dtype == torch.bfloat16:
+            bits, shift = features.view(torch.uint16), 16
+        else:
+            bits, shift = features.float().view(torch.uint32), 0
+        bits = bits.permute(0, 2, 3, 1).contiguous()
+        stack = stack.float().contiguous()
+        image = torch.empty(len(stack), *stack.shape[2:])
+        for n in range(len(stack)):
+            planes, made = stack[n].numpy(), image[n].numpy()
+            add = partial(add_details, bits[n].numpy(), shift, self.unshuffle, planes, made)
+            in_bands(add, range(0, stack.shape[3], ROWS))
+        return image
+
+    def _as_tensors(self, features: Tensor, stack: Tensor) -> Tensor:
+        """With half the passes over memory that ``ImageHead`` takes."""
+        features = functional.pixel_shuffle(features, self.unshuffle)
+        middle = middle_plane(stack).float()
+        made, shares, gains = torch.split(features.float(), list(self.sizes), dim=1)
+        image = made.mul(0.1).tanh_().add_(middle)
+        others = [z for z in range(stack.shape[1]) if z != stack.shape[1] // 2]
+        shares = torch.tanh(shares)
+        for number, z in enumerate(others):
+            difference = stack[:, z].float() - middle  # anew: the stack is the caller's
+            first = number * (BANDS + 1)
+            for k, band in enumerate(_bands(difference), start=first):
+                image.addcmul_(shares[:, k : k + 1], band)
+        gains = gains.mul(0.25).tanh_()
+        for k, band in zip(range(BANDS), _bands(middle), strict=False):
+            image.addcmul_(gains[:, k : k + 1], band, value=4)
+        return image.clamp_(0, 1)
+
+
+def _bands(image: Tensor) -> Iterator[Tensor]:
+    """The detail bands of an image (N, C, H, W), fine to coarse, and then the rest."""
+    for number in range(BANDS):
+        smooth = _binomial(_binomial(image, 2, 2**number), 3, 2**number).mul_(1 / 256)
+        yield image - smooth
+        image = smooth
+    yield image
+
+
+def _binomial(image: Tensor, axis: int, step: int) -> Tensor:
+    """Sums weighted by 1 4 6 4 1, ``step`` px apart, along an axis; the border is repeated."""
+    border = (0, 0, 2 * step, 2 * step) if axis == 2 else (2 * step, 2 * step, 0, 0)
+    padded = functional.pad(image, border, mode="replicate")
+    at = [padded.narrow(axis, k * step, image.shape[axis]) for k in range(5)]
+    result = at[0] + at[4]
+    return result.add_(at[1], alpha=4).add_(at[3], alpha=4).add_(at[2], alpha=6)
