@@ -80,7 +80,7 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
             opened = tifffile.TiffFile(_file_or_path(path))
             _check_chain(opened)
             _check_files(opened)
-            empty = not opened.series
+            empty = not opened.series or not all(min(_size(s)) > 0 for s in opened.series)
         except Exception as error:  # a damaged file makes tifffile raise almost anything
             if not is_url(path):
                 refuse_unsupported(path, kind(path))
@@ -90,8 +90,8 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
             ) from error
         if empty:
             raise ReaderError(
-                f"{public_name(path)} holds no picture; it is damaged, truncated or of another "
-                "format"
+                f"{public_name(path)} holds no picture, or one without pixels; it is damaged, "
+                "truncated or of another format"
             )
         yield opened, log.messages
     finally:

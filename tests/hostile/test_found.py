@@ -82,6 +82,13 @@ def test_chunks_that_fit_into_no_memory(sound: Path, tmp_path: Path) -> None:
         sf.open_stack(store)
 
 
+def test_chunks_that_hold_nothing(sound: Path, tmp_path: Path) -> None:
+    store = broken(sound, tmp_path, "set", "0/.zarray", ("chunks",), [0] * 5, seed="ngff04")
+    for door in (sf.open_stack, open_reader, lambda given: sf.verify(given, progress=False)):
+        with pytest.raises(StackError, match="hold nothing"):
+            door(store)
+
+
 @pytest.mark.parametrize("size", [2**62, 2**63])
 def test_an_index_that_lies_with_a_right_checksum(sound: Path, tmp_path: Path, size: int) -> None:
     store = copy_store(sound / "stack", tmp_path / "in.zarr")
@@ -110,6 +117,13 @@ def test_directories_in_a_circle(sound: Path, tmp_path: Path, seed: str) -> None
     suffix = {"svs": ".svs", "ndpi": ".ndpi"}.get(seed, ".tif")
     path = write_broken(sound / seed, tmp_path / f"in{suffix}", [("next", 2, "first")])
     with pytest.raises(ReaderError, match="form a circle"):
+        open_reader(path)
+
+
+def test_a_page_without_pixels(sound: Path, tmp_path: Path) -> None:
+    change = ("tag", 0, "ImageWidth", 0)
+    path = write_broken(sound / "big.tif", tmp_path / "in.tif", [change])
+    with pytest.raises(ReaderError, match="without pixels"):
         open_reader(path)
 
 
