@@ -79,15 +79,16 @@ def check_chunk(array: zarr.Array[Any], what: str) -> None:
     Raises
     ------
     StackError
-        A side of its chunks is 0.
+        A side of its chunks or shards is 0.
     MemoryBudgetError
         Naming the size of a chunk and what is allowed.
     """
-    if min(array.chunks, default=1) < 1:
-        raise StackError(
-            f"{what} declares chunks of {tuple(array.chunks)}, which hold nothing: its metadata is "
-            "damaged; restore it, or write it anew with its producer"
-        )
+    for sides in (array.chunks, array.shards or ()):
+        if min(sides, default=1) < 1:
+            raise StackError(
+                f"{what} declares chunks of {tuple(sides)}, which hold nothing: its metadata is "
+                "damaged; restore it, or write it anew with its producer"
+            )
     chunk = math.prod(map(int, array.chunks)) * np.dtype(array.dtype).itemsize
     allowed = int(available_bytes() * _CHUNK_SHARE)
     if chunk > allowed:

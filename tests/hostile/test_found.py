@@ -82,8 +82,17 @@ def test_chunks_that_fit_into_no_memory(sound: Path, tmp_path: Path) -> None:
         sf.open_stack(store)
 
 
-def test_chunks_that_hold_nothing(sound: Path, tmp_path: Path) -> None:
-    store = broken(sound, tmp_path, "set", "0/.zarray", ("chunks",), [0] * 5, seed="ngff04")
+@pytest.mark.parametrize(
+    ("seed", "file", "keys", "value"),
+    [
+        ("ngff04", "0/.zarray", ("chunks",), [0] * 5),
+        ("stack", "0/zarr.json", ("chunk_grid", "configuration", "chunk_shape"), [1, 1, 0, 64]),
+    ],
+)
+def test_chunks_that_hold_nothing(
+    sound: Path, tmp_path: Path, seed: str, file: str, keys: Any, value: Any
+) -> None:
+    store = broken(sound, tmp_path, "set", file, keys, value, seed=seed)
     for door in (sf.open_stack, open_reader, lambda given: sf.verify(given, progress=False)):
         with pytest.raises(StackError, match="hold nothing"):
             door(store)
