@@ -12,10 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slidefusion.nets.heads import ImageHead, stack_planes, zero_start
+from slidefusion.nets.heads import BANDS, ImageHead, detail_bands, stack_planes, zero_start
 from slidefusion.nets.initial import kaiming_start
 
 __all__ = ["DenseBlock", "Generator"]
+
+_STRENGTH = 20.0
+"""Of the detail bands as inputs: nuclei and borders of cells, 0.02 to 0.1, come to 0.4 to 2."""
 
 
 class DenseBlock(nn.Module):
@@ -62,6 +65,10 @@ class Generator(nn.Module):
         is what the compact weights are.
     edge_kernel
         Side of the first and last convolution (9 in the paper).
+    details
+        Whether the detail bands of each plane (of the mean of its channels) are further inputs,
+        strengthened. What tells a sharp plane from a blurred one is a few hundredths of the range,
+        which a network takes long to find in the pixels themselves.
     upsample
         ``"bilinear"`` (the paper) or ``"nearest"`` (its published code, and faster).
 
@@ -79,6 +86,7 @@ class Generator(nn.Module):
         residual: bool = False,
         unshuffle: int = 1,
         edge_kernel: int = 9,
+        details: bool = False,
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
@@ -90,15 +98,17 @@ class Generator(nn.Module):
             "residual": residual,
             "unshuffle": unshuffle,
             "edge_kernel": edge_kernel,
+            "details": details,
             "upsample": upsample,
         }
         self.multiple = 8 * unshuffle
         self.masks = masks
+        self.details = details
         self.unshuffle = unshuffle
         self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
-        inputs = planes * (channels + (1 if masks else 0))
+        inputs = planes * (channels + (1 if masks else 0) + (BANDS if details else 0))
         self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
         self.down2 = nn.Sequential(_conv(w, 2 * w), _blocks(2 * w))  # 2w, H/2r: skip 2
@@ -128,6 +138,9 @@ class Generator(nn.Module):
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
         # white becomes 0: glass, and what lies outside the image, excites nothing
         x = stack_planes(1.0 - stack, masks if self.masks else None)
+        if self.details:
+            bands = detail_bands(1.0 - stack.mean(dim=2))  # each (N, Z, H, W)
+            x = torch.cat([x, *(_STRENGTH * band for band in bands)], dim=1)
         x = self.entry(functional.pixel_unshuffle(x, self.unshuffle))
         skip1 = self.down1(x)
         skip2 = self.down2(functional.avg_pool2d(skip1, 2))

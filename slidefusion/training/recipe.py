@@ -165,6 +165,7 @@ _COMPACT: dict[str, dict[str, Any]] = {
             "width": 16,
             "unshuffle": 2,
             "edge_kernel": 5,
+            "details": True,
             "upsample": "nearest",
             "residual": True,
         },

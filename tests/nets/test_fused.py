@@ -14,6 +14,7 @@ from tests.fusers.networks import tiny  # noqa: E402
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("generator", {"planes": 3, "unshuffle": 2}),
+    ("generator", {"planes": 3, "unshuffle": 2, "details": True}),
     ("generator", {"planes": 1, "masks": False, "residual": False, "upsample": "nearest"}),
     ("fusiongan", {"planes": 3}),
     ("pix2pix", {"planes": 1, "residual": False}),
