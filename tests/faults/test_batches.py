@@ -150,6 +150,7 @@ def _quick(notes: str, key: int) -> None:
 def test_a_task_that_kills_its_worker_among_quick_ones(tmp_path: Path) -> None:
     """Its batch is lost with it, and the others of that batch are finished all the same."""
     import dask
+    import distributed  # noqa: F401 - first: its defaults are lost with settings older than they
 
     done: list[tuple[int, ...]] = []
     with (
