@@ -129,6 +129,21 @@ def test_directories_in_a_circle(sound: Path, tmp_path: Path, seed: str) -> None
         open_reader(path)
 
 
+@pytest.mark.parametrize(
+    ("seed", "text", "says"),
+    [
+        ("imagej.tif", '{"shape": [1000000000000, 80, 100]}', "truncated"),
+        ("plain.tif", '{"shape": [3, 80, 100], "axes": "QQQ"}', "have no place"),
+    ],
+)
+def test_a_description_of_something_else(
+    sound: Path, tmp_path: Path, seed: str, text: str, says: str
+) -> None:
+    path = write_broken(sound / seed, tmp_path / "in.tif", [("describe", text)])
+    with pytest.raises((ReaderError, StackError), match=says):
+        open_reader(path)
+
+
 def test_a_page_without_pixels(sound: Path, tmp_path: Path) -> None:
     change = ("tag", 0, "ImageWidth", 0)
     path = write_broken(sound / "big.tif", tmp_path / "in.tif", [change])
