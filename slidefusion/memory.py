@@ -34,7 +34,7 @@ _LARGE_REGION_PX, _LARGE_HALO_PX = 3072, 256
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
-_M_MMAP_THRESHOLD = -3  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _SHARE = 0.8
 """Part of the machine's memory that a run may plan for."""
 
@@ -57,10 +57,14 @@ def return_freed_memory() -> None:
 
     glibc raises the size from which it does so up to 32 MB by itself, and keeps smaller ones in
     heaps of each thread, whose gaps add up: the more regions, the higher the peak. With the size
-    fixed, the peak is that of the arrays in use, for more page faults. Elsewhere nothing happens.
+    fixed, the peak is that of the arrays in use. But fixing it also fixes how much may stay free at
+    the end of a heap, at 128 KB, and the buffers of each chunk would be new pages every time: 8 MB
+    may stay. Elsewhere nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
+        library.mallopt(_M_TRIM_THRESHOLD, 8 * 2**20)
 
 
 def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: Size) -> int:

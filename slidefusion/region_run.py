@@ -1,4 +1,4 @@
-"""The regions of an output, made by tasks: from where an earlier run stopped to the last one."""
+"""The regions of one output or several, made by tasks, from where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError
 from slidefusion.geometry import Window
@@ -59,7 +62,7 @@ class RegionTasks:
     keys: Sequence[tuple[int, ...]]
     """One a region, in the order of the journal."""
     place: Callable[[tuple[int, ...]], tuple[Window, Sequence[int | None]]]
-    """Of a key: the rectangle at level 0 and the planes (None in an image without z)."""
+    """Of a key: the rectangle at level 0 and the planes (None where no image has z)."""
     megapixels: float
     """Level-0 pixels of all regions times the planes that are read for them, in millions."""
     resources: Mapping[str, float] | None = None
@@ -76,41 +79,49 @@ class RegionTasks:
         )
 
 
-def run_regions(output: Output, tasks: RegionTasks, job: Any, options: RunOptions) -> None:
-    """Make what is not finished yet of ``output``, and finish it; closes it in any case.
+def run_regions(
+    outputs: Sequence[Output], tasks: RegionTasks, job: Any, options: RunOptions
+) -> None:
+    """Make what is not finished yet of ``outputs``, and finish them; closes them in any case.
+
+    Each task makes its region of all of them; the report names the first.
 
     Raises
     ------
     ProcessingError
         When regions failed (after the others are finished), or what was written is damaged in spite
-        of repeated writing. The output stays marked incomplete.
+        of repeated writing. The outputs stay marked incomplete.
     """
-    with output:
-        _Regions(output, tasks, job, options).run()
+    with contextlib.ExitStack() as stack:
+        for output in outputs:
+            stack.enter_context(output)
+        _Regions(outputs, tasks, job, options).run()
 
 
 class _Regions:
-    def __init__(self, output: Output, tasks: RegionTasks, job: Any, options: RunOptions) -> None:
-        self.output, self.tasks, self.job, self.options = output, tasks, job, options
-        self.done = output.journal.done
+    def __init__(
+        self, outputs: Sequence[Output], tasks: RegionTasks, job: Any, options: RunOptions
+    ) -> None:
+        self.outputs, self.tasks, self.job, self.options = outputs, tasks, job, options
+        self.where = outputs[0].where
         self.index = {key: k for k, key in enumerate(tasks.keys)}
 
     def run(self) -> None:
-        output, options, tasks = self.output, self.options, self.tasks
-        if output.was_complete:
+        outputs, options, tasks = self.outputs, self.options, self.tasks
+        if all(output.was_complete for output in outputs):
             damaged = self._verify()
             if damaged is None:
                 return
-            for index in damaged:
-                output.journal.unmark(index)
-            output.reopen()  # incomplete from here on, before anything is deleted
+            self._unmark(damaged)
+            self._reopen()  # incomplete from here on, before anything is deleted
             self._take_back(damaged)
         else:
+            self._reopen()
             self._distrust()
-        if options.client is not None and not is_url(output.where):
-            check_workers_see(options.client, [Path(output.where, LOCK_NAME)])
-        before = int(self.done.sum())
-        report = RunReport(tasks.name, output.where, len(tasks.keys), before, tasks.megapixels)
+        if options.client is not None and not is_url(self.where):
+            check_workers_see(options.client, [Path(out.where, LOCK_NAME) for out in outputs])
+        before = int(self._done().sum())
+        report = RunReport(tasks.name, self.where, len(tasks.keys), before, tasks.megapixels)
         if options.report is not None:
             report.write(
                 options.report, "running"
@@ -119,7 +130,8 @@ class _Regions:
         try:
             self._make(report)
             for _ in range(_REPAIRS if options.verify else 0):
-                output.write_upper()
+                for output in outputs:
+                    output.write_upper()
                 damaged = self._verify()
                 if damaged is None:
                     report.verified = "every shard was read again and agrees with its neighbours"
@@ -129,24 +141,41 @@ class _Regions:
             else:
                 if options.verify:
                     raise ProcessingError(
-                        f"{output.where} is damaged again each time that it is written: check the "
+                        f"{self.where} is damaged again each time that it is written: check the "
                         "disk, then run again"
                     )
             self._look_for_all(report)
-            output.finish()
+            for output in outputs:
+                output.finish()
             state = "complete"
         except KeyboardInterrupt:
             state = "interrupted"
             raise
         finally:
-            _LOG.info("output=%s state=%s %s", output.where, state, report.summary())
+            _LOG.info("output=%s state=%s %s", self.where, state, report.summary())
             if options.report is not None:
                 report.write(options.report, state)
 
+    def _done(self) -> npt.NDArray[np.bool_]:
+        """Which regions every output has."""
+        done: npt.NDArray[np.bool_]
+        done = np.logical_and.reduce([output.journal.done for output in self.outputs])
+        return done
+
+    def _unmark(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            for output in self.outputs:
+                output.journal.unmark(index)
+
+    def _reopen(self) -> None:
+        for output in self.outputs:
+            if output.was_complete:
+                output.reopen()
+
     def _make(self, report: RunReport) -> None:
         """Run the tasks of all regions that are not finished."""
-        tasks, output, total = self.tasks, self.output, len(self.tasks.keys)
-        pending = [key for key in tasks.keys if not self.done[self.index[key]]]
+        tasks, total, done = self.tasks, len(self.tasks.keys), self._done()
+        pending = [key for key in tasks.keys if not done[self.index[key]]]
         with progress_bar(
             tasks.label,
             total,
@@ -156,8 +185,9 @@ class _Regions:
         ) as advance:
 
             def on_done(key: tuple[int, ...]) -> None:
-                output.check()
-                output.journal.mark(self.index[key])
+                for output in self.outputs:
+                    output.check()
+                    output.journal.mark(self.index[key])
                 advance()
 
             def on_outcome(key: tuple[int, ...], outcome: Outcome) -> None:
@@ -178,83 +208,85 @@ class _Regions:
             )
 
     def _files(self, key: tuple[int, ...]) -> Iterator[tuple[str, int]]:
-        """The shards of a region in all images, and how many chunks each holds."""
+        """Paths or URLs of a region's shards in all images, and how many chunks each holds."""
         window, planes = self.tasks.place(key)
-        for image in self.output.images:
-            for z in planes:
-                yield from image.layout.shard_files(image.name, window, z)
+        for output in self.outputs:
+            for image in output.images:
+                for z in planes if "z" in image.layout.axes else (None,):
+                    for name, chunks in image.layout.shard_files(image.name, window, z):
+                        yield f"{output.where}/{name}", chunks
 
     def _distrust(self) -> None:
         """Take back the mark of regions whose shards are missing or torn.
 
         In an object store, where an object is whole if it is there, by one listing.
         """
-        where = self.output.where
-        finished = [key for key in self.tasks.keys if self.done[self.index[key]]]
+        done = self._done()
+        finished = [key for key in self.tasks.keys if done[self.index[key]]]
         if not finished:
             return
         fault: Callable[[str, int], str | None]
-        if is_url(where):
-            sizes = _listing(where)
+        if is_url(self.where):
+            sizes: dict[str, int] = {}
+            for output in self.outputs:
+                sizes |= _listing(output.where)
 
-            def fault(name: str, chunks: int) -> str | None:
-                return size_fault(sizes[name], chunks) if name in sizes else "is missing"
+            def fault(path: str, chunks: int) -> str | None:
+                return size_fault(sizes[path], chunks) if path in sizes else "is missing"
         else:
 
-            def fault(name: str, chunks: int) -> str | None:
-                return shard_fault(Path(where, name), chunks)
+            def fault(path: str, chunks: int) -> str | None:
+                return shard_fault(Path(path), chunks)
 
         for key in finished:
-            for name, chunks in self._files(key):
-                reason = fault(name, chunks)
+            for path, chunks in self._files(key):
+                reason = fault(path, chunks)
                 if reason is not None:
                     _LOG.warning(
                         "%s: made again, since its shard %s %s",
                         self.tasks.describe(key),
-                        name,
+                        path,
                         reason,
                     )
                     self._take_back([self.index[key]])
                     break
 
-    def _take_back(self, indices: Iterable[int]) -> None:
+    def _take_back(self, indices: Sequence[int]) -> None:
         """Note these regions as not finished, and let nothing damaged be in the way.
 
         Writing to an object store, zarr-python reads the old shard first, and fails if it is torn.
         """
-        where, keys = self.output.where, self.tasks.keys
-        names = []
-        for index in indices:
-            self.output.journal.unmark(index)
-            names += [name for name, _ in self._files(keys[index])]
-        if is_url(where):
+        self._unmark(indices)
+        if is_url(self.where):
             import fsspec
 
-            filesystem, root = fsspec.core.url_to_fs(where)
-            for image in self.output.images:
-                names += [name for name, _ in image.layout.upper_files(image.name)]
-            with writing(f"(delete) damaged shards of {where}"):
-                for name in names:
+            paths = [path for index in indices for path, _ in self._files(self.tasks.keys[index])]
+            for output in self.outputs:
+                for image in output.images:
+                    upper = image.layout.upper_files(image.name)
+                    paths += [f"{output.where}/{name}" for name, _ in upper]
+            with writing(f"(delete) damaged shards of {self.where}"):
+                for url in paths:
+                    filesystem, path = fsspec.core.url_to_fs(url)
                     with contextlib.suppress(FileNotFoundError):
-                        filesystem.rm_file(f"{root}/{name}")
+                        filesystem.rm_file(path)
 
     def _look_for_all(self, report: RunReport) -> None:
         """Before the output is called complete: is every shard of every region there?"""
-        where = self.output.where
-        if is_url(where):
+        if is_url(self.where):
             return
         size = missing = 0
         for key in self.tasks.keys:
-            for name, _ in self._files(key):
+            for path, _ in self._files(key):
                 try:
-                    size += Path(where, name).stat().st_size
+                    size += Path(path).stat().st_size
                 except OSError:
                     missing += 1
-                    self.output.journal.unmark(self.index[key])
+                    self._unmark([self.index[key]])
         if missing:
             raise ProcessingError(
-                f"{missing} files that were written to {where} are gone: something else deletes "
-                "there; stop it, then run again to make them anew"
+                f"{missing} files that were written to {self.where} are gone: something else "
+                "deletes there; stop it, then run again to make them anew"
             )
         report.stored_bytes = size
 
@@ -263,22 +295,24 @@ class _Regions:
 
         The list is empty when only levels are that are made at the end.
         """
-        output = self.output
-        images = []
-        by_regions: set[str] = set()  # arrays that regions write
-        for image in output.images:
-            layout = image.layout
-            arrays = tuple(f"{image.name}/{n}".lstrip("/") for n in range(layout.levels))
-            by_regions.update(arrays[: layout.region_levels])
-            images.append(CheckedImage(arrays, layout.axes, layout.method))
-        damages = find_damage(
-            output.where, images, client=self.options.client, retries=self.options.retries
-        )
-        for damage in damages:
-            _LOG.warning("%s: %s", output.where, damage)
-        if not damages:
-            return None
-        return sorted(self._regions_of(d for d in damages if d.array in by_regions))
+        found: list[Damage] = []
+        regions: set[int] = set()
+        for output in self.outputs:
+            images = []
+            by_regions: set[str] = set()  # arrays that regions write
+            for image in output.images:
+                layout = image.layout
+                arrays = tuple(f"{image.name}/{n}".lstrip("/") for n in range(layout.levels))
+                by_regions.update(arrays[: layout.region_levels])
+                images.append(CheckedImage(arrays, layout.axes, layout.method))
+            damages = find_damage(
+                output.where, images, client=self.options.client, retries=self.options.retries
+            )
+            for damage in damages:
+                _LOG.warning("%s: %s", output.where, damage)
+            found += damages
+            regions |= self._regions_of(d for d in damages if d.array in by_regions)
+        return sorted(regions) if found else None
 
     def _regions_of(self, damages: Iterable[Damage]) -> set[int]:
         found = set()
@@ -288,7 +322,7 @@ class _Regions:
             by_plane.setdefault(damage.z, []).append(Window(y, x, height, width))
         for key, index in self.index.items():
             window, planes = self.tasks.place(key)
-            for z in planes:
+            for z in {*planes, None}:
                 if any(_overlap(window, other) for other in by_plane.get(z, ())):
                     found.add(index)
         return found
@@ -299,10 +333,13 @@ def _overlap(a: Window, b: Window) -> bool:
 
 
 def _listing(where: str) -> dict[str, int]:
-    """Everything in the store, by its path below the root, with its size in bytes."""
+    """Everything in the store, by its URL, with its size in bytes."""
     import fsspec
 
     filesystem, root = fsspec.core.url_to_fs(where)
     filesystem.invalidate_cache()
     found = filesystem.find(root, detail=True)
-    return {str(path).removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
+    return {
+        f"{where}{str(path).removeprefix(str(root))}": int(info["size"])
+        for path, info in found.items()
+    }

@@ -22,8 +22,7 @@ from slidefusion.plan import FusePlan, RegionJob
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
 from slidefusion.tasks.costs import Cost, MeteredSource
 from slidefusion.tasks.placement import resources_for
-from slidefusion.tasks.preflight import check_workers
-from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
+from slidefusion.tasks.preflight import needs_of_all
 
 __all__ = ["CONFIDENCE", "DEPTH", "WriteJob", "write_region", "write_slide", "written_images"]
 
@@ -94,13 +93,6 @@ def _ask_for_maps(plan: FusePlan, client: Any | None) -> list[str]:
     return list(asked.result())
 
 
-def _needs(plan: FusePlan) -> Requirement:
-    """What every worker must have so that its regions equal everybody else's."""
-    store = plan.stack.store
-    files = () if store is None or is_url(store) else (store,)
-    return Requirement.here([*plan.provenance["software"], *BYTES_DEPEND_ON], files)
-
-
 def _map_image(plan: FusePlan, layout: PyramidLayout, name: str) -> ImageSpec:
     """The depth as a label image, or the confidence as an image, beside the fused slide."""
     stack = plan.stack
@@ -134,13 +126,12 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
 
 def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     """Fuse the regions that are not finished yet into the slide at ``out`` (see ``fuse``)."""
-    needs = None
-    if options.client is not None:
-        needs = _needs(plan)
-        check_workers(options.client, needs, (plan.fuser, plan.stack.source))
     stack, tiling, target = plan.stack, plan.tiling, plan.tiling.target
-    images = written_images(plan, options.client)
     provenance = plan.provenance
+    files = () if stack.store is None or is_url(stack.store) else (stack.store,)
+    job = (plan.fuser, stack.source)
+    needs = needs_of_all(options.client, provenance["software"], files, job)
+    images = written_images(plan, options.client)
     settings = {
         "input": stack.identity,
         "fuser": provenance["fuser"],
@@ -177,4 +168,4 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     slide, *maps = images
     layouts = {image.name: image.layout for image in maps}
     write = WriteJob(plan.job, output.where, slide.layout, layouts)
-    run_regions(output, tasks, write, options)
+    run_regions([output], tasks, write, options)

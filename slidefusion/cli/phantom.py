@@ -13,6 +13,9 @@ from slidefusion.cli.shared_options import (
     Options,
     Overwrite,
     ProgressOption,
+    ReportOption,
+    RetriesOption,
+    VerifyOption,
     cluster,
 )
 
@@ -34,6 +37,9 @@ def phantom(
     option: Options = None,
     client: ClientOption = None,
     overwrite: Overwrite = False,
+    verify: VerifyOption = False,
+    retries: RetriesOption = 3,
+    report: ReportOption = None,
     progress: ProgressOption = True,
 ) -> None:
     """Make a synthetic smear with its exact truth and depth.
@@ -71,7 +77,16 @@ def phantom(
     slide = Phantom(height, width, planes=planes, z_step_um=z_step_um, seed=seed, settings=settings)
     started = time.perf_counter()
     with cluster(client) as connected:
-        paths = write_phantom(slide, out, overwrite=overwrite, client=connected, progress=progress)
+        paths = write_phantom(
+            slide,
+            out,
+            overwrite=overwrite,
+            client=connected,
+            progress=progress,
+            verify=verify,
+            retries=retries,
+            report=report,
+        )
     seconds = time.perf_counter() - started
     print(f"{paths.stack}: {planes} planes of {height} x {width} px, {seconds:.1f} s")
     print(f"{paths.truth}: the same in focus everywhere")

@@ -124,11 +124,13 @@ def run_demo(
 def make_slide_file(phantom: Phantom, folder: DemoFolder, *, progress: bool) -> None:
     """Write the OME-TIFF, the truth and the depth; each region is rendered once, for all three."""
     from slidefusion.demo.slide_file import TILE_PX, SlideFile
+    from slidefusion.region_run import RunOptions
     from slidefusion.verbs.phantom import render_into, truth_sinks
 
     slide = SlideFile.create(folder.slide, phantom)
-    truths = truth_sinks(phantom, folder.truth, folder.depth, TILE_PX, overwrite=True)
-    render_into(phantom, [slide, *truths], TILE_PX, progress=progress, label="rendering")
+    options = RunOptions(progress=progress, overwrite=True)
+    truths = truth_sinks(phantom, folder.truth, folder.depth, TILE_PX, options)
+    render_into(phantom, [slide, *truths], TILE_PX, options, label="rendering")
 
 
 def open_results(folder: DemoFolder) -> Opened:

@@ -70,8 +70,8 @@ class SlideFile:
             raise ProcessingError(f"cannot write {path}: {error}; choose another folder") from error
         return cls(str(path), -(-width // TILE_PX), offsets)
 
-    def write(self, window: Window, region: PhantomRegion) -> None:
-        """Write the tile ``window`` of every plane.
+    def write(self, window: Window, region: PhantomRegion) -> int:
+        """Write the tile ``window`` of every plane; returns its bytes.
 
         Raises :class:`ProcessingError` when the file refuses.
         """
@@ -85,3 +85,4 @@ class SlideFile:
                     file.write(tile.tobytes())
         except OSError as error:
             raise ProcessingError(f"cannot write {self.path}: {error}; make room there") from error
+        return tile.nbytes * len(self.offsets)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
+from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane, strong_details
 from slidefusion.nets.row_bands import in_bands
 
 __all__ = ["FusedEntrance", "FusedHead"]
@@ -31,6 +31,8 @@ class FusedEntrance(nn.Module):
         parts = [(stack.float().flatten(1, 2).contiguous(), True)]
         if masks is not None:
             parts.append((masks.float().contiguous(), False))
+        if self.plain.details:
+            parts.append((strong_details(stack.float()), False))
         channels = side * side * sum(part.shape[1] for part, _ in parts)
         folded = torch.empty(count, height // side, width // side, channels, dtype=torch.bfloat16)
         for n in range(count):

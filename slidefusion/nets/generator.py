@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slidefusion.nets.heads import Entrance, ImageHead, zero_start
+from slidefusion.nets.heads import BANDS, Entrance, ImageHead, zero_start
 from slidefusion.nets.initial import kaiming_start
 
 __all__ = ["DenseBlock", "Generator"]
@@ -62,6 +62,10 @@ class Generator(nn.Module):
         is what the compact weights are.
     edge_kernel
         Side of the first and last convolution (9 in the paper).
+    details
+        Whether the detail bands of each plane (of the mean of its channels) are further inputs,
+        strengthened. What tells a sharp plane from a blurred one is a few hundredths of the range,
+        which a network takes long to find in the pixels themselves.
     upsample
         ``"bilinear"`` (the paper) or ``"nearest"`` (its published code, and faster).
 
@@ -79,6 +83,7 @@ class Generator(nn.Module):
         residual: bool = False,
         unshuffle: int = 1,
         edge_kernel: int = 9,
+        details: bool = False,
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
@@ -90,6 +95,7 @@ class Generator(nn.Module):
             "residual": residual,
             "unshuffle": unshuffle,
             "edge_kernel": edge_kernel,
+            "details": details,
             "upsample": upsample,
         }
         self.multiple = 8 * unshuffle
@@ -97,8 +103,8 @@ class Generator(nn.Module):
         self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
-        inputs = planes * (channels + (1 if masks else 0))
-        self.entrance = Entrance(unshuffle)
+        inputs = planes * (channels + (1 if masks else 0) + (BANDS if details else 0))
+        self.entrance = Entrance(unshuffle, details)
         self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
         self.down2 = nn.Sequential(_conv(w, 2 * w), _blocks(2 * w))  # 2w, H/2r: skip 2

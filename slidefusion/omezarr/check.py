@@ -288,7 +288,7 @@ def _images_of(group: Any, where: str) -> list[CheckedImage]:
         (f"labels/{n}", "nearest") for n in named
     ]
     below += [(name, "mean") for name, other in group.groups() if "ome" in other.attrs]
-    for name, method in below:
+    for name, method in dict.fromkeys(below):  # named twice, it is still one
         if name == "labels":
             continue
         inside = parse_multiscales(dict(group[name].attrs), f"{where}/{name}")

@@ -74,13 +74,21 @@ def array_of(group: zarr.Group, path: str, where: str) -> zarr.Array[Any]:
 
 
 def check_chunk(array: zarr.Array[Any], what: str) -> None:
-    """Refuse an array whose chunks cannot be decoded in the memory there is.
+    """Refuse an array whose chunks are empty, or cannot be decoded in the memory there is.
 
     Raises
     ------
+    StackError
+        A side of its chunks or shards is 0.
     MemoryBudgetError
         Naming the size of a chunk and what is allowed.
     """
+    for sides in (array.chunks, array.shards or ()):
+        if min(sides, default=1) < 1:
+            raise StackError(
+                f"{what} declares chunks of {tuple(sides)}, which hold nothing: its metadata is "
+                "damaged; restore it, or write it anew with its producer"
+            )
     chunk = math.prod(map(int, array.chunks)) * np.dtype(array.dtype).itemsize
     allowed = int(available_bytes() * _CHUNK_SHARE)
     if chunk > allowed:

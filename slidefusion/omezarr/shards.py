@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     import zarr
 
 __all__ = [
+    "NOTHING",
     "SCRATCH_NAME",
     "check_indices",
     "chunks_of",
     "clear_scratch",
+    "known_index",
     "shard_fault",
     "shard_path",
     "size_fault",
@@ -44,7 +46,7 @@ __all__ = [
 SCRATCH_NAME = "slidefusion-scratch"
 """Folder in a store that is being written, where shards lie until they are whole."""
 
-_NOTHING = np.iinfo(np.uint64).max
+NOTHING = np.iinfo(np.uint64).max
 """Offset and size of a chunk that a shard does not hold."""
 
 
@@ -155,33 +157,48 @@ def size_fault(size: int, chunks: int) -> str | None:
 def shard_fault(path: Path, chunks: int) -> str | None:
     """Why the shard in this file cannot be whole, from its size and index; None when it can.
 
-    ``chunks`` is how many it holds. A shard ends with where each of them lies, and a checksum of
-    that, so one that was cut off at any point, or filled with zeros by a power cut, is told without
-    reading the rest.
+    ``chunks`` is how many it holds.
     """
-    import google_crc32c
-
-    index_bytes = 16 * chunks
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if reason := size_fault(size, chunks):
-                return reason
-            file.seek(size - index_bytes - 4)
-            tail = file.read()
+        _read_index(path, chunks)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _read_index(path: Path, chunks: int) -> npt.NDArray[np.uint64]:
+    """Where each of the shard's chunks lies: (chunks, 2), offset and size in bytes.
+
+    A shard ends with that, and a checksum of it, so one that was cut off at any point, or filled
+    with zeros by a power cut, is told without reading the rest.
+
+    Raises
+    ------
+    ValueError
+        Saying why the shard cannot be whole.
+    """
+    import google_crc32c
+
+    index_bytes = 16 * chunks
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if reason := size_fault(size, chunks):
+            raise ValueError(reason)
+        file.seek(size - index_bytes - 4)
+        tail = file.read()
     index, checksum = tail[:index_bytes], int.from_bytes(tail[index_bytes:], "little")
     if google_crc32c.value(index) != checksum:
-        return "has a damaged index"
+        raise ValueError("has a damaged index")
     places = np.frombuffer(index, "<u8").reshape(-1, 2)
-    held = places[places[:, 0] != _NOTHING]
+    held = places[places[:, 0] != NOTHING]
     # Each first: the sum of two that are absurd may look sound.
     if len(held) and max(int(held.max()), int(held.sum(axis=1).max())) > size - index_bytes - 4:
-        return "is cut off"
-    return None
+        raise ValueError("is cut off")
+    return places
 
 
 def check_indices(where: str, name: str, array: zarr.Array[Any], index: Sequence[slice]) -> None:
@@ -202,12 +219,21 @@ def check_indices(where: str, name: str, array: zarr.Array[Any], index: Sequence
             stat = path.stat()
         except OSError:
             continue
-        fault = _index_fault(path, chunks_of(array), stat.st_mtime_ns, stat.st_size)
-        if fault is not None:
-            raise ValueError(f"the shard {path.relative_to(where)} {fault}")
+        try:
+            known_index(path, chunks_of(array), stat.st_mtime_ns, stat.st_size)
+        except ValueError as error:
+            raise ValueError(f"the shard {path.relative_to(where)} {error}") from error
 
 
 @functools.lru_cache(maxsize=4096)
-def _index_fault(path: Path, chunks: int, changed_ns: int, size_bytes: int) -> str | None:
-    """``shard_fault`` of a file as it was at that time."""
-    return shard_fault(path, chunks)
+def known_index(
+    path: Path, chunks: int, changed_ns: int, size_bytes: int
+) -> npt.NDArray[np.uint64]:
+    """Where the chunks of a shard lie, as the file was at that time: (chunks, 2), offset and size.
+
+    Raises
+    ------
+    ValueError
+        Saying why the shard cannot be whole.
+    """
+    return _read_index(path, chunks)

@@ -294,7 +294,7 @@ class ZarrSource:
         ProcessingError
             Naming store, plane and window, when the data cannot be read.
         """
-        from slidefusion.omezarr.shards import check_indices
+        from slidefusion.omezarr.read_shards import read_part
 
         rows, columns = window.slices
         # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python,
@@ -306,8 +306,7 @@ class ZarrSource:
         array = open_array(self.path, self.array, "r", self.stamp)
         index = tuple(where[a] for a in self.axes)
         with reading(what):
-            check_indices(self.path, self.array, array, index)
-            data = np.asarray(array[index])
+            data = read_part(self.path, self.array, array, index)
         data = data.squeeze(tuple(k for k, axis in enumerate(self.axes) if axis in "zt"))
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:

@@ -14,7 +14,7 @@ from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
-from slidefusion.omezarr.shards import check_indices
+from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.store import open_array, open_group, reading
 from slidefusion.readers.base import Source, reopen
 from slidefusion.readers.sources import is_url, public_name, single
@@ -107,8 +107,7 @@ class NgffReader:
         what = f"planes {planes.start}-{planes.stop}, y {window.y}, x {window.x} of {source.path}"
         array = open_array(source.path, source.array, "r", source.stamp)
         with reading(what):
-            check_indices(source.path, source.array, array, index)
-            data = np.asarray(array[index])
+            data = read_part(source.path, source.array, array, index)
         data = data.squeeze(tuple(k for k, axis in enumerate(source.axes) if axis == "t"))
         left = [axis for axis in source.axes if axis in "czyx"]
         if "c" not in left:

@@ -72,7 +72,8 @@ class TiffReader:
                 )
             coding = chosen.keyframe
             coding.decode  # noqa: B018 - made once, here, not by every thread
-            numbers = [row[0] // layout.split for row in layout.order]
+            order_of_pages = layout.order()
+            numbers = [row[0] // layout.split for row in order_of_pages]
             first = [chosen.pages[number] for number in numbers] if chosen.kind == "ndpi" else []
             facts = physical(tif, chosen, layout.planes, first)
             left_out = [s.name for s in tif.series if s is not chosen and s.name]
@@ -81,7 +82,7 @@ class TiffReader:
         if z_um is not None:
             order.sort(key=z_um.__getitem__)
             z_um = tuple(z_um[k] for k in order)
-        self._planes = [[pages[number] for number in layout.order[k]] for k in order]
+        self._planes = [[pages[number] for number in order_of_pages[k]] for k in order]
         page = pages[0]
         # Where the file calls its samples channels ("C"), none of them is an alpha.
         extra = int(coding.extrasamples[-1]) if coding.extrasamples else 0

@@ -38,12 +38,30 @@ class Layout:
     planes: int
     page_channels: int
     """Pages a plane, one channel each or one colour picture each."""
-    order: tuple[tuple[int, ...], ...]
-    """``order[z][c]`` is the number of the page."""
+    frames: tuple[tuple[str, int], ...]
+    """Letter and length of the axes that pages follow each other along, the fastest last."""
     axes: str
     """The axes as they were understood."""
     split: int = 1
     """Pages that one page of the file counts as: its separate samples are planes."""
+
+    def order(self) -> list[list[int]]:
+        """``order()[z][c]`` is the number of the page.
+
+        Ask once it is known that there are as many pages: a damaged file may declare any number.
+        """
+        order = [[0] * self.page_channels for _ in range(self.planes)]
+        for number in range(self.planes * self.page_channels):
+            rest, z, c = number, 0, 0
+            z_unit = c_unit = 1
+            for letter, length in reversed(self.frames):
+                rest, k = divmod(rest, length)
+                if letter == "Z":
+                    z, z_unit = z + k * z_unit, z_unit * length
+                elif letter in "CS":
+                    c, c_unit = c + k * c_unit, c_unit * length
+            order[z][c] = number
+        return order
 
 
 @dataclass
@@ -80,7 +98,7 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
             opened = tifffile.TiffFile(_file_or_path(path))
             _check_chain(opened)
             _check_files(opened)
-            empty = not opened.series
+            empty = not opened.series or not all(min(_size(s)) > 0 for s in opened.series)
         except Exception as error:  # a damaged file makes tifffile raise almost anything
             if not is_url(path):
                 refuse_unsupported(path, kind(path))
@@ -90,8 +108,8 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
             ) from error
         if empty:
             raise ReaderError(
-                f"{public_name(path)} holds no picture; it is damaged, truncated or of another "
-                "format"
+                f"{public_name(path)} holds no picture, or one without pixels; it is damaged, "
+                "truncated or of another format"
             )
         yield opened, log.messages
     finally:
@@ -180,7 +198,7 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
 
     Raises:
         OptionError: ``axes`` does not fit.
-        StackError: an axis is not one that a focus stack has.
+        StackError: an axis is not one that a focus stack has, or a picture has no height and width.
     """
     shape, found = tuple(series.shape), series.axes
     if axes is not None:
@@ -190,6 +208,12 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
                 f"axes={axes!r} does not fit {_name(tif)} of shape {shape} (axes "
                 f"{series.axes}): give {len(shape)} letters of T, C, Z, Y, X, S with Y and X"
             )
+    if not set("YX") <= set(found) or prod(shape) < series.keyframe.size:
+        raise StackError(
+            f"{_name(tif)} says that its axes are {found} of lengths {shape}, in which its "
+            "pictures with their height (Y) and width (X) have no place: it is damaged; write it "
+            "anew with its producer"
+        )
     head = len(shape)
     while prod(shape[head:]) < series.keyframe.size or not set("YX") <= set(found[head:]):
         head -= 1
@@ -220,24 +244,7 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
         frames.append(("Z", split))
     planes = lengths.get("Z", 1) * split
     channels = lengths.get("C", 1) * lengths.get("S", 1)
-    return _layout(frames, planes, channels, found, split)
-
-
-def _layout(
-    frames: list[tuple[str, int]], planes: int, channels: int, axes: str, split: int
-) -> Layout:
-    order = [[0] * channels for _ in range(planes)]
-    for number in range(planes * channels):
-        rest, z, c = number, 0, 0
-        z_unit = c_unit = 1
-        for letter, length in reversed(frames):
-            rest, k = divmod(rest, length)
-            if letter == "Z":
-                z, z_unit = z + k * z_unit, z_unit * length
-            elif letter in "CS":
-                c, c_unit = c + k * c_unit, c_unit * length
-        order[z][c] = number
-    return Layout(planes, channels, tuple(map(tuple, order)), axes, split)
+    return Layout(planes, channels, tuple(frames), found, split)
 
 
 def _example(axes: str) -> str:

@@ -12,16 +12,20 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, StackError
 
-__all__ = ["Outcome", "Verdict", "attempt", "may_pass"]
+__all__ = ["BATCH_SECONDS", "Outcome", "Verdict", "attempt", "attempt_all", "may_pass"]
 
 Verdict = Literal["done", "retry", "fail", "stop"]
 """Finished; failed but may pass; failed for good; failed as every other task would."""
+
+BATCH_SECONDS = 0.1
+"""What a batch of tasks should last: much longer than the few ms that a scheduler needs for it, and
+too short for anybody to wait for."""
 
 _STOP = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _FAIL = {
@@ -83,6 +87,26 @@ def attempt(function: Callable[..., Any], job: Any, key: tuple[int, ...]) -> Out
         error = ProcessingError(f"{type(raised).__name__}: {raised}")
         error.__cause__, verdict = raised, may_pass(raised)
     return Outcome(verdict, error, value, time.perf_counter() - start, _worker(), _peak_bytes())
+
+
+def attempt_all(
+    function: Callable[..., Any], job: Any, keys: Sequence[tuple[int, ...]]
+) -> list[Outcome]:
+    """Attempt these one after the other; an outcome for each that was begun, which are the first.
+
+    No other is begun when the time of a batch is over, since they took longer than was expected of
+    them, nor after one that failed as every other would.
+
+    >>> [outcome.verdict for outcome in attempt_all(lambda job, k: 1 // k, None, [(1,), (0,)])]
+    ['done', 'fail']
+    """
+    ended: list[Outcome] = []
+    until = time.perf_counter() + BATCH_SECONDS
+    for key in keys:
+        ended.append(attempt(function, job, key))
+        if ended[-1].verdict == "stop" or time.perf_counter() > until:
+            break
+    return ended
 
 
 def may_pass(error: BaseException) -> Verdict:

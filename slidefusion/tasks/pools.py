@@ -1,7 +1,7 @@
 """Where tasks run: this machine's threads, or the workers of a Dask cluster.
 
-Both take a key and give a future with ``add_done_callback``; the loop that decides what to run
-next, and what to run again, is in ``scheduling``.
+Both take a batch of keys and give a future with ``add_done_callback``; the loop that decides what
+to run next, and what to run again, is in ``scheduling``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from slidefusion.errors import PluginError, ProcessingError
-from slidefusion.tasks.outcomes import Outcome, attempt
+from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
 
 __all__ = ["ClusterPool", "Pool", "ThreadPool", "has_resources", "parallelism", "workers_of"]
@@ -50,16 +50,20 @@ def has_resources(worker: Mapping[str, Any], resources: Mapping[str, float]) -> 
 
 
 class Pool(Protocol):
-    """Runs tasks by key."""
+    """Runs batches of tasks by their keys, those of a batch one after the other."""
 
     def capacity(self) -> int:
-        """How many tasks may be submitted and unfinished."""
+        """How many batches may be submitted and unfinished."""
 
-    def submit(self, key: Key, number: int) -> Any:
-        """Begin attempt ``number`` at a task; a future with ``add_done_callback``."""
+    def submit(self, keys: Sequence[Key], number: int) -> Any:
+        """Begin attempt ``number`` at a batch; a future with ``add_done_callback``."""
 
-    def outcomes(self, futures: Sequence[Any]) -> list[Outcome]:
-        """How these finished attempts ended, in their order."""
+    def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
+        """How these finished batches ended, in their order.
+
+        A list for those of its tasks that were begun (see ``attempt_all``); an outcome by itself
+        when the batch was lost as a whole, with its worker, say.
+        """
 
     def check(self) -> None:
         """Raise ``ProcessingError`` when nothing can finish any more."""
@@ -96,7 +100,7 @@ class ThreadPool:
     """This machine's threads, as many as Dask's setting ``num_workers`` says."""
 
     def __init__(self, function: Callable[..., Any], job: Any, name: str) -> None:
-        self._begin = functools.partial(attempt, function, job)
+        self._begin = functools.partial(attempt_all, function, job)
         self._threads = parallelism(None)
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, f"slidefusion-{name}")
 
@@ -104,11 +108,11 @@ class ThreadPool:
         """Of the protocol."""
         return self._threads * 2
 
-    def submit(self, key: Key, number: int) -> Any:
+    def submit(self, keys: Sequence[Key], number: int) -> Any:
         """Of the protocol."""
-        return self._pool.submit(self._begin, key)
+        return self._pool.submit(self._begin, keys)
 
-    def outcomes(self, futures: Sequence[Any]) -> list[Outcome]:
+    def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
         """Of the protocol."""
         return [future.result() for future in futures]
 
@@ -179,14 +183,16 @@ class ClusterPool:
             self._warned = True
             _LOG.warning("no worker is left at %s: waiting for new ones", self._address)
 
-    def submit(self, key: Key, number: int) -> Any:
+    def submit(self, keys: Sequence[Key], number: int) -> Any:
         """Of the protocol."""
-        name = (f"{self._name}-{self._token}", *key, *([f"retry-{number}"] if number else []))
+        more = [f"retry-{number}"] if number else []
+        more += [f"and-{len(keys) - 1}-more"] if len(keys) > 1 else []
+        name = (f"{self._name}-{self._token}", *keys[0], *more)
         try:
             return self._client.submit(
                 _attempt_there,
                 self._job(),
-                key,
+                keys,
                 key=name,
                 pure=False,
                 resources=self._resources or None,
@@ -203,9 +209,9 @@ class ClusterPool:
             self._shared = self._client.scatter(self._payload, broadcast=True, hash=False)
         return self._shared
 
-    def outcomes(self, futures: Sequence[Any]) -> list[Outcome]:
+    def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
         """Of the protocol; fetched together, since each request costs a round trip."""
-        found: dict[int, Outcome] = {}
+        found: dict[int, list[Outcome]] = {}
         whole = [k for k, future in enumerate(futures) if future.status == "finished"]
         with contextlib.suppress(Exception):  # one of them, say; then one by one, below
             gathered = self._gather([futures[k] for k in whole])
@@ -224,12 +230,12 @@ class ClusterPool:
                 )
             self.check()
 
-    def _outcome(self, future: Any) -> Outcome:
+    def _outcome(self, future: Any) -> list[Outcome] | Outcome:
         import distributed
 
         try:
             (result,) = self._gather([future])
-            return cast(Outcome, result)
+            return cast(list[Outcome], result)
         except distributed.KilledWorker as error:
             return Outcome("retry", _killed(error), weight=2)
         except (ProcessingError, PluginError):
@@ -301,9 +307,9 @@ def _load(payload: bytes) -> tuple[Callable[..., Any], Any]:
     return function, job
 
 
-def _attempt_there(payload: bytes, key: Key) -> Outcome:
+def _attempt_there(payload: bytes, keys: Sequence[Key]) -> list[Outcome]:
     try:
         function, job = _load(payload)
     except PluginError as error:
-        return Outcome("stop", error)
-    return attempt(function, job, key)
+        return [Outcome("stop", error)]
+    return attempt_all(function, job, keys)

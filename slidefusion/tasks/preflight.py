@@ -8,11 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import PluginError, ProcessingError
-from slidefusion.tasks.requirements import Requirement
+from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
 
-__all__ = ["check_workers", "check_workers_see"]
+__all__ = ["check_workers", "check_workers_see", "needs_of_all"]
 
 _LARGE_BYTES = 2**20
+
+
+def needs_of_all(
+    client: Any | None, distributions: Iterable[str], files: Iterable[str | Path], job: Any
+) -> Requirement | None:
+    """What this process has and every worker must have, too; they are asked (``check_workers``).
+
+    None without a cluster. ``distributions`` are those beside what the bytes of every output depend
+    on, ``files`` the local paths that are read.
+    """
+    if client is None:
+        return None
+    needs = Requirement.here([*BYTES_DEPEND_ON, *distributions], files)
+    check_workers(client, needs, job)
+    return needs
 
 
 def check_workers(client: Any, needs: Requirement, job: Any) -> None:

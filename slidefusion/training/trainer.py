@@ -137,10 +137,7 @@ def _set_up(fabric: Fabric, learner: Learner, average: _Average) -> None:
     average.network.to(fabric.device)
     frozen = getattr(learner, "blur_model", None)
     if frozen is not None:
-        learner.blur_model = fabric.setup_module(  # type: ignore[attr-defined]
-            frozen.eval().requires_grad_(False), move_to_device=True
-        )
-        learner.blur_model.mark_forward_method("blurred")  # type: ignore[attr-defined]
+        frozen.to(fabric.device)
 
 
 def _set_rates(learner: Learner, recipe: Recipe, step: int) -> None:

@@ -22,8 +22,7 @@ from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
-from slidefusion.tasks.preflight import check_workers
-from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
+from slidefusion.tasks.preflight import needs_of_all
 from slidefusion.tasks.scheduling import active_client
 
 __all__ = ["convert"]
@@ -282,10 +281,8 @@ def _convert(
         blocks={"omero": omero(reader.channel_names, dtype.name, rgb=reader.is_rgb)},
     )
     inputs = [entry["path"] for entry in reader.provenance.get("files", ())]
-    needs = None
-    if options.client is not None:
-        needs = _needs(reader, inputs)
-        check_workers(options.client, needs, reader)
+    files = [path for path in inputs if Path(path).is_absolute() and Path(path).exists()]
+    needs = needs_of_all(options.client, reader.provenance.get("versions", ()), files, reader)
     output = Output(
         out,
         [image],
@@ -306,14 +303,7 @@ def _convert(
         megapixels=planes * height * width / 1e6,
         needs=needs,
     )
-    run_regions(output, tasks, job, options)
-
-
-def _needs(reader: Reader, inputs: Sequence[str]) -> Requirement:
-    """What every worker must have so that its blocks equal everybody else's."""
-    versions = reader.provenance.get("versions", {})
-    files = [path for path in inputs if Path(path).is_absolute() and Path(path).exists()]
-    return Requirement.here([*BYTES_DEPEND_ON, *versions], files)
+    run_regions([output], tasks, job, options)
 
 
 def _attributes(reader: Reader, facts: _Facts, settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -19,8 +19,11 @@ from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
-from slidefusion.progress import progress_bar
-from slidefusion.tasks.scheduling import active_client, run_tasks
+from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.tasks.costs import Cost
+from slidefusion.tasks.preflight import needs_of_all
+from slidefusion.tasks.requirements import Requirement
+from slidefusion.tasks.scheduling import active_client
 from slidefusion.tiling import Tiling
 
 __all__ = ["PhantomPaths", "Sink", "beside", "render_into", "truth_sinks", "write_phantom"]
@@ -48,8 +51,8 @@ class PhantomPaths(NamedTuple):
 class Sink(Protocol):
     """Takes rendered regions; picklable, and safe to call from several threads."""
 
-    def write(self, window: Window, region: PhantomRegion) -> None:
-        """Store what it wants of the region that fills ``window``."""
+    def write(self, window: Window, region: PhantomRegion) -> int:
+        """Store what it wants of the region that fills ``window``; returns its bytes."""
 
 
 def write_phantom(
@@ -59,16 +62,21 @@ def write_phantom(
     overwrite: bool = False,
     client: Any | None = None,
     progress: bool = True,
+    verify: bool = False,
+    retries: int = 3,
+    report: str | Path | None = None,
 ) -> PhantomPaths:
     """Write a phantom as an OME-Zarr stack at ``out``, truth and depth beside it.
 
     Each region is rendered once, for all three. Streams; an interrupted call continues when it is
-    repeated. ``client``, ``progress`` and ``overwrite`` are as for :func:`slidefusion.fuse`.
+    repeated. The options are as for :func:`slidefusion.fuse`.
 
     Raises
     ------
     OutputError
         An output exists.
+    PluginError
+        A worker of the cluster has other software.
     ProcessingError
         Writing failed midway; the outputs stay marked incomplete.
 
@@ -84,18 +92,18 @@ def write_phantom(
         not overwrite and _is_whole(phantom, path, region_px, part)
         for path, part in zip(paths, parts, strict=True)
     ]
+    options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
+    needs = needs_of_all(options.client, (), (), phantom)
     # A run that was interrupted while it finished its outputs leaves some of them whole.
     sinks: list[ZarrSink] = []
     try:
         for path, part, done in zip(paths, parts, whole, strict=True):
-            if not done or all(whole):
-                sinks.append(_sink(phantom, path, region_px, overwrite, part))
+            if not done or all(whole) or verify:
+                sinks.append(_sink(phantom, path, region_px, part, options))
     except BaseException:
         _close(sinks)
         raise
-    render_into(
-        phantom, sinks, region_px, client=active_client(client), progress=progress, label="phantom"
-    )
+    render_into(phantom, sinks, region_px, options, label="phantom", needs=needs)
     return paths
 
 
@@ -123,9 +131,9 @@ class ZarrSink:
     def __reduce__(self) -> Any:  # workers need the place and the layout, not the journal
         return _ZarrWriter, (self.output.where, self.layout, self.part)
 
-    def write(self, window: Window, region: PhantomRegion) -> None:
-        """Write the region and the levels that it determines."""
-        _ZarrWriter(self.output.where, self.layout, self.part).write(window, region)
+    def write(self, window: Window, region: PhantomRegion) -> int:
+        """Write the region and the levels that it determines; returns the bytes at level 0."""
+        return _ZarrWriter(self.output.where, self.layout, self.part).write(window, region)
 
 
 @dataclass(frozen=True)
@@ -134,13 +142,14 @@ class _ZarrWriter:
     layout: PyramidLayout
     part: str
 
-    def write(self, window: Window, region: PhantomRegion) -> None:
+    def write(self, window: Window, region: PhantomRegion) -> int:
         if self.part == "stack":
             for z, plane in enumerate(region.stack):
                 self.layout.write_region(self.where, "", window, plane, z)
-            return
+            return region.stack.nbytes
         block = region.truth if self.part == "truth" else region.depth_um[np.newaxis]
         self.layout.write_region(self.where, "", window, block)
+        return block.nbytes
 
 
 def truth_sinks(
@@ -148,16 +157,15 @@ def truth_sinks(
     truth: str | Path,
     depth: str | Path,
     region_px: int,
-    *,
-    overwrite: bool = False,
+    options: RunOptions,
 ) -> list[ZarrSink]:
     """Begin the OME-Zarr images of the truth and the depth at these places.
 
     Raises :class:`OutputError` when one exists.
     """
-    first = _sink(phantom, truth, region_px, overwrite, "truth")
+    first = _sink(phantom, truth, region_px, "truth", options)
     try:
-        return [first, _sink(phantom, depth, region_px, overwrite, "depth_um")]
+        return [first, _sink(phantom, depth, region_px, "depth_um", options)]
     except BaseException:
         _close([first])
         raise
@@ -173,8 +181,8 @@ def _sink(
     phantom: Phantom,
     out: str | Path,
     region_px: int,
-    overwrite: bool,
     part: Part,
+    options: RunOptions,
 ) -> ZarrSink:
     channels, planes, height, width = phantom.shape
     names: tuple[str, ...] = phantom.channel_names
@@ -226,7 +234,8 @@ def _sink(
         settings=settings,
         attributes=attributes,
         count=_tiling(phantom, region_px).count,
-        overwrite=overwrite,
+        overwrite=options.overwrite,
+        again=options.verify,
     )
     return ZarrSink(output, layout, part)
 
@@ -251,34 +260,28 @@ def render_into(
     phantom: Phantom,
     sinks: Sequence[Sink],
     region_px: int,
+    options: RunOptions,
     *,
-    client: Any | None = None,
-    progress: bool = True,
     label: str,
+    needs: Requirement | None = None,
 ) -> None:
     """Render the phantom region by region into all ``sinks``, each region once, and finish them.
 
-    Regions that every :class:`ZarrSink` has already are left out.
+    One sink at least is a :class:`ZarrSink`; regions that all of these have already are left out.
     """
     tiling = _tiling(phantom, region_px)
-    columns = tiling.grid[1]
+    planes = range(phantom.shape[1])
+    tasks = RegionTasks(
+        name="phantom",
+        label=label,
+        function=_write_region,
+        keys=list(tiling.regions()),
+        place=lambda key: (tiling.region(*key), planes),
+        megapixels=phantom.height * phantom.width * len(planes) / 1e6,
+        needs=needs,
+    )
     outputs = [sink.output for sink in sinks if isinstance(sink, ZarrSink)]
-    pending = [
-        (row, column)
-        for row, column in tiling.regions()
-        if not all(output.journal.done[row * columns + column] for output in outputs)
-    ]
-    job = _Job(phantom, tiling, tuple(sinks))
-    finished = tiling.count - len(pending)
-    with progress_bar(label, tiling.count, finished, enabled=progress) as advance:
-        on_done = _marker(outputs, columns, advance)
-        try:
-            run_tasks(_write_region, job, pending, client=client, name="phantom", on_done=on_done)
-            for output in outputs:
-                output.finish()
-        finally:
-            for output in outputs:
-                output.close()
+    run_regions(outputs, tasks, _Job(phantom, tiling, tuple(sinks)), options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,22 +291,13 @@ class _Job:
     sinks: tuple[Sink, ...]
 
 
-def _write_region(job: _Job, row: int, column: int) -> None:
-    window = job.tiling.region(row, column)
-    region = job.phantom.render(window)
-    for sink in job.sinks:
-        sink.write(window, region)
-
-
-def _marker(
-    outputs: Sequence[Output], columns: int, advance: Callable[[], None]
-) -> Callable[[tuple[int, ...]], None]:
-    def on_done(key: tuple[int, ...]) -> None:
-        for output in outputs:
-            output.journal.mark(key[0] * columns + key[1])
-        advance()
-
-    return on_done
+def _write_region(job: _Job, row: int, column: int) -> Cost:
+    window, cost = job.tiling.region(row, column), Cost()
+    with cost.timed("fuse_s"):
+        region = job.phantom.render(window)
+    with cost.timed("write_s"):
+        cost.written_bytes = sum(sink.write(window, region) for sink in job.sinks)
+    return cost
 
 
 def _tiling(phantom: Phantom, region_px: int) -> Tiling:

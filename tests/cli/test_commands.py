@@ -194,8 +194,12 @@ def test_phantom_goes_on_when_some_outputs_are_whole(cli: Runner, tmp_path: Path
     assert cli(*args).code == 0
     truth = sf.open_slide(tmp_path / "p-truth.zarr").values
     shutil.rmtree(tmp_path / "p-truth.zarr")
-    assert cli(*args).code == 0
+    report = tmp_path / "report.json"
+    assert cli(*args, "--verify", "--retries", 0, "--report", report).code == 0
+    assert json.loads(report.read_text())["verified"]
     np.testing.assert_array_equal(sf.open_slide(tmp_path / "p-truth.zarr").values, truth)
+    shutil.rmtree(tmp_path / "p-truth.zarr")
+    assert cli(*args).code == 0
     assert "already complete" in cli(*args).error
     shutil.rmtree(tmp_path / "p-truth.zarr")
     assert "already complete" in cli(*args, "--seed", 1).error

@@ -17,8 +17,10 @@ import pytest
 import slidefusion as sf
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.omezarr.journal import Journal
+from slidefusion.phantom import Phantom
 from slidefusion.tasks import preflight
 from slidefusion.tasks.requirements import Requirement
+from slidefusion.verbs.phantom import write_phantom
 
 from .conftest import convert, files_of, fuse
 from .workload import Brightest, Pattern, noted
@@ -110,6 +112,8 @@ def test_another_version_on_a_worker_is_refused(
         fuse(stack, tmp_path / "slide.zarr", client=client)
     with pytest.raises(PluginError, match=wanted):
         convert(tmp_path / "stack.zarr", Pattern(), client=client)
+    with pytest.raises(PluginError, match=wanted):
+        write_phantom(Phantom(64, 64, planes=2), tmp_path / "p.zarr", client=client)
     assert not list(tmp_path.glob("*.zarr"))
 
     # One that joins later is asked by the first task it gets.

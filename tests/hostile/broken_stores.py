@@ -77,7 +77,7 @@ def _setting(file: str, keys: tuple[Any, ...], values: Any) -> st.SearchStrategy
 _IMAGE = ("attributes", "ome", "multiscales", 0)
 _OURS = ("attributes", "slidefusion")
 
-known_weaknesses = st.one_of(
+_of_version_3 = st.one_of(
     _setting("0/zarr.json", ("shape", 3), (HUGE, 2**31, 2**63, 2**64, -1, 0, 1.5, "9", math.nan)),
     _setting("0/zarr.json", ("shape", 1), (HUGE, 0, 70000)),
     _setting("0/zarr.json", ("shape", 0), (HUGE, 0, 70000)),
@@ -137,6 +137,9 @@ known_weaknesses = st.one_of(
     _setting("zarr.json", (*_OURS, "complete"), (False, None, "no", 0, [])),
     _setting("zarr.json", (*_OURS, "kind"), (None, 3, ["stack"], {})),
     _setting("zarr.json", _OURS, (None, [], "x", 3, {"complete": False})),
+)
+
+_of_labels = st.one_of(
     _setting(
         "labels/zarr.json", ("attributes", "ome", "labels"), (["../.."], ["/etc"], ["."], [3], 7)
     ),
@@ -148,6 +151,9 @@ known_weaknesses = st.one_of(
         ("attributes", "ome", "multiscales", 0, "datasets", 0, "path"),
         ("../../0", *ELSEWHERE),
     ),
+)
+
+_of_version_2 = st.one_of(
     _setting(".zattrs", ("multiscales", 0, "axes"), (_AXES[::-1], [], None, ["t", "c", "y", "x"])),
     _setting(".zattrs", ("multiscales", 0, "datasets", 0, "path"), ELSEWHERE),
     _setting(
@@ -163,7 +169,7 @@ known_weaknesses = st.one_of(
     _setting("0/.zarray", ("dimension_separator",), ("/", "", "..", None, 3)),
 )
 
-anything = st.one_of(
+_of_any = st.one_of(
     st.tuples(st.just("junk"), st.integers(0, 10**6), st.sampled_from(JUNK)),
     st.tuples(st.just("drop"), st.integers(0, 10**6)),
     st.tuples(st.just("truncate"), st.integers(0, 10**6), st.floats(0, 0.999)),
@@ -178,9 +184,19 @@ anything = st.one_of(
     st.tuples(st.just("cycle"), st.sampled_from(("0/c/loop", "loop", "labels/loop", "2"))),
 )
 
-broken_stores = st.tuples(
-    st.sampled_from(STORES), st.lists(known_weaknesses | anything, min_size=1, max_size=2)
-)
+_FITTING = {  # changes that only some of the stores have a place for
+    "stack": _of_version_3,
+    "slide": _of_version_3 | _of_labels,
+    "ngff04": _of_version_2,
+}
+
+
+def _changes(seed: str) -> st.SearchStrategy[tuple[str, list[Change]]]:
+    changes = st.lists(_FITTING[seed] | _of_any, min_size=1, max_size=2)
+    return st.tuples(st.just(seed), changes)
+
+
+broken_stores = st.sampled_from(STORES).flatmap(_changes)
 
 
 def break_store(root: Path, changes: list[Change]) -> None:

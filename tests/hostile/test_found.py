@@ -82,6 +82,22 @@ def test_chunks_that_fit_into_no_memory(sound: Path, tmp_path: Path) -> None:
         sf.open_stack(store)
 
 
+@pytest.mark.parametrize(
+    ("seed", "file", "keys", "value"),
+    [
+        ("ngff04", "0/.zarray", ("chunks",), [0] * 5),
+        ("stack", "0/zarr.json", ("chunk_grid", "configuration", "chunk_shape"), [1, 1, 0, 64]),
+    ],
+)
+def test_chunks_that_hold_nothing(
+    sound: Path, tmp_path: Path, seed: str, file: str, keys: Any, value: Any
+) -> None:
+    store = broken(sound, tmp_path, "set", file, keys, value, seed=seed)
+    for door in (sf.open_stack, open_reader, lambda given: sf.verify(given, progress=False)):
+        with pytest.raises(StackError, match="hold nothing"):
+            door(store)
+
+
 @pytest.mark.parametrize("size", [2**62, 2**63])
 def test_an_index_that_lies_with_a_right_checksum(sound: Path, tmp_path: Path, size: int) -> None:
     store = copy_store(sound / "stack", tmp_path / "in.zarr")
@@ -110,6 +126,28 @@ def test_directories_in_a_circle(sound: Path, tmp_path: Path, seed: str) -> None
     suffix = {"svs": ".svs", "ndpi": ".ndpi"}.get(seed, ".tif")
     path = write_broken(sound / seed, tmp_path / f"in{suffix}", [("next", 2, "first")])
     with pytest.raises(ReaderError, match="form a circle"):
+        open_reader(path)
+
+
+@pytest.mark.parametrize(
+    ("seed", "text", "says"),
+    [
+        ("imagej.tif", '{"shape": [1000000000000, 80, 100]}', "truncated"),
+        ("plain.tif", '{"shape": [3, 80, 100], "axes": "QQQ"}', "have no place"),
+    ],
+)
+def test_a_description_of_something_else(
+    sound: Path, tmp_path: Path, seed: str, text: str, says: str
+) -> None:
+    path = write_broken(sound / seed, tmp_path / "in.tif", [("describe", text)])
+    with pytest.raises((ReaderError, StackError), match=says):
+        open_reader(path)
+
+
+def test_a_page_without_pixels(sound: Path, tmp_path: Path) -> None:
+    change = ("tag", 0, "ImageWidth", 0)
+    path = write_broken(sound / "big.tif", tmp_path / "in.tif", [change])
+    with pytest.raises(ReaderError, match="without pixels"):
         open_reader(path)
 
 

@@ -17,6 +17,7 @@ from tests.fusers.networks import tiny  # noqa: E402
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("generator", {"planes": 3, "unshuffle": 2}),
+    ("generator", {"planes": 3, "unshuffle": 2, "details": True}),
     ("generator", {"planes": 1, "masks": False, "residual": False, "upsample": "nearest"}),
     ("fusiongan", {"planes": 3}),
     ("pix2pix", {"planes": 1, "residual": False}),
@@ -96,6 +97,8 @@ def test_an_entrance_compiled_rounds_as_torch_does(side: int) -> None:
     found = FusedEntrance(Entrance(side))(stack, masks)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(found, Entrance(side)(stack, masks).bfloat16())
+    detailed = FusedEntrance(Entrance(side, details=True))(stack, masks)
+    assert torch.equal(detailed, Entrance(side, details=True)(stack, masks).bfloat16())
     gray = stack[:, :, :1].expand(-1, -1, 3, -1, -1)
     assert torch.equal(FusedEntrance(Entrance(side))(gray), Entrance(side)(gray).bfloat16())
 

@@ -128,6 +128,17 @@ def test_generator_unshuffle(unshuffle: int) -> None:
         assert torch.equal(network(stack, masks_of(stack)), stack[:, 0])
 
 
+def test_detail_bands_are_inputs_of_their_own() -> None:
+    """With the weights of the pixels at zero, only details are seen: brightness is not."""
+    network = perturbed(generator("generator", planes=3, masks=False, details=True)).eval()
+    with torch.no_grad():
+        network.entry[0].weight[:, :9] = 0.0
+        stack = 0.5 + 0.1 * stack_of(1, 3, 3, 64, 64)
+        image, brighter, sharper = (network(s) for s in (stack, stack + 0.2, 1.5 * stack))
+    torch.testing.assert_close(image, brighter, atol=1e-4, rtol=0)
+    assert (image - sharper).abs().max() > 0.01
+
+
 @every_generator
 def test_mixed_precision_gives_float32_near_full_precision(name: str) -> None:
     network = perturbed(generator(name, residual=True)).eval()

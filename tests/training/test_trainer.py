@@ -115,6 +115,19 @@ def test_the_card_says_what_was_done(corpus: list[Path], tmp_path: Path) -> None
     assert card.facts["trained_on"].startswith("2 phantoms")
 
 
+def test_a_run_starts_from_weights(corpus: list[Path], tmp_path: Path) -> None:
+    cpu = {"accelerator": "cpu", "blur_model": None}
+    first = train(small("focusgan"), corpus, tmp_path / "first", **cpu)
+    still = small("focusgan", start=str(first), learning_rate=1e-12, average=0.0)
+    second = train(still, corpus, tmp_path / "second", **cpu)
+    one, two = weights.load(str(first)), weights.load(str(second))
+    assert two.card.facts["started_from"] == {"name": one.card.name, "sha256": one.card.sha256}
+    values = zip(one.network.parameters(), two.network.parameters(), strict=True)
+    assert all(torch.allclose(a, b, rtol=0.01, atol=1e-4) for a, b in values)  # both were bfloat16
+    with pytest.raises(OptionError, match=r"is a network of .*change network\.\*"):
+        train(small("focusgan", start=str(first), network={"width": 6}), corpus, tmp_path, **cpu)
+
+
 def test_another_recipe_or_a_damaged_checkpoint_is_refused(
     corpus: list[Path], tmp_path: Path
 ) -> None:
