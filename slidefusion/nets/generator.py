@@ -66,9 +66,9 @@ class Generator(nn.Module):
     edge_kernel
         Side of the first and last convolution (9 in the paper).
     details
-        Whether the detail bands of each plane (of the mean of its channels) are further inputs,
-        strengthened. What tells a sharp plane from a blurred one is a few hundredths of the range,
-        which a network takes long to find in the pixels themselves.
+        Whether the detail bands of each plane are further inputs, strengthened. What tells a
+        sharp plane from a blurred one is a few hundredths of the range, which a network takes
+        long to find in the pixels themselves.
     upsample
         ``"bilinear"`` (the paper) or ``"nearest"`` (its published code, and faster).
 
@@ -108,7 +108,7 @@ class Generator(nn.Module):
         self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
-        inputs = planes * (channels + (1 if masks else 0) + (BANDS if details else 0))
+        inputs = planes * (channels + (1 if masks else 0) + (BANDS * channels if details else 0))
         self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
         self.down2 = nn.Sequential(_conv(w, 2 * w), _blocks(2 * w))  # 2w, H/2r: skip 2
@@ -139,7 +139,7 @@ class Generator(nn.Module):
         # white becomes 0: glass, and what lies outside the image, excites nothing
         x = stack_planes(1.0 - stack, masks if self.masks else None)
         if self.details:
-            bands = detail_bands(1.0 - stack.mean(dim=2))  # each (N, Z, H, W)
+            bands = detail_bands(1.0 - stack.flatten(1, 2))  # each (N, Z*C, H, W)
             x = torch.cat([x, *(_STRENGTH * band for band in bands)], dim=1)
         x = self.entry(functional.pixel_unshuffle(x, self.unshuffle))
         skip1 = self.down1(x)
