@@ -94,7 +94,7 @@ def run(
     told = on_step or (lambda step, losses: None)
     if count == 1:
         _train(job, _fabric(recipe, 1, accelerator), told)
-    else:
+    elif job.done < job.last:
         _fabric_class()  # tells of a missing package here, and once
         state = in_processes(count, _train_part, (job, count, accelerator), told)
         average.network.load_state_dict(state)
@@ -112,6 +112,11 @@ class _Run:
     checkpoint_steps: int
     stop_after: int | None
     done: int = 0
+
+    @property
+    def last(self) -> int:
+        """The step to stop at."""
+        return min(self.learner.recipe.steps, self.stop_after or self.learner.recipe.steps)
 
     @property
     def checkpoint(self) -> Path:
@@ -138,10 +143,9 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
     log = _Log(job.folder, done) if fabric.is_global_zero else None
     with ThreadPoolExecutor(1, "crops") as ahead:
         coming = ahead.submit(learner.sample, done, fabric.global_rank)
-        last = min(recipe.steps, job.stop_after or recipe.steps)
-        for step in range(done, last):
+        for step in range(done, job.last):
             batch = fabric.to_device(coming.result())
-            if step + 1 < last:
+            if step + 1 < job.last:
                 coming = ahead.submit(learner.sample, step + 1, fabric.global_rank)
             # dropout, the only other randomness, is a function of the step too
             torch.manual_seed(_step_seed(recipe.seed, step, fabric.global_rank))

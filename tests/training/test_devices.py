@@ -53,6 +53,7 @@ def test_parts_are_what_one_batch_has(corpus: list[Path]) -> None:
                 assert torch.equal(torch.cat([part[key] for part in parts]), value)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_both_batches(corpus: list[Path], tmp_path: Path) -> None:
     """Without a discriminator: batch normalisation sees only its own process's crops. The second
     run is interrupted and resumed on the way."""
