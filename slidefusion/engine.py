@@ -7,6 +7,7 @@ answer cannot depend on which of them ran it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -131,7 +132,7 @@ class WindowPlanes:
 def fuse_region(
     fuser: Fuser, source: PlaneSource, planes: Sequence[int], tiling: Tiling, region: Window
 ) -> Fused:
-    """Fuse one region: the image (C, h, w) and, if the fuser gives it, the depth (h, w).
+    """Fuse one region: the image (C, h, w) and, if the fuser gives them, its maps (…, h, w).
 
     Raises
     ------
@@ -148,7 +149,8 @@ def fuse_region(
     image = np.ascontiguousarray(fused.image[(slice(None), *trim)])
     maps = (fused.depth, fused.confidence)
     depth, confidence = (None if m is None else np.ascontiguousarray(m[trim]) for m in maps)
-    return Fused(image, depth, confidence)
+    further = {name: np.ascontiguousarray(m[(..., *trim)]) for name, m in fused.maps.items()}
+    return Fused(image, depth, confidence, further)
 
 
 def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
@@ -164,6 +166,28 @@ def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
                 f"fuser {fuser.name!r} returned a {name} map {found.shape} for a window of "
                 f"{expected[1:]} px: it must have the window's height and width"
             )
+    for name, found in fused.maps.items():
+        _check_map(fuser, name, found, stack)
+
+
+_MAP_NAME = re.compile("[a-z][a-z0-9_]*")
+_TAKEN = ("labels", "depth", "confidence")
+_MAP_DTYPES = ("uint8", "uint16", "float32")
+
+
+def _check_map(fuser: Fuser, name: str, found: npt.NDArray[Any], stack: WindowPlanes) -> None:
+    planes, _, *size = stack.shape
+    if not _MAP_NAME.fullmatch(name) or name in _TAKEN:
+        raise PluginError(
+            f"fuser {fuser.name!r} returned a map named {name!r}: a name is small letters, digits "
+            f"and _, and none of {', '.join(_TAKEN)}"
+        )
+    if found.dtype.name not in _MAP_DTYPES or found.shape not in (tuple(size), (planes, *size)):
+        raise PluginError(
+            f"fuser {fuser.name!r} returned a map {name!r} {found.shape} of {found.dtype} for "
+            f"{planes} planes of {tuple(size)} px: it must be one image of that size or one a "
+            f"plane, of {', '.join(_MAP_DTYPES)}"
+        )
 
 
 def fuse_array(fuser: Fuser, array: npt.NDArray[Any], region_px: int | None = None) -> Fused:
@@ -181,6 +205,7 @@ def fuse_array(fuser: Fuser, array: npt.NDArray[Any], region_px: int | None = No
     tiling = Tiling(Size(height, width), region_px or max(height, width), fuser.footprint)
     image = np.empty((channels, height, width), array.dtype)
     maps: dict[str, npt.NDArray[Any]] = {}
+    further: dict[str, npt.NDArray[Any]] = {}
     for row, column in tiling.regions():
         region = tiling.region(row, column)
         part = fuse_region(fuser, source, range(count), tiling, region)
@@ -190,4 +215,8 @@ def fuse_array(fuser: Fuser, array: npt.NDArray[Any], region_px: int | None = No
             if found is not None:
                 whole = maps.setdefault(name, np.empty((height, width), found.dtype))
                 whole[region.slices] = found
-    return Fused(image, **maps)
+        for name, found in part.maps.items():
+            shape = (*found.shape[:-2], height, width)
+            whole = further.setdefault(name, np.empty(shape, found.dtype))
+            whole[(..., *region.slices)] = found
+    return Fused(image, **maps, maps=further)

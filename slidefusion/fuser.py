@@ -26,8 +26,8 @@ fields.* ``slidefusion.testing.FuserContract`` proves it for any fuser.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -214,6 +214,10 @@ class Fused:
     confidence: npt.NDArray[np.uint8] | None = None
     """(Y, X) how sure the depth is, 0 to 255 (certain), or None when the fuser cannot say. For a
     weighted mean of planes: the share of the plane that ``depth`` names."""
+    maps: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Further images to be written beside the slide, by name: (Y, X), or (Z, Y, X) with one for
+    each plane given; uint8, uint16 or float32. Every call gives the same ones: a fuser that can do
+    without them makes them an option. A name is a word of small letters, digits and ``_``."""
 
 
 class Overview(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.engine import fuse_region
+from slidefusion.engine import fuse_array, fuse_region
+from slidefusion.errors import PluginError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.memory import return_freed_memory
 from slidefusion.omezarr.journal import fingerprint_of
@@ -41,7 +43,7 @@ class WriteJob:
     """Absolute path or URL of the output."""
     image: PyramidLayout
     maps: dict[str, PyramidLayout]
-    """The depth and the confidence, by the name of their image in the store."""
+    """What the fuser gives beside the image, by the name of its image in the store."""
 
 
 def write_region(write: WriteJob, row: int, column: int) -> Cost:
@@ -57,28 +59,43 @@ def write_region(write: WriteJob, row: int, column: int) -> Cost:
     with cost.timed("write_s"):
         write.image.write_region(write.where, "", place, fused.image)
         cost.written_bytes = fused.image.nbytes
-        for name, found in _maps(fused).items():
+        for name, found in _maps_of(job.fuser, fused, write.maps).items():
             layout = write.maps[name]
-            block = found.astype(layout.dtype, copy=False)[np.newaxis]
+            block = found.astype(layout.dtype, copy=False).reshape(-1, *found.shape[-2:])
             layout.write_region(write.where, name, place, block)
             cost.written_bytes += block.nbytes
     return cost
 
 
 def _maps(fused: Fused) -> dict[str, npt.NDArray[Any]]:
-    """What the fuser gave beside the image (Y, X), by the name of its image in the store."""
-    maps = {DEPTH: fused.depth, CONFIDENCE: fused.confidence}
+    """What the fuser gave beside the image (…, Y, X), by the name of its image in the store."""
+    maps = {DEPTH: fused.depth, CONFIDENCE: fused.confidence, **fused.maps}
     return {name: found for name, found in maps.items() if found is not None}
 
 
-def _names_of_maps(fuser: Fuser, shape: tuple[int, int, int, int], dtype: str) -> list[str]:
-    """What the fuser gives beside the image: asked of it with one small window (Z, C, Y, X)."""
+def _maps_of(fuser: Fuser, fused: Fused, expected: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    found = _maps(fused)
+    if set(found) != set(expected):
+        raise PluginError(
+            f"fuser {fuser.name!r} gave {sorted(found)} beside the image of a region, and "
+            f"{sorted(expected)} when it was asked first: it must give the same in every call"
+        )
+    return found
+
+
+def _kinds_of_maps(
+    fuser: Fuser, shape: tuple[int, int, int, int], dtype: str
+) -> dict[str, tuple[int, str]]:
+    """What the fuser gives beside the image, with number of images and dtype: asked of it with one
+    small window (Z, C, Y, X)."""
     # Not of zeros: a window of glass is not fused, and would not show that a GPU is missing.
     noise = np.random.default_rng(0).integers(0, 2, shape)
-    return list(_maps(fuser(noise.astype(dtype) * np.dtype(dtype).type(100))))
+    window = noise.astype(dtype) * np.dtype(dtype).type(100)
+    found = _maps(fuse_array(fuser, window.swapaxes(0, 1)))
+    return {n: (len(m) if m.ndim == 3 else 1, m.dtype.name) for n, m in found.items()}
 
 
-def _ask_for_maps(plan: FusePlan, client: Any | None) -> list[str]:
+def _ask_for_maps(plan: FusePlan, client: Any | None) -> dict[str, tuple[int, str]]:
     side = plan.fuser.footprint.period
     question = (
         plan.fuser,
@@ -87,18 +104,21 @@ def _ask_for_maps(plan: FusePlan, client: Any | None) -> list[str]:
     )
     resources = resources_for(plan.fuser)
     if client is None or resources is None:
-        return _names_of_maps(*question)
+        return _kinds_of_maps(*question)
     # This machine need not have what the fuser runs on.
-    asked = client.submit(_names_of_maps, *question, resources=resources, pure=False)
-    return list(asked.result())
+    asked = client.submit(_kinds_of_maps, *question, resources=resources, pure=False)
+    return dict(asked.result())
 
 
-def _map_image(plan: FusePlan, layout: PyramidLayout, name: str) -> ImageSpec:
-    """The depth as a label image, or the confidence as an image, beside the fused slide."""
+def _map_image(
+    plan: FusePlan, layout: PyramidLayout, name: str, count: int, dtype: str
+) -> ImageSpec:
+    """The depth as a label image, or another map as an image, beside the fused slide."""
     stack = plan.stack
-    layout = dataclasses.replace(layout, shape0=(1, *layout.shape0[1:]), dtype="uint8")
-    if name == CONFIDENCE:
-        block = omero(("confidence",), "uint8", rgb=False)
+    layout = dataclasses.replace(layout, shape0=(count, *layout.shape0[1:]), dtype=dtype)
+    if name != DEPTH:
+        names = [name] if count == 1 else [f"{name} {stack.offsets[z]}" for z in plan.planes]
+        block = omero(names, dtype, rgb=False)
         return ImageSpec(name, layout, stack.pixel_size_um, blocks={"omero": block})
     wide = len(plan.planes) > 256
     layout = dataclasses.replace(layout, dtype="uint16" if wide else "uint8", method="nearest")
@@ -121,7 +141,8 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
     )
     block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
     slide = ImageSpec("", layout, pixel_size_um=stack.pixel_size_um, blocks={"omero": block})
-    return [slide, *(_map_image(plan, layout, name) for name in _ask_for_maps(plan, client))]
+    kinds = _ask_for_maps(plan, client)
+    return [slide, *(_map_image(plan, layout, name, *kinds[name]) for name in kinds)]
 
 
 def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:

@@ -52,7 +52,13 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the weights; like focusgan-1 otherwise.")
     ] = None,
-    devices: Annotated[str, typer.Option(metavar="N|auto", help="GPUs to train on.")] = "1",
+    devices: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="GPUs to train on, each with a batch of its own; of the CPU: processes.",
+        ),
+    ] = "1",
     accelerator: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
     progress: ProgressOption = True,
 ) -> None:

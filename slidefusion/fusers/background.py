@@ -14,6 +14,7 @@ block. A window in which all blocks are empty costs only its reading.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -230,4 +231,4 @@ def fuse_unless_empty(
         depth = np.where(pixels, depth.dtype.type(count // 2), depth)
     if confidence is not None:
         confidence = np.where(pixels, np.uint8(0), confidence)
-    return Fused(image, depth, confidence)
+    return replace(fused, image=image, depth=depth, confidence=confidence)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slidefusion.errors import WeightsError
+from slidefusion.errors import OptionError, WeightsError
 from slidefusion.fuser import option
 from slidefusion.fusers import network_tiles
 from slidefusion.fusers.generative import GenerativeFuser
@@ -35,6 +35,21 @@ class Focusgan(GenerativeFuser):
     blur_mask: bool = option(
         True, "give the generator a blur mask of each plane; False: the paper's ablation"
     )
+    keep_masks: bool = option(
+        False, "also give the blur masks: written beside the slide as the image 'blur'"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_masks and not self.blur_mask:
+            raise OptionError(
+                "keep_masks=True with blur_mask=False: without blur masks there are none to keep; "
+                "leave one of them out"
+            )
+
+    @property
+    def _beside(self) -> str | None:
+        return "blur" if self.keep_masks else None
 
     def _reference(self, planes: int) -> str:
         if self.weights != "auto":
@@ -66,12 +81,14 @@ class Focusgan(GenerativeFuser):
         generator, blur_model = self._network(planes), self._blur_model(planes)
 
         def compute(tiles: torch.Tensor) -> torch.Tensor:
+            import torch
+
             masks = blur_model.blurred(tiles.flatten(0, 1))  # (N * Z, y, x)
-            masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
+            kept = masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
             if planes == 2:
                 tiles, masks = tiles[:, [0, 1, 1]], masks[:, [0, 1, 1]]
             image: torch.Tensor = generator(tiles, masks)
-            return image
+            return torch.cat([image, kept], dim=1) if self.keep_masks else image
 
         return compute
 

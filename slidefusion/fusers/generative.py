@@ -123,20 +123,22 @@ class GenerativeFuser:
         from slidefusion.nets.working_set import network_bytes
 
         batch = self.batch or _BATCH[self.device]
-        strip = (planes + 2) * channels * self.tile * (width + 2 * self.tile) * 4
+        maps = planes if self._beside else 0
+        strip = ((planes + 2) * channels + 2 * maps) * self.tile * (width + 2 * self.tile) * 4
         tiles = batch * (3 * planes + 12) * 3 * self.tile**2 * 4
         networks = [
             network_bytes(card.network, dict(card.config), self.tile, batch, self.precision)
             for card in self._cards(planes)
         ]
-        return channels * height * width * 4 + strip + tiles + sum(networks)
+        result = (channels * 4 + maps) * height * width
+        return result + strip + tiles + sum(networks)
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
         white = self.white if stack.dtype != np.uint8 else None
         compute = self._compute(len(stack))
         keep = self.grain == "keep" or (self.grain == "auto" and len(stack) == 1)
-        image = network_tiles.fuse_tiles(
+        image, maps = network_tiles.fuse_tiles(
             stack,
             _with_grain(compute) if keep else compute,
             tile=self.tile,
@@ -144,8 +146,14 @@ class GenerativeFuser:
             batch=self.batch or _BATCH[self.device],
             device=self.device,
             white=white or full_range(stack.dtype),
+            maps=len(stack) if self._beside else 0,
         )
-        return Fused(image)
+        return Fused(image, maps={self._beside: maps} if self._beside else {})
+
+    @property
+    def _beside(self) -> str | None:
+        """Name of what is made beside the image, one for each plane; None if nothing is."""
+        return None
 
     def _input_planes(self, planes: int) -> int:
         """Planes that the network is given: two are given as (a, b, b)."""
@@ -160,7 +168,8 @@ class GenerativeFuser:
         return [card]
 
     def _compute(self, planes: int) -> network_tiles.Compute:
-        """What makes images (N, 3, y, x) of tiles (N, Z, 3, y, x)."""
+        """What makes images (N, 3, y, x) of tiles (N, Z, 3, y, x); with ``_beside`` images and maps
+        (N, 3 + Z, y, x)."""
         generator = self._network(planes)
 
         def compute(tiles: torch.Tensor) -> torch.Tensor:
@@ -205,6 +214,10 @@ def _tensor(result: Any) -> torch.Tensor:
 
 def _with_grain(compute: network_tiles.Compute) -> network_tiles.Compute:
     def grained(tiles: torch.Tensor) -> torch.Tensor:
-        return keep_grain(tiles.float(), compute(tiles).float())
+        import torch
+
+        made = compute(tiles).float()
+        image = keep_grain(tiles.float(), made[:, : network_tiles.RGB])
+        return torch.cat([image, made[:, network_tiles.RGB :]], dim=1)
 
     return grained

@@ -170,21 +170,24 @@ def fuse_tiles(
     batch: int,
     device: str,
     white: float,
-) -> npt.NDArray[Any]:
-    """The image (C, Y, X) of a window, each tile made by ``compute``.
+    maps: int = 0,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """The image (C, Y, X) of a window, each tile made by ``compute``, and so many maps (M, Y, X).
 
-    ``compute`` takes tiles (N, Z, 3, tile, tile) in [0, 1] and gives images (N, 3, tile, tile) in
-    [0, 1], both float32 on ``device``. Only tiles that touch the window's core are computed and
-    only their pixels are read; outside the core the image is 0. Stacks that are not RGB are fused
-    channel by channel: each is repeated three times, and the three results are averaged.
-    ``white`` is the value that counts as 1.
+    ``compute`` takes tiles (N, Z, 3, tile, tile) in [0, 1] and gives images, and behind their
+    channels the maps, (N, 3 + M, tile, tile) in [0, 1], all float32 on ``device``. Only tiles that
+    touch the window's core are computed and only their pixels are read; outside the core the result
+    is 0. Stacks that are not RGB are fused channel by channel: each is repeated three times, and
+    the three results are averaged; maps are those of all channels averaged. ``white`` is the value
+    that counts as 1 in the image; in maps 255 does.
     """
     cut = as_cut(stack)
     channels, height, width = stack.shape[1:]
     grid = TileGrid(cut.on_slide, tile, overlap)
     rows, columns = grid.touching(cut.core)
     image = np.zeros((channels, height, width), stack.dtype)
-    merger = RowMerger(grid, cut.core, channels)
+    beside = np.zeros((maps, height, width), np.uint8)
+    merger = RowMerger(grid, cut.core, channels + maps)
     left = grid.place(0, columns.start).x
     right = min(grid.place(0, columns[-1]).right, cut.on_slide.width)
     colour: list[int | None] = [None] if channels == RGB else list(range(channels))
@@ -206,12 +209,15 @@ def fuse_tiles(
             if job.channel is None:
                 merger.add(row, job.column, result)
             else:
-                only = np.zeros((channels, tile, tile), np.float32)
-                only[job.channel] = result.mean(axis=0)
+                only = np.zeros((channels + maps, tile, tile), np.float32)
+                only[job.channel] = result[:RGB].mean(axis=0)
+                only[channels:] = result[RGB:] / np.float32(channels)
                 merger.add(row, job.column, only)
         place, finished = merger.finish(row)
-        _store(finished, white, image[(slice(None), *place.slices)])
-    return image
+        inside = (slice(None), *place.slices)
+        _store(finished[:channels], white, image[inside])
+        _store(finished[channels:], 255.0, beside[inside])
+    return image, beside
 
 
 def _computed(
@@ -221,7 +227,7 @@ def _computed(
     tiles: FloatArray,
     device: str,
 ) -> Iterator[tuple[_Job, FloatArray]]:
-    """Every job with its image (3, tile, tile), in order; ``tiles`` is room for a batch.
+    """Every job with its image and maps (3 + M, tile, tile), in order; ``tiles``: a batch's room.
 
     On a GPU a batch is computed while the one before it is merged and the next one is cut out.
     """

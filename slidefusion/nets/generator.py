@@ -63,9 +63,9 @@ class Generator(nn.Module):
     edge_kernel
         Side of the first and last convolution (9 in the paper).
     details
-        Whether the detail bands of each plane (of the mean of its channels) are further inputs,
-        strengthened. What tells a sharp plane from a blurred one is a few hundredths of the range,
-        which a network takes long to find in the pixels themselves.
+        Whether the detail bands of each plane are further inputs, strengthened. What tells a
+        sharp plane from a blurred one is a few hundredths of the range, which a network takes
+        long to find in the pixels themselves.
     upsample
         ``"bilinear"`` (the paper) or ``"nearest"`` (its published code, and faster).
 
@@ -103,7 +103,7 @@ class Generator(nn.Module):
         self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
-        inputs = planes * (channels + (1 if masks else 0) + (BANDS if details else 0))
+        inputs = planes * (channels + (1 if masks else 0) + (BANDS * channels if details else 0))
         self.entrance = Entrance(unshuffle, details)
         self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1

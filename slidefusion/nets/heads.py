@@ -51,8 +51,7 @@ class Entrance(nn.Module):
 
     Then glass, and what lies outside the image, excites nothing. ``stack`` (N, Z, C, H, W) and
     ``masks`` (N, Z, H, W), or None, to (N, r * r * inputs, H/r, W/r). The inputs are the Z * C
-    planes, their Z masks, and with ``details`` the 3 Z detail bands of the mean of their channels,
-    strengthened.
+    planes, their Z masks, and with ``details`` the planes' 3 * Z * C detail bands, strengthened.
     """
 
     def __init__(self, unshuffle: int = 1, details: bool = False) -> None:
@@ -69,8 +68,8 @@ class Entrance(nn.Module):
 
 
 def strong_details(stack: Tensor) -> Tensor:
-    """Detail bands of the mean of the channels of 1 - ``stack`` (N, Z, C, H, W): (N, 3 Z, H, W)."""
-    bands = detail_bands(1.0 - stack.mean(dim=2))  # each (N, Z, H, W), fine to coarse
+    """Detail bands of 1 - ``stack`` (N, Z, C, H, W): (N, 3 * Z * C, H, W), fine to coarse."""
+    bands = detail_bands(1.0 - stack.flatten(1, 2))  # each (N, Z*C, H, W)
     return torch.cat([_STRENGTH * band for band in bands], dim=1)
 
 

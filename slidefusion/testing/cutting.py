@@ -64,22 +64,15 @@ class Difference:
 def difference(part: Fused, whole: Fused, region: Window, tolerance: float) -> Difference | None:
     """How ``part``, which is ``region`` of ``whole``, differs beyond ``tolerance`` of the range.
 
-    Depth maps must agree wherever the fuser claims to be bit-exact.
+    Depth maps must agree wherever the fuser claims to be bit-exact, further maps as the image.
     """
-    wanted = whole.image[(slice(None), *region.slices)]
-    got = part.image
-    error = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
-    error[np.isnan(error)] = np.inf
-    bad = error > tolerance * value_range(got.dtype)
-    if bad.any():
-        c, y, x = (int(i) for i in np.unravel_index(int(error.argmax()), error.shape))
-        return Difference(
-            int(bad.sum()),
-            bad.size,
-            f"(c={c}, y={region.y + y}, x={region.x + x})",
-            float(got[c, y, x]),
-            float(wanted[c, y, x]),
-        )
+    found = _worst(part.image, whole.image, region, tolerance)
+    if found is not None:
+        return found
+    for name, image in part.maps.items():
+        found = _worst(image, whole.maps[name], region, tolerance, f" of the map {name!r}")
+        if found is not None:
+            return found
     if part.depth is not None and whole.depth is not None and tolerance == 0:
         wanted = whole.depth[region.slices]
         bad = part.depth != wanted
@@ -93,6 +86,22 @@ def difference(part: Fused, whole: Fused, region: Window, tolerance: float) -> D
                 float(wanted[y, x]),
             )
     return None
+
+
+def _worst(
+    got: Array, whole: Array, region: Window, tolerance: float, of: str = ""
+) -> Difference | None:
+    """Where an image (…, h, w) differs from that ``region`` of the ``whole`` (…, Y, X)."""
+    wanted = whole[(..., *region.slices)]
+    error = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
+    error[np.isnan(error)] = np.inf
+    bad = error > tolerance * value_range(got.dtype)
+    if not bad.any():
+        return None
+    at = tuple(int(i) for i in np.unravel_index(int(error.argmax()), error.shape))
+    channel = f"c={at[0]}, " if len(at) == 3 else ""
+    where = f"({channel}y={region.y + at[-2]}, x={region.x + at[-1]}){of}"
+    return Difference(int(bad.sum()), bad.size, where, float(got[at]), float(wanted[at]))
 
 
 def diagnose(fuser: Fuser, stacks: Sequence[Array]) -> str:

@@ -121,4 +121,5 @@ class CuttingLaws(ContractBase):
 
 def _cut(fused: Fused, region: Window) -> Fused:
     depth = None if fused.depth is None else fused.depth[region.slices]
-    return Fused(fused.image[(slice(None), *region.slices)], depth)
+    maps = {name: found[(..., *region.slices)] for name, found in fused.maps.items()}
+    return Fused(fused.image[(slice(None), *region.slices)], depth, maps=maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import pickle
@@ -151,7 +152,7 @@ class ObjectLaws(ContractBase):
         fuser = self.ready_fuser(options)
         first, other = self._stack(fuser, 50, 41), self._stack(fuser, 64, 70, seed=5)
         expected = fuser(first)
-        kept = Fused(expected.image.copy(), None if expected.depth is None else expected.depth + 0)
+        kept = copy.deepcopy(expected)
         fuser(other)
         self._equal(fuser, expected, kept, "after another call: it reuses the memory it returned")
         self._equal(fuser, fuser(first), kept, "when called again after another stack")
@@ -242,7 +243,10 @@ class ObjectLaws(ContractBase):
             if expected.depth is None
             else fused.depth is not None and np.array_equal(fused.depth, expected.depth)
         )
-        if not same_depth or not np.array_equal(fused.image, expected.image):
+        same_maps = fused.maps.keys() == expected.maps.keys() and all(
+            np.array_equal(found, expected.maps[name]) for name, found in fused.maps.items()
+        )
+        if not (same_depth and same_maps and np.array_equal(fused.image, expected.image)):
             self.fail(
                 fuser,
                 f"gives another result {how}; keep no state between calls and allocate anew in "

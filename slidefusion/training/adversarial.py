@@ -59,10 +59,13 @@ class AdversarialLearner:
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of ``step`` for process ``part``: stack (N, Z, 3, h, w), truth (N, 3, h, w)."""
         size = self.recipe.batch
-        stack, truth = self.crops.batch(step, size, first=part * size)
+        first = part * size
+        stack, truth = self.crops.batch(step, size, first=first)
         changed = [
             self.recipe.augmentation(
-                stack[n], truth[n], np.random.default_rng([self.recipe.seed, step, part, n, 1])
+                stack[n],
+                truth[n],
+                np.random.default_rng([self.recipe.seed, step, 0, first + n, 1]),
             )
             for n in range(size)
         ]

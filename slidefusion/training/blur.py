@@ -36,10 +36,11 @@ class BlurLearner:
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of ``step`` for process ``part``: plane (N, 3, h, w), mask (N, h, w)."""
         size, recipe = self.recipe.batch, self.recipe
-        stacks, truths = self.crops.batch(step, size, first=part * size)
+        first = part * size
+        stacks, truths = self.crops.batch(step, size, first=first)
         planes, masks = [], []
         for n in range(size):
-            rng = np.random.default_rng([recipe.seed, step, part, n, 2])
+            rng = np.random.default_rng([recipe.seed, step, 0, first + n, 2])
             stack, truth = recipe.augmentation(stacks[n], truths[n], rng)
             if rng.random() < recipe.real_masks:
                 plane = stack[rng.integers(len(stack))]

@@ -131,12 +131,16 @@ class Crops:
                 )
 
     def batch(self, step: int, size: int, *, first: int = 0) -> tuple[Bytes, Bytes]:
-        """Planes (N, Z, 3, h, w) and truth (N, 3, h, w) of step ``step``, crops ``first`` on."""
+        """Planes (N, Z, 3, h, w) and truth (N, 3, h, w) of step ``step``, crops ``first`` on.
+
+        Two batches one after the other have the crops of one that is as large as both.
+        """
         planes: list[Bytes] = []
         truths: list[Bytes] = []
-        for number in range(first, first + size, _CROPS_A_BLOCK):
+        for number in range(first - first % _CROPS_A_BLOCK, first + size, _CROPS_A_BLOCK):
             rng = np.random.default_rng([self.seed, step, number])
-            for crop, truth in self._crops(rng)[: first + size - number]:
+            crops = self._crops(rng)
+            for crop, truth in crops[max(0, first - number) : first + size - number]:
                 planes.append(crop)
                 truths.append(truth)
         return np.stack(planes), np.stack(truths)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import csv
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from slidefusion.errors import OptionError
 from slidefusion.training.checkpoint import read_checkpoint, write_checkpoint
+from slidefusion.training.devices import count_devices, in_processes
 from slidefusion.training.losses import ssim
 from slidefusion.training.recipe import Recipe
 
@@ -68,67 +71,137 @@ def run(
     from slides that are not trained on. ``stop_after`` stops at that step, as an interruption
     would.
 
+    With several ``devices`` each is run by a process of its own, on the next ``batch`` crops of the
+    step, and the gradients are averaged: N devices with a batch of B learn what one does with a
+    batch of N x B, but for batch normalisation, which sees B crops. Curves, validation and
+    checkpoints are the first process's; ``on_step`` is called in this one.
+
     Raises
     ------
     OptionError
-        The folder has a checkpoint of another recipe.
+        The folder has a checkpoint of another recipe, or there are not so many devices.
+    ProcessingError
+        One of several processes failed.
     """
     recipe = learner.recipe
-    fabric = _fabric(recipe, devices, accelerator)
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    count = count_devices(devices, accelerator)
+    average = _Average(learner.modules[learner.exported], recipe.average)
+    job = _Run(learner, average, validation, folder, checkpoint_steps, stop_after)
+    if job.checkpoint.exists():
+        job.done = read_checkpoint(job.checkpoint, recipe.to_json(), job.saved, learner.optimisers)
+    told = on_step or (lambda step, losses: None)
+    if count == 1:
+        _train(job, _fabric(recipe, 1, accelerator), told)
+    elif job.done < job.last:
+        _fabric_class()  # tells of a missing package here, and once
+        state = in_processes(count, _train_part, (job, count, accelerator), told)
+        average.network.load_state_dict(state)
+    return average.network
+
+
+@dataclass
+class _Run:
+    """A run as it begins, and goes on from its checkpoint."""
+
+    learner: Learner
+    average: _Average
+    validation: Learner | None
+    folder: Path
+    checkpoint_steps: int
+    stop_after: int | None
+    done: int = 0
+
+    @property
+    def last(self) -> int:
+        """The step to stop at."""
+        return min(self.learner.recipe.steps, self.stop_after or self.learner.recipe.steps)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def saved(self) -> dict[str, nn.Module]:
+        return {**self.learner.modules, "average": self.average.network}
+
+
+def _train_part(given: tuple[_Run, int, str], report: Callable[..., None]) -> dict[str, Tensor]:
+    """One of several processes; returns the averaged weights."""
+    job, count, accelerator = given
+    _train(job, _fabric(job.learner.recipe, count, accelerator), report)
+    torch.distributed.destroy_process_group()
+    return {name: value.cpu() for name, value in job.average.network.state_dict().items()}
+
+
+def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]], None]) -> None:
+    learner, average, validation = job.learner, job.average, job.validation
+    recipe, done, saved = learner.recipe, job.done, job.saved
     fabric.launch()
-    network = learner.modules[learner.exported]
-    average = _Average(network, recipe.average)
-    saved = {**learner.modules, "average": average.network}
-    checkpoint = folder / "checkpoint.safetensors"
-    done = 0
-    if checkpoint.exists():
-        done = read_checkpoint(checkpoint, recipe.to_json(), saved, learner.optimisers)
-    _set_up(fabric, learner, average)
-    log = _Log(folder, done) if fabric.is_global_zero else None
+    _set_up(fabric, job)
+    log = _Log(job.folder, done) if fabric.is_global_zero else None
     with ThreadPoolExecutor(1, "crops") as ahead:
         coming = ahead.submit(learner.sample, done, fabric.global_rank)
-        last = min(recipe.steps, stop_after or recipe.steps)
-        for step in range(done, last):
+        for step in range(done, job.last):
             batch = fabric.to_device(coming.result())
-            if step + 1 < last:
+            if step + 1 < job.last:
                 coming = ahead.submit(learner.sample, step + 1, fabric.global_rank)
             # dropout, the only other randomness, is a function of the step too
             torch.manual_seed(_step_seed(recipe.seed, step, fabric.global_rank))
             _set_rates(learner, recipe, step)
-            losses = learner.update(batch, step, fabric)
+            losses = _mean_of_all(learner.update(batch, step, fabric), fabric)
             average.update()
             finished = step + 1 == recipe.steps
             if log and (finished or (step + 1) % _LOG_STEPS == 0):
                 log.losses(step + 1, losses)
-            if on_step:
-                on_step(step + 1, losses)
-            if finished or (step + 1) % checkpoint_steps == 0:
+            on_step(step + 1, losses)
+            if finished or (step + 1) % job.checkpoint_steps == 0:
                 if fabric.is_global_zero:
                     write_checkpoint(
-                        checkpoint, step + 1, recipe.to_json(), saved, learner.optimisers
+                        job.checkpoint, step + 1, recipe.to_json(), saved, learner.optimisers
                     )
                 if log and validation is not None:
                     log.validate(step + 1, validation, average.network, fabric)
                 fabric.barrier()
     if log:
         log.close()
-    return average.network
 
 
-def _fabric(recipe: Recipe, devices: int | str, accelerator: str) -> Fabric:
+def _mean_of_all(losses: dict[str, float], fabric: Fabric) -> dict[str, float]:
+    """The losses over the crops of all processes."""
+    if fabric.world_size == 1:
+        return losses
+    values = torch.tensor(list(losses.values()), dtype=torch.float64, device=fabric.device)
+    means = fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(means, Tensor)
+    return dict(zip(losses, means.tolist(), strict=True))
+
+
+def _fabric_class() -> type[Fabric]:
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise OptionError(
             "training needs more than fusing does: python -m pip install 'slidefusion[train]'"
         ) from error
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return Fabric
+
+
+def _fabric(recipe: Recipe, count: int, accelerator: str) -> Fabric:
+    make = _fabric_class()
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    several: dict[str, Any] = {}
+    if count > 1:  # whatever cluster this may be on, the processes are ours
+        several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not from each of them
     precision = "bf16-mixed" if recipe.precision == "bfloat16" else "32-true"
-    return Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
+    return make(accelerator=accelerator, devices=count, precision=precision, **several)  # type: ignore[arg-type]
 
 
-def _set_up(fabric: Fabric, learner: Learner, average: _Average) -> None:
+def _set_up(fabric: Fabric, job: _Run) -> None:
+    learner, average = job.learner, job.average
     for name, module in learner.modules.items():
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         learner.modules[name], learner.optimisers[name] = fabric.setup(
@@ -138,6 +211,8 @@ def _set_up(fabric: Fabric, learner: Learner, average: _Average) -> None:
     frozen = getattr(learner, "blur_model", None)
     if frozen is not None:
         frozen.to(fabric.device)
+        if job.validation is not None:  # on the same device, so the same
+            job.validation.blur_model = frozen  # type: ignore[attr-defined]
 
 
 def _set_rates(learner: Learner, recipe: Recipe, step: int) -> None:

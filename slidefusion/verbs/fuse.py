@@ -53,8 +53,8 @@ def fuse(
     out
         Path or URL of the OME-Zarr slide to write: pyramid, physical units, provenance and, when
         the fuser gives them, the depth map as the label image ``labels/depth`` and how sure it
-        is, 0 to 255, as the image ``confidence``. An interrupted call
-        continues when it is repeated.
+        is, 0 to 255, as the image ``confidence``; further images by their name, as ``blur`` of
+        ``focusgan`` with ``keep_masks=True``. An interrupted call continues when it is repeated.
     crop
         ``(y, x, height, width)`` in level-0 pixels: fuse only that rectangle.
     chunks

@@ -87,6 +87,7 @@ class TestFocusgan(GenerativeContract):
         settings_of("focusgan-3"),
         settings_of("focusgan-1", precision="float32", batch=5, overlap=4),
         settings_of("focusgan-3-False", blur_mask=False, overlap=0),
+        settings_of("focusgan-3", keep_masks=True),
     ]
 
 
@@ -126,6 +127,34 @@ def test_the_image_is_what_the_network_makes_of_its_tiles() -> None:
         image = network(planes[None], blur_model.blurred(planes)[None])[0].numpy()
     assert np.abs(image - planes[1].numpy()).max() > 0.01, "it does something"
     np.testing.assert_allclose(fused.image, image * 255, atol=0.501)
+
+
+def test_the_masks_that_the_generator_got_are_kept() -> None:
+    """Of every plane given, blended like the image; the image is the same with and without."""
+    blur_model: Any = weights.load(path_of("blur")).network
+    for count, channels in ((1, 3), (2, 3), (3, 3), (2, 2)):
+        options = settings_of(f"focusgan-{1 if count == 1 else 3}", precision="float32")
+        stack = random_stack(count, channels, 32, 32)
+        fused = Focusgan(keep_masks=True, **options)(stack)
+        assert list(fused.maps) == ["blur"] and fused.maps["blur"].dtype == np.uint8
+        assert np.array_equal(fused.image, Focusgan(**options)(stack).image)
+        planes = torch.from_numpy(stack / np.float32(255))
+        colours = (
+            [planes] if channels == 3 else [p[:, None].repeat(1, 3, 1, 1) for p in planes.unbind(1)]
+        )
+        with torch.inference_mode():
+            expected = torch.stack([blur_model.blurred(colour) for colour in colours]).mean(0)
+        assert expected.numpy().std() > 0.01, "it says something"
+        np.testing.assert_allclose(fused.maps["blur"], expected * 255, atol=0.501)
+    assert not Focusgan(**options)(stack).maps
+
+
+def test_keeping_masks_without_any_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"keep_masks=True with blur_mask=False"):
+        Focusgan(keep_masks=True, blur_mask=False)
+    for other in ("lpp", "srgan"):
+        with pytest.raises(OptionError, match=f"{other}.*keep_masks"):
+            sf.fuse(random_stack(3, 1, 32, 32), other, keep_masks=True)
 
 
 def test_two_planes_are_given_as_a_b_b() -> None:
