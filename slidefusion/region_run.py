@@ -20,6 +20,7 @@ from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.shards import shard_fault, size_fault
 from slidefusion.omezarr.store import is_url, writing
 from slidefusion.progress import progress_bar
+from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import Outcome
 from slidefusion.tasks.preflight import check_workers_see
 from slidefusion.tasks.report import RunReport
@@ -239,6 +240,7 @@ class _Regions:
                 return shard_fault(Path(path), chunks)
 
         for key in finished:
+            check_stop()
             for path, chunks in self._files(key):
                 reason = fault(path, chunks)
                 if reason is not None:

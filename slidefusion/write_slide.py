@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from slidefusion.omezarr.store import is_url
 from slidefusion.plan import FusePlan, RegionJob
 from slidefusion.region_run import RegionTasks, RunOptions, run_regions
 from slidefusion.tasks.costs import Cost, MeteredSource
+from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.placement import resources_for
 from slidefusion.tasks.preflight import needs_of_all
 
@@ -32,6 +34,7 @@ DEPTH = "labels/depth"
 """Label image of the plane that each pixel was taken from."""
 CONFIDENCE = "confidence"
 """Image of how sure that is, 0 to 255."""
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,9 @@ def _ask_for_maps(plan: FusePlan, client: Any | None) -> dict[str, tuple[int, st
         return _kinds_of_maps(*question)
     # This machine need not have what the fuser runs on.
     asked = client.submit(_kinds_of_maps, *question, resources=resources, pure=False)
+    while not asked.done():
+        check_stop()
+        time.sleep(_POLL_SECONDS)
     return dict(asked.result())
 
 

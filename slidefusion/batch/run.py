@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import threading
 import time
@@ -25,6 +24,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.omezarr.lock import Lock
+from slidefusion.tasks.interrupt import stopped_by
 from slidefusion.tasks.outcomes import may_pass
 from slidefusion.tasks.pools import workers_of
 from slidefusion.tasks.scheduling import active_client
@@ -163,9 +163,9 @@ class _Batch:
     ) -> None:
         self.rows, self.table, self.options, self.at_once = rows, table, options, at_once
         self.on_slide = on_slide or (lambda status: None)
-        self.stop = threading.Event()
+        self.stop = threading.Event()  # begin no other slide
+        self.interrupted = threading.Event()  # nor go on with those in work
         self.fatal: SlidefusionError | None = None
-        self.threads: set[int] = set()
 
     def run(self, progress: bool) -> None:
         """Make all that are not done."""
@@ -177,11 +177,11 @@ class _Batch:
                 self.table.update(row.out, source=row.source, line=row.line)
         pool = ThreadPoolExecutor(self.at_once, "slidefusion-batch")
         with live_table(len(self.rows), before, self.table, enabled=progress) as show:
-            futures = {pool.submit(self._make, row): row for row in todo}
             try:
-                self._follow(futures, show)
+                self._follow({pool.submit(self._make, row) for row in todo}, show)
             except BaseException:
-                self._interrupt()
+                self.stop.set()
+                self.interrupted.set()
                 raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -189,9 +189,8 @@ class _Batch:
             raise self.fatal
 
     def _follow(
-        self, futures: dict[Future[SlideStatus | None], Row], show: Callable[[SlideStatus], None]
+        self, left: set[Future[SlideStatus | None]], show: Callable[[SlideStatus], None]
     ) -> None:
-        left = set(futures)
         while left:
             ended, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
             for future in ended:
@@ -204,12 +203,11 @@ class _Batch:
         """One slide, whatever happens to it; None when it was not begun."""
         if self.stop.is_set():
             return None
-        thread = threading.get_ident()
-        self.threads.add(thread)
         start = time.perf_counter()
         state, reason = "failed", ""
         try:
-            make_slide(row, self.table, self.options)
+            with stopped_by(self.interrupted):
+                make_slide(row, self.table, self.options)
             state = "done"
         except KeyboardInterrupt:
             state = "waiting"
@@ -219,7 +217,6 @@ class _Batch:
             _LOG.error("slide=%s state=failed error=%s", row.out, reason, exc_info=error)
             self._judge(error)
         finally:
-            self.threads.discard(thread)
             status = self._end(row, state, reason, time.perf_counter() - start)
         return status
 
@@ -243,14 +240,6 @@ class _Batch:
             self.stop.set()
             self.fatal = ProcessingError(
                 f"stopped, since the other slides would fail as well: {_reason(error)}"
-            )
-
-    def _interrupt(self) -> None:
-        """Begin no other slide, and pass Ctrl-C on to the threads that have one in work."""
-        self.stop.set()
-        for thread in tuple(self.threads):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
             )
 
 

@@ -22,6 +22,7 @@ from slidefusion.omezarr.lock import LOCK_NAME, Lock
 from slidefusion.omezarr.place import delete_store, state_of
 from slidefusion.omezarr.shards import SCRATCH_NAME, clear_scratch
 from slidefusion.omezarr.store import is_url
+from slidefusion.tasks.interrupt import check_stop
 from slidefusion.verbs.convert import convert
 from slidefusion.verbs.fuse import fuse
 
@@ -58,6 +59,8 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
         A finished slide or stack is there that this row did not make.
     UnknownNameError
         Nothing is at the source.
+    KeyboardInterrupt
+        When this thread is stopped.
     """
     if row.missing:
         raise UnknownNameError(f"there is nothing at the source {row.source}")
@@ -135,6 +138,7 @@ def _continue(make: Callable[[], Any], place: str, *, anew: bool) -> None:
 
     Another version of slidefusion, say, does not continue what this one began.
     """
+    check_stop()
     try:
         make()
     except OutputError:

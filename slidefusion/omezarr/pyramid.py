@@ -21,6 +21,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.metadata import level_sizes
 from slidefusion.omezarr.shards import shard_path, write_whole_shards
 from slidefusion.omezarr.store import codec_pipeline, open_array, reading, writing
+from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tiling import divisor_up_to, round_up
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class PyramidLayout:
             for z in planes:
                 for y in range(0, height, _BAND_PX):
                     for x in range(0, width, _BAND_PX):
+                        check_stop()
                         rows = slice(y, min(y + _BAND_PX, height))
                         columns = slice(x, min(x + _BAND_PX, width))
                         below = self._read(where, name, level - 1, (rows, columns), z)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
 
@@ -228,6 +229,7 @@ class ClusterPool:
                     lambda: self._client.gather(futures, asynchronous=True),
                     callback_timeout=_RECONNECT_SECONDS,
                 )
+            check_stop()
             self.check()
 
     def _outcome(self, future: Any) -> list[Outcome] | Outcome:
@@ -252,6 +254,7 @@ class ClusterPool:
         while self._client.status != "running":
             if self._client.status == "closed" or time.monotonic() > deadline:
                 raise _scheduler_gone(self._client, self._address)
+            check_stop()
             time.sleep(0.1)
 
     def close(self, *, cancel: bool) -> None:

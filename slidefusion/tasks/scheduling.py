@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slidefusion.errors import ProcessingError, SlidefusionError
+from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import BATCH_SECONDS, Outcome
 from slidefusion.tasks.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
 from slidefusion.tasks.requirements import Requirement
@@ -103,6 +104,8 @@ def run_tasks(
     SlidefusionError
         After the other tasks are finished: what the first failed task raised, naming it and the
         number of others; an error that is not ours becomes a ``ProcessingError``.
+    KeyboardInterrupt
+        When this thread is stopped (see ``stopped_by``); what is running on threads ends first.
     """
     if not keys:
         return
@@ -146,6 +149,7 @@ class _Run:
         whole = False
         try:
             while not self.stopped:
+                check_stop()
                 self._fill()
                 if not self.running and not self.later:
                     break

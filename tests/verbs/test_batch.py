@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -274,21 +276,33 @@ sys.exit([s.state for s in found].count("failed"))
 """
 
 
-def start(manifest: Path, pause_s: float, at_once: int = 1) -> subprocess.Popen[str]:
+LONGEST_S = 60
+"""Until a process that does not go on counts as hanging."""
+
+
+@contextlib.contextmanager
+def started(manifest: Path, pause_s: float, at_once: int = 1) -> Iterator[subprocess.Popen[str]]:
+    """The batch in a process of its own, which does not outlive the test."""
     out = str(manifest.parent / "out")
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", BATCH, str(manifest), str(pause_s), out, str(at_once)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for(process: subprocess.Popen[str], manifest: Path, state: str, count: int) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + LONGEST_S
     table = manifest.with_name("slides.status.csv")
     while not table.exists() or states(manifest).count(state) < count:
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, states(manifest) if table.exists() else "not begun"
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
 
 
@@ -298,10 +312,8 @@ def test_killed_and_run_again(five: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "slides.status.csv").unlink()
     for done, at_once in ((1, 1), (3, 2)):
-        process = start(five, 0.15, at_once)
-        wait_for(process, five, "done", done)
-        process.kill()
-        process.communicate()
+        with started(five, 0.15, at_once) as process:
+            wait_for(process, five, "done", done)
         assert states(five).count("done") < 5
     assert [s.state for s in run(five)] == ["done"] * 5
     assert files_below(tmp_path / "out") == undisturbed
@@ -311,10 +323,10 @@ def test_killed_and_run_again(five: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_all_that_is_in_work(five: Path, tmp_path: Path) -> None:
-    process = start(five, 0.3, 2)
-    wait_for(process, five, "done", 1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=200)
+    with started(five, 0.3, 2) as process:
+        wait_for(process, five, "done", 1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LONGEST_S)
     assert process.returncode == -signal.SIGINT or process.returncode == 1
     assert "running" not in states(five) and "failed" not in states(five)
     assert not list(tmp_path.rglob("slidefusion-lock.json"))
@@ -322,13 +334,11 @@ def test_ctrl_c_ends_all_that_is_in_work(five: Path, tmp_path: Path) -> None:
 
 
 def test_two_at_a_time_are_refused(five: Path) -> None:
-    process = start(five, 0.3)
-    try:
+    with started(five, 0.3) as process:
         wait_for(process, five, "running", 1)
         with pytest.raises(OutputError, match=rf"another run .*process {process.pid}"):
             run(five)
-    finally:
-        process.communicate(timeout=200)
+        process.communicate(timeout=LONGEST_S)
     assert process.returncode == 0
     assert states(five) == ["done"] * 5
 
