@@ -1,7 +1,10 @@
-"""A large stack that is quick to make: a phantom of 2048 x 2048 px, again and again."""
+"""Large stacks that are quick to make: a phantom of 2048 x 2048 px, again and again."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +42,34 @@ def make_stack(path: Path, size: int, planes: int) -> None:
             pass
 
     sf.convert(Repeated(), path, progress=False)
+
+
+def make_linked_stack(path: Path, size: int, planes: int) -> None:
+    """The same stack without its pyramid, in which every block is the same file on the disk.
+
+    A block is one shard, so that all of it can be linked. However large, the stack takes the space
+    of one block and stays in the page cache: what is measured is the work, and not the disk.
+    """
+    side = 2048
+    if size % side:
+        raise SystemExit(f"size {size}: give a multiple of {side}")
+    make_stack(path, side, planes)
+    group = json.loads((path / "zarr.json").read_text())
+    (image,) = group["attributes"]["ome"]["multiscales"]
+    for dataset in image["datasets"][1:]:
+        shutil.rmtree(path / dataset["path"])
+    image["datasets"] = image["datasets"][:1]
+    group.pop("consolidated_metadata", None)
+    (path / "zarr.json").write_text(json.dumps(group))
+    array = path / image["datasets"][0]["path"]
+    metadata = json.loads((array / "zarr.json").read_text())
+    assert metadata["chunk_grid"]["configuration"]["chunk_shape"][-2:] == [side, side]
+    metadata["shape"][-2:] = size, size
+    (array / "zarr.json").write_text(json.dumps(metadata))
+    for first in array.glob("c/*/*/0/0"):
+        for y in range(size // side):
+            row = first.parents[1] / str(y)
+            row.mkdir(exist_ok=True)
+            for x in range(size // side):
+                if (y, x) != (0, 0):
+                    os.link(first, row / str(x))

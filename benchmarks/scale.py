@@ -1,17 +1,19 @@
 """What more processes gain, what larger slides cost, and what very many regions cost.
 
     python benchmarks/scale.py speed-up     # 16384 x 16384 px, 11 planes: 1 process, then 2
-    python benchmarks/scale.py size         # 4096 to 32768 px, 3 planes, on 2 processes
+    python benchmarks/scale.py size         # 4096 to 32768 px, 11 planes, on 2 processes
     python benchmarks/scale.py regions      # 1,000,000 regions with nothing to do
 
 All run on a Dask cluster of processes with one thread each. The scheduler lives in this process;
 the call that is measured is made in a process of its own for each run, and the workers are new,
 too, so that a peak of memory (VmHWM of /proc/PID/status) belongs to one run. The stack is a phantom
-of 2048 x 2048 px, repeated, written to ``--folder`` and deleted at the end.
+of 2048 x 2048 px, repeated: each block is the same file on the disk, so that reading costs what it
+costs from the page cache however large the slide is. What is written goes to ``--folder``, and is
+deleted at the end.
 
 Costs that are paid once a run are not part of the rate, and are printed beside it: starting the
 cluster, the first use of the fuser in all processes (loading, and compiling where nothing is
-cached; a small corner of the slide is fused), planning (which measures the noise of the slide), and
+cached; one block of the slide is fused), planning (which measures the noise of the slide), and
 all else before the first region is sent: asking the workers, creating the output. Regions and what
 follows them to the complete slide are the rate. "read" is how often a pixel is read, as windows
 overlap more where a slide has less of an edge. Wall times are only right on a machine that does
@@ -149,7 +151,7 @@ def main() -> None:
             mode.add_argument("--count", type=int, default=1_000_000)
             continue
         mode.add_argument("--fuser", default="lpp")
-        mode.add_argument("--planes", type=int, default=11 if run is speed_up else 3)
+        mode.add_argument("--planes", type=int, default=11)
         mode.add_argument("--repeat", type=int, default=1 if run is speed_up else 3)
         if run is speed_up:
             mode.add_argument("--size", type=int, default=16384, help="side of the slide in px")

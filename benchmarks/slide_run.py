@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import apart, cluster_of, peak_mb, processor_seconds
-from repeated_stack import make_stack
+from repeated_stack import make_linked_stack
 
 import slidefusion as sf
 from slidefusion import region_run
@@ -114,7 +114,7 @@ def fuse_slide(
         # Loads and compiles on all workers; enough regions that each has some.
         small = out.with_name("small.zarr")
         sf.fuse(
-            source, fuser, out=small, crop=(0, 0, 512, 512), chunks=64, client=client,
+            source, fuser, out=small, crop=(0, 0, 2048, 2048), chunks=512, client=client,
             progress=False,
         )  # fmt: skip
         shutil.rmtree(small)
@@ -180,10 +180,11 @@ def stack_of(folder: Path, side: int, planes: int) -> Path:
     source = folder / "stack.zarr"
     shutil.rmtree(source, ignore_errors=True)
     clock = time.perf_counter()
-    apart(make_stack, source, side, planes)
-    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    apart(make_linked_stack, source, side, planes)
+    files = [path.stat() for path in source.rglob("*") if path.is_file()]
+    size = sum({file.st_ino: file.st_size for file in files}.values())
     print(
-        f"stack of {side} x {side} px, {planes} planes: {size / 1e6:.0f} MB, made in "
+        f"stack of {side} x {side} px, {planes} planes: {size / 1e6:.0f} MB on the disk, made in "
         f"{time.perf_counter() - clock:.0f} s",
         flush=True,
     )
