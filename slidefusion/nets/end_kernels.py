@@ -2,8 +2,9 @@
 
 As tensor operations they cost a quarter of a compact network, nearly all of it for reading and
 writing images at full resolution in float32. Here what lies between stays in the cache.
-:func:`fold_planes` is a network's :class:`~slidefusion.nets.heads.Entrance`, :func:`add_details` a
-residual :class:`~slidefusion.nets.heads.ImageHead`, whose smoothings round as those of
+:func:`fold_planes` and :func:`fold_details` are a network's
+:class:`~slidefusion.nets.heads.Entrance`, :func:`add_details` a residual
+:class:`~slidefusion.nets.heads.ImageHead`. Smoothings round as those of
 :func:`~slidefusion.nets.heads.detail_bands`.
 """
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["ROWS", "add_details", "fold_planes", "smooth_rows"]
+__all__ = ["ROWS", "add_details", "fold_details", "fold_planes", "smooth_rows"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -25,6 +26,7 @@ ROWS = 64
 
 BANDS = 3
 MADE, GAIN = np.float32(0.1), np.float32(0.25)  # see ImageHead
+STRENGTH = np.float32(20)  # see Entrance
 ONE, FOUR = np.float32(1), np.float32(4)
 SIXTEENTH, QUARTER, MIDDLE = np.float32(1 / 16), np.float32(1 / 4), np.float32(3 / 8)
 
@@ -39,6 +41,22 @@ P3, P4 = np.float32(5.12229709037114e-8), np.float32(-8.60467152213735e-11)
 P5, P6 = np.float32(2.00018790482477e-13), np.float32(-2.76076847742355e-16)
 Q0, Q1 = np.float32(4.89352518554385e-3), np.float32(2.26843463243900e-3)
 Q2, Q3 = np.float32(1.18534705686654e-4), np.float32(1.19825839466702e-6)
+
+
+@kernel
+def _fold_row(
+    bits: npt.NDArray[np.uint32],
+    rounded: npt.NDArray[np.uint16],
+    side: int,
+    row: npt.NDArray[np.uint16],
+    channel: int,
+) -> None:
+    """``side`` px each of a line, the bits of float32, into ``row`` (W / side, channels)."""
+    for x in range(len(bits)):  # to nearest, ties to even
+        rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
+    for dx in range(side):
+        for x in range(len(row)):
+            row[x, channel + dx] = rounded[x * side + dx]
 
 
 @kernel
@@ -59,18 +77,13 @@ def fold_planes(
     line = np.empty(width, np.float32)
     bits = line.view(np.uint32)
     rounded = np.empty(width, np.uint16)
-    for y in range(top, min(top + ROWS, planes.shape[1])):
-        row = out[y // side]
-        for p in range(len(planes)):
+    for p in range(len(planes)):
+        for y in range(top, min(top + ROWS, planes.shape[1])):
             plane = planes[p, y]
             for x in range(width):
                 line[x] = ONE - plane[x] if inverted else plane[x]
-            for x in range(width):  # to nearest, ties to even
-                rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
-            for dx in range(side):
-                c = channel + (p * side + y % side) * side + dx
-                for x in range(len(row)):
-                    row[x, c] = rounded[x * side + dx]
+            first = channel + (p * side + y % side) * side
+            _fold_row(bits, rounded, side, out[y // side], first)
 
 
 @kernel
@@ -135,6 +148,69 @@ def smooth_rows(
 
 
 @kernel
+def _tops(top: int) -> tuple[int, int, int, int]:
+    """Rows from which row ``top`` follows: of an image, and of it smoothed once, twice, thrice."""
+    return max(top - 14, 0), max(top - 12, 0), max(top - 8, 0), top
+
+
+@kernel
+def _smooth_thrice(
+    source: FloatArray,
+    rows: tuple[int, int],
+    height: int,
+    line: FloatArray,
+    fine: FloatArray,
+    medium: FloatArray,
+    coarse: FloatArray,
+) -> None:
+    """Rows ``rows[0]`` to ``rows[1]`` of an image of ``height`` rows, thrice smoothed.
+
+    Each array begins with its row of :func:`_tops`; ``fine``, ``medium``, ``coarse`` are written.
+    """
+    top, bottom = rows
+    tops = _tops(top)
+    smooth_rows(source, tops[0], 1, (tops[1], min(bottom + 12, height)), height, line, fine)
+    smooth_rows(fine, tops[1], 2, (tops[2], min(bottom + 8, height)), height, line, medium)
+    smooth_rows(medium, tops[2], 4, rows, height, line, coarse)
+
+
+@kernel
+def fold_details(
+    planes: FloatArray, side: int, out: npt.NDArray[np.uint16], channel: int, top: int
+) -> None:
+    """Rows ``top`` to ``top + ROWS`` of the detail bands of 1 - ``planes`` (P, H, W) into ``out``.
+
+    As :func:`fold_planes` would write them: of all planes the finest, then the next coarser.
+    """
+    count, height, width = planes.shape
+    bottom = min(top + ROWS, height)
+    tops = _tops(top)
+    end = min(bottom + 14, height)
+    line = np.empty(width + 16, np.float32)
+    white = np.empty((ROWS + 28, width), np.float32)
+    fine = np.empty((ROWS + 24, width), np.float32)
+    medium = np.empty((ROWS + 16, width), np.float32)
+    coarse = np.empty((ROWS, width), np.float32)
+    smooths = white, fine, medium, coarse
+    detail = np.empty(width, np.float32)
+    bits = detail.view(np.uint32)
+    rounded = np.empty(width, np.uint16)
+    for p in range(count):
+        for y in range(tops[0], end):
+            for x in range(width):
+                white[y - tops[0], x] = ONE - planes[p, y, x]
+        _smooth_thrice(white, (top, bottom), height, line, fine, medium, coarse)
+        for band in range(BANDS):
+            for y in range(top, bottom):
+                image = smooths[band][y - tops[band]]
+                smooth = smooths[band + 1][y - tops[band + 1]]
+                for x in range(width):
+                    detail[x] = STRENGTH * (image[x] - smooth[x])
+                first = channel + ((band * count + p) * side + y % side) * side
+                _fold_row(bits, rounded, side, out[y // side], first)
+
+
+@kernel
 def _unshuffled(
     features: npt.NDArray[Any], shift: int, side: int, y: int, out: npt.NDArray[np.uint32]
 ) -> None:
@@ -177,8 +253,8 @@ def add_details(
             else:
                 _tanh(shares[f, y], GAIN, FOUR)
 
-    tops = (max(top - 14, 0), max(top - 12, 0), max(top - 8, 0), top)
-    bottoms = (min(bottom + 14, height), min(bottom + 12, height), min(bottom + 8, height), bottom)
+    tops = _tops(top)
+    end = min(bottom + 14, height)
     line = np.empty(width + 16, np.float32)
     difference = np.empty((ROWS + 28, width), np.float32)
     fine = np.empty((ROWS + 24, width), np.float32)
@@ -193,16 +269,14 @@ def add_details(
         for n in range(planes):  # the others, and then the middle plane
             last = n == planes - 1
             if last:
-                source = plain[tops[0] : bottoms[0]]
+                source = plain[tops[0] : end]
             else:
                 other = stack[n if n < middle else n + 1, c]
-                for y in range(tops[0], bottoms[0]):
+                for y in range(tops[0], end):
                     for x in range(width):
                         difference[y - tops[0], x] = other[y, x] - plain[y, x]
                 source = difference
-            smooth_rows(source, tops[0], 1, (tops[1], bottoms[1]), height, line, fine)
-            smooth_rows(fine, tops[1], 2, (tops[2], bottoms[2]), height, line, medium)
-            smooth_rows(medium, tops[2], 4, (tops[3], bottoms[3]), height, line, coarse)
+            _smooth_thrice(source, (top, bottom), height, line, fine, medium, coarse)
             for y in range(top, bottom):
                 out = image[c, y]
                 at = source[y - tops[0]], fine[y - tops[1]], medium[y - tops[2]], coarse[y - top]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane, strong_details
+from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
 from slidefusion.nets.row_bands import in_bands
 
 __all__ = ["FusedEntrance", "FusedHead"]
@@ -25,24 +25,31 @@ class FusedEntrance(nn.Module):
     def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
         if stack.device.type != "cpu":
             return self.plain(stack.float(), masks).bfloat16()  # type: ignore[no-any-return]
-        from slidefusion.nets.end_kernels import ROWS, fold_planes
+        from slidefusion.nets.end_kernels import ROWS, fold_details, fold_planes
 
         side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
-        parts = [(stack.float().flatten(1, 2).contiguous(), True)]
-        if masks is not None:
-            parts.append((masks.float().contiguous(), False))
-        if self.plain.details:
-            parts.append((strong_details(stack.float()), False))
-        channels = side * side * sum(part.shape[1] for part, _ in parts)
-        folded = torch.empty(count, height // side, width // side, channels, dtype=torch.bfloat16)
+        stack = stack.float().flatten(1, 2).contiguous()
+        behind = stack.shape[1] + (0 if masks is None else masks.shape[1])  # the detail bands
+        inputs = behind + (BANDS * stack.shape[1] if self.plain.details else 0)
+        folded = torch.empty(
+            count, height // side, width // side, side * side * inputs, dtype=torch.bfloat16
+        )
         for n in range(count):
-            out, channel = folded[n].view(torch.uint16).numpy(), 0
-            for part, inverted in parts:
-                planes = part[n].numpy()
-                fold = partial(fold_planes, planes, inverted, side, out, channel)
-                in_bands(fold, range(0, height, ROWS))
-                channel += side * side * len(planes)
+            out, planes = folded[n].view(torch.uint16).numpy(), stack[n].numpy()
+            parts: list[Callable[[int], None]] = [partial(fold_planes, planes, True, side, out, 0)]
+            if masks is not None:
+                blur, channel = masks[n].float().contiguous().numpy(), side * side * len(planes)
+                parts.append(partial(fold_planes, blur, False, side, out, channel))
+            if self.plain.details:
+                parts.append(partial(fold_details, planes, side, out, side * side * behind))
+            in_bands(partial(_all, parts), range(0, height, ROWS))
         return folded.permute(0, 3, 1, 2)
+
+
+def _all(parts: list[Callable[[int], None]], top: int) -> None:
+    """Of a band of rows all parts, while it lies in the cache."""
+    for part in parts:
+        part(top)
 
 
 class FusedHead(nn.Module):

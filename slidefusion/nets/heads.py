@@ -20,7 +20,6 @@ __all__ = [
     "finest_band",
     "middle_plane",
     "stack_planes",
-    "strong_details",
     "zero_start",
 ]
 
@@ -51,7 +50,8 @@ class Entrance(nn.Module):
 
     Then glass, and what lies outside the image, excites nothing. ``stack`` (N, Z, C, H, W) and
     ``masks`` (N, Z, H, W), or None, to (N, r * r * inputs, H/r, W/r). The inputs are the Z * C
-    planes, their Z masks, and with ``details`` the planes' 3 * Z * C detail bands, strengthened.
+    planes, their Z masks, and with ``details`` the planes' 3 * Z * C detail bands, strengthened:
+    the finest of all planes first.
     """
 
     def __init__(self, unshuffle: int = 1, details: bool = False) -> None:
@@ -63,14 +63,9 @@ class Entrance(nn.Module):
         """Every input of 1 - ``stack``."""
         x = stack_planes(1.0 - stack, masks)
         if self.details:
-            x = torch.cat([x, strong_details(stack).to(x.dtype)], dim=1)
+            bands = detail_bands(1.0 - stack.flatten(1, 2))  # each (N, Z * C, H, W)
+            x = torch.cat([x, *(_STRENGTH * band for band in bands)], dim=1)
         return functional.pixel_unshuffle(x, self.unshuffle)
-
-
-def strong_details(stack: Tensor) -> Tensor:
-    """Detail bands of 1 - ``stack`` (N, Z, C, H, W): (N, 3 * Z * C, H, W), fine to coarse."""
-    bands = detail_bands(1.0 - stack.flatten(1, 2))  # each (N, Z*C, H, W)
-    return torch.cat([_STRENGTH * band for band in bands], dim=1)
 
 
 def middle_plane(stack: Tensor) -> Tensor:

@@ -91,16 +91,19 @@ def test_a_head_compiled_and_as_tensors(planes: int, side: int, size: tuple[int,
     torch.testing.assert_close(FusedHead(head)(half, stack), wanted, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("side", [1, 2])
-def test_an_entrance_compiled_rounds_as_torch_does(side: int) -> None:
-    stack, masks = torch.rand(2, 3, 3, 140, 34), torch.rand(2, 3, 140, 34)
-    found = FusedEntrance(Entrance(side))(stack, masks)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(found, Entrance(side)(stack, masks).bfloat16())
-    detailed = FusedEntrance(Entrance(side, details=True))(stack, masks)
-    assert torch.equal(detailed, Entrance(side, details=True)(stack, masks).bfloat16())
+@pytest.mark.parametrize("details", [False, True])
+@pytest.mark.parametrize(("planes", "side"), [(1, 2), (3, 1), (3, 2)])
+@pytest.mark.parametrize("size", [(140, 34), (2, 6), (64, 128)])
+def test_an_entrance_compiled_rounds_as_torch_does(
+    planes: int, side: int, size: tuple[int, int], details: bool
+) -> None:
+    entrance = Entrance(side, details=details)
+    stack, masks = torch.rand(2, planes, 3, *size), torch.rand(2, planes, *size)
     gray = stack[:, :, :1].expand(-1, -1, 3, -1, -1)
-    assert torch.equal(FusedEntrance(Entrance(side))(gray), Entrance(side)(gray).bfloat16())
+    for given in ((stack, masks), (stack,), (gray, masks)):
+        found = FusedEntrance(entrance)(*given)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(found, entrance(*given).bfloat16())
 
 
 def test_bands_on_several_threads() -> None:
