@@ -263,7 +263,8 @@ def test_a_full_disk_stops_the_batch(
 
 
 BATCH = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run with nohup or &
 import slidefusion as sf
 from slidefusion.readers import tiff
 real = tiff.TiffReader.read
