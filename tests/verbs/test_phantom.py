@@ -65,7 +65,7 @@ def test_report(whole: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "damage"), [("stack", flip), ("truth", flip), ("depth", cut), ("depth", remove)]
+    ("part", "damage"), [("stack", flip), ("truth", cut), ("depth", cut), ("depth", remove)]
 )
 def test_verify_repairs(
     whole: list[Path], mine: list[Path], part: str, damage: Callable[[Path], None]
