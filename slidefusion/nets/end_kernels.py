@@ -154,6 +154,18 @@ def _tops(top: int) -> tuple[int, int, int, int]:
 
 
 @kernel
+def _room(width: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Memory for :func:`_smooth_thrice`: a line, the rows it starts from, and its three results."""
+    return (
+        np.empty(width + 16, np.float32),
+        np.empty((ROWS + 28, width), np.float32),
+        np.empty((ROWS + 24, width), np.float32),
+        np.empty((ROWS + 16, width), np.float32),
+        np.empty((ROWS, width), np.float32),
+    )
+
+
+@kernel
 def _smooth_thrice(
     source: FloatArray,
     rows: tuple[int, int],
@@ -186,11 +198,7 @@ def fold_details(
     bottom = min(top + ROWS, height)
     tops = _tops(top)
     end = min(bottom + 14, height)
-    line = np.empty(width + 16, np.float32)
-    white = np.empty((ROWS + 28, width), np.float32)
-    fine = np.empty((ROWS + 24, width), np.float32)
-    medium = np.empty((ROWS + 16, width), np.float32)
-    coarse = np.empty((ROWS, width), np.float32)
+    line, white, fine, medium, coarse = _room(width)
     smooths = white, fine, medium, coarse
     detail = np.empty(width, np.float32)
     bits = detail.view(np.uint32)
@@ -255,11 +263,7 @@ def add_details(
 
     tops = _tops(top)
     end = min(bottom + 14, height)
-    line = np.empty(width + 16, np.float32)
-    difference = np.empty((ROWS + 28, width), np.float32)
-    fine = np.empty((ROWS + 24, width), np.float32)
-    medium = np.empty((ROWS + 16, width), np.float32)
-    coarse = np.empty((ROWS, width), np.float32)
+    line, difference, fine, medium, coarse = _room(width)
     for c in range(channels):
         plain = stack[middle, c]
         for y in range(top, bottom):

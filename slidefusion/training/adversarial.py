@@ -122,8 +122,7 @@ class AdversarialLearner:
         """Blur masks (N, Z, h, w) of a stack (N, Z, 3, h, w), or None without a blur model."""
         if self.blur_model is None:
             return None
-        logits: Tensor = self.blur_model(stack.flatten(0, 1)).float()
-        probability = torch.sigmoid(logits[:, 1] - logits[:, 0])
+        probability: Tensor = self.blur_model.blurred(stack.flatten(0, 1))  # type: ignore[operator]
         return probability.reshape(*stack.shape[:2], *stack.shape[3:])
 
     @torch.no_grad()
