@@ -79,6 +79,7 @@ def test_two_processes_are_one_with_both_batches(corpus: list[Path], tmp_path: P
         assert float(a[1]) == pytest.approx(float(b[1]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_both_processes_agree(corpus: list[Path], tmp_path: Path) -> None:
     """With blur model, discriminator and batch normalisation: other crops, the same weights."""
     from slidefusion import weights

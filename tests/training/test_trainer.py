@@ -85,6 +85,7 @@ def test_killed_equals_undisturbed(corpus: list[Path], tmp_path: Path) -> None:
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_it_learns(corpus: list[Path], tmp_path: Path) -> None:
     """The blur model gets better than calling everything sharp."""
     recipe = small("blur", steps=120, batch=4)
