@@ -111,10 +111,10 @@ def fuse_slide(
     with Client(address, set_as_default=False) as client:
         pids = [*client.run(os.getpid).values(), os.getpid(), scheduler]
         start = time.perf_counter()
-        # Loads and compiles on all workers; enough regions that each has some.
-        small = out.with_name("small.zarr")
+        # Loads, compiles and asks the system for memory on all workers: a whole region for each.
+        small, wide = out.with_name("small.zarr"), min(side, 2048 * (len(pids) - 2))
         sf.fuse(
-            source, fuser, out=small, crop=(0, 0, 2048, 2048), chunks=512, client=client,
+            source, fuser, out=small, crop=(0, 0, 2048, wide), chunks=2048, client=client,
             progress=False,
         )  # fmt: skip
         shutil.rmtree(small)

@@ -34,7 +34,7 @@ _LARGE_REGION_PX, _LARGE_HALO_PX = 3072, 256
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 _SHARE = 0.8
 """Part of the machine's memory that a run may plan for."""
 
@@ -63,8 +63,9 @@ def return_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
-        library.mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
-        library.mallopt(_M_TRIM_THRESHOLD, 8 * 2**20)
+        library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
 def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: Size) -> int:

@@ -130,6 +130,25 @@ class Generator(nn.Module):
                         layer.weight.mul_(0.3)
         zero_start(self.exit, residual)
 
+    def start_without_masks(self, other: Generator) -> None:
+        """Take the weights of the same network without masks, and count masks for nothing yet.
+
+        Raises
+        ------
+        ValueError
+            The two differ in more than that.
+        """
+        if not self.masks or other.config != {**self.config, "masks": False}:
+            raise ValueError(f"{other.config} is not {self.config} without masks")
+        state = dict(other.state_dict())
+        folded, planes = self.config["unshuffle"] ** 2, self.config["planes"]
+        before = planes * self.config["channels"] * folded  # of the entrance's inputs
+        of_masks = slice(before, before + planes * folded)
+        weight = torch.zeros_like(self.entry[0].weight)
+        weight[:, :before] = state["entry.0.weight"][:, :before]
+        weight[:, of_masks.stop :] = state["entry.0.weight"][:, before:]
+        self.load_state_dict({**state, "entry.0.weight": weight})
+
     def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
         x = self.entry(self.entrance(stack, masks if self.masks else None))

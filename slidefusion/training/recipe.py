@@ -69,7 +69,8 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Turns, stain jitter and so on."""
     start: str = ""
-    """Weights (a name, path or URL) of the same network to begin with; random ones if empty."""
+    """Weights (a name, path or URL) to begin with, of the same network, or of that without masks;
+    random ones if empty."""
     seed: int = 0
     """Of initialisation, crops and augmentation."""
 

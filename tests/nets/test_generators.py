@@ -128,6 +128,24 @@ def test_generator_unshuffle(unshuffle: int) -> None:
         assert torch.equal(network(stack, masks_of(stack)), stack[:, 0])
 
 
+@pytest.mark.parametrize("planes", [1, 3])
+def test_generator_starts_from_the_same_without_masks(planes: int) -> None:
+    settings = {"planes": planes, "width": 4, "unshuffle": 2, "details": True}
+    without = build("generator", **settings, masks=False).eval()
+    masked = build("generator", **settings).eval()
+    masked.start_without_masks(without)
+    stack = torch.rand(1, planes, 3, 32, 32)
+    blurred = torch.rand(1, planes, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(masked(stack, blurred), without(stack))
+    masked(stack, blurred).square().sum().backward()
+    assert masked.entry[0].weight.grad.flatten(2).norm(dim=2).min() > 0  # so masks can be learned
+    with pytest.raises(ValueError, match="without masks"):
+        masked.start_without_masks(build("generator", planes=planes, width=4, masks=False))
+    with pytest.raises(ValueError, match="without masks"):
+        without.start_without_masks(without)
+
+
 def test_detail_bands_are_inputs_of_their_own() -> None:
     """With the weights of the pixels at zero, only details are seen: brightness is not."""
     network = perturbed(generator("generator", planes=3, masks=False, details=True)).eval()

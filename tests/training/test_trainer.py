@@ -123,6 +123,10 @@ def test_a_run_starts_from_weights(corpus: list[Path], tmp_path: Path) -> None:
     second = train(still, corpus, tmp_path / "second", **cpu)
     one, two = weights.load(str(first)), weights.load(str(second))
     assert two.card.facts["started_from"] == {"name": one.card.name, "sha256": one.card.sha256}
+    assert not one.network.masks  # which a network with masks can start from, too
+    masked = small("focusgan", start=str(first), steps=2)
+    blur = train(small("blur"), corpus, tmp_path / "blur", accelerator="cpu")
+    assert train(masked, corpus, tmp_path / "masked", accelerator="cpu", blur_model=blur)
     values = zip(one.network.parameters(), two.network.parameters(), strict=True)
     assert all(torch.allclose(a, b, rtol=0.01, atol=1e-4) for a, b in values)  # both were bfloat16
     with pytest.raises(OptionError, match=r"is a network of .*change network\.\*"):
