@@ -21,7 +21,8 @@ __all__ = [
     "available_bytes",
     "check",
     "choose_region_px",
-    "return_freed_memory",
+    "give_back_freed_memory",
+    "keep_freed_memory",
     "task_bytes",
 ]
 
@@ -52,20 +53,25 @@ def available_bytes() -> int:
 
 
 @functools.cache
-def return_freed_memory() -> None:
-    """Have the C library give large arrays back to the system as soon as they are freed.
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next region, in one heap for all threads.
 
-    glibc raises the size from which it does so up to 32 MB by itself, and keeps smaller ones in
-    heaps of each thread, whose gaps add up: the more regions, the higher the peak. With the size
-    fixed, the peak is that of the arrays in use. But fixing it also fixes how much may stay free at
-    the end of a heap, at 128 KB, and the buffers of each chunk would be new pages every time: 8 MB
-    may stay. Elsewhere nothing happens.
+    Every region allocates arrays of the same sizes. Left alone, glibc gives large ones back to the
+    system and asks for them again, each time as new pages that are filled with zeros; and it keeps
+    the smaller ones in a heap for each thread, whose gaps add up, so that the peak grows with the
+    number of regions. Elsewhere nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_M_ARENA_MAX, 1)
         library.mallopt(_M_MMAP_THRESHOLD, 2**30)
         library.mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system back what is kept: when a run has ended, its process may live on."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: Size) -> int:

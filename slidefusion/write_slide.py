@@ -15,7 +15,7 @@ import numpy.typing as npt
 from slidefusion.engine import fuse_array, fuse_region
 from slidefusion.errors import PluginError
 from slidefusion.fuser import Fused, Fuser
-from slidefusion.memory import return_freed_memory
+from slidefusion.memory import give_back_freed_memory, keep_freed_memory
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import image_label, omero
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -51,7 +51,7 @@ class WriteJob:
 
 def write_region(write: WriteJob, row: int, column: int) -> Cost:
     """One task: fuse the region in that row and column of the grid and write it to the output."""
-    return_freed_memory()
+    keep_freed_memory()
     job, cost = write.job, Cost()
     region = job.tiling.region(row, column)
     source = MeteredSource(job.source, cost)
@@ -195,4 +195,7 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     slide, *maps = images
     layouts = {image.name: image.layout for image in maps}
     write = WriteJob(plan.job, output.where, slide.layout, layouts)
-    run_regions([output], tasks, write, options)
+    try:
+        run_regions([output], tasks, write, options)
+    finally:
+        give_back_freed_memory()

@@ -143,11 +143,10 @@ class Generator(nn.Module):
         state = dict(other.state_dict())
         folded, planes = self.config["unshuffle"] ** 2, self.config["planes"]
         before = planes * self.config["channels"] * folded  # of the entrance's inputs
-        of_masks = slice(before, before + planes * folded)
-        weight = torch.zeros_like(self.entry[0].weight)
-        weight[:, :before] = state["entry.0.weight"][:, :before]
-        weight[:, of_masks.stop :] = state["entry.0.weight"][:, before:]
-        self.load_state_dict({**state, "entry.0.weight": weight})
+        entry = state["entry.0.weight"]
+        nothing = torch.zeros_like(entry[:, : planes * folded])
+        entry = torch.cat([entry[:, :before], nothing, entry[:, before:]], dim=1)
+        self.load_state_dict({**state, "entry.0.weight": entry})
 
     def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""

@@ -153,7 +153,8 @@ def _begin(learner: Learner) -> dict[str, Any]:
     """Give the network the weights it starts from; returns what the card says of them."""
     from slidefusion import weights
 
-    recipe, network = learner.recipe, learner.modules[learner.exported]
+    recipe = learner.recipe
+    network: Any = learner.modules[learner.exported]
     if recipe.method == "cnn":
         raise OptionError("start: cnn cannot, since what is exported of it has lost a layer")
     planes = None if recipe.method == "blur" else recipe.planes

@@ -1,0 +1,37 @@
+"""What a run leaves in memory: measured of a process of its own, as the system counts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slidefusion.phantom import Phantom
+from slidefusion.verbs.phantom import write_phantom
+
+FUSE_THRICE = r"""
+import re, sys
+import slidefusion as sf
+
+def megabytes(name):
+    return int(re.search(name + r":\s+(\d+) kB", open("/proc/self/status").read())[1]) / 1e3
+
+source, out = sys.argv[1:]
+for _ in range(3):
+    sf.fuse(source, "lpp", out=out, chunks=2048, progress=False, overwrite=True)
+    print(megabytes("VmRSS"), megabytes("VmHWM"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and glibc is the system's")
+def test_a_run_gives_its_memory_back(tmp_path: Path) -> None:
+    source = tmp_path / "stack.zarr"
+    write_phantom(Phantom(2048, 2048, planes=2, seed=1), source, progress=False)
+    command = [sys.executable, "-c", FUSE_THRICE, str(source), str(tmp_path / "out.zarr")]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    after, peak = np.array(ended.stdout.split(), float).reshape(3, 2).T
+    assert peak[-1] - after[-1] > 60  # there was something to give back
+    assert after[-1] - after[0] < 0.5 * (peak[-1] - after[-1])
