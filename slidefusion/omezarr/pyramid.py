@@ -98,13 +98,14 @@ class PyramidLayout:
 
     def create(self, group: zarr.Group, where: str) -> None:
         """Make the arrays of all levels; those that exist already are kept."""
-        from zarr.codecs import BloscCodec
+        from zarr.codecs import BloscCodec, Crc32cCodec
 
         # Bit shuffling lets LZ4 find the few bits that vary between neighbouring pixels: near
         # zstd in size on slides and faster than it both ways. Blosc uses vector instructions for
         # elements of two bytes and more only, so two pixels of one byte count as an element.
         typesize = max(2, np.dtype(self.dtype).itemsize)
         codec = BloscCodec(typesize=typesize, cname="lz4", clevel=5, shuffle="bitshuffle")
+        # Blosc decodes changed bytes to changed pixels, so each chunk has a checksum.
         with writing(f"the arrays of {where}"), codec_pipeline(where):
             for level in range(self.levels):
                 if str(level) not in group:
@@ -114,7 +115,7 @@ class PyramidLayout:
                         dtype=self.dtype,
                         shards=self.shard(level),
                         chunks=self.chunk(level),
-                        compressors=codec,
+                        compressors=(codec, Crc32cCodec()),
                         filters=None,
                         fill_value=0,
                         dimension_names=tuple(self.axes),

@@ -3,7 +3,7 @@
 A window is a few hundred chunks, each decoded in a fraction of a millisecond. For each of them zarr
 and zarrs allocate memory and plan a copy; together that takes as long as decoding. For local shards
 of chunks compressed with Blosc, which is what this package writes, reading one is short enough to
-do here: one buffer for all encoded chunks, one for all decoded ones, and a copy into the window.
+do here: one read, one buffer for all decoded chunks, and a copy into the window.
 Everything else goes through zarr, and gives the same pixels.
 """
 
@@ -14,7 +14,6 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +30,11 @@ __all__ = ["has_plain_chunks", "read_part"]
 
 _HEADER_BYTES = 16
 """Of Blosc: four bytes of flags, then three sizes of four bytes."""
+_CHECKSUM_BYTES = 4
+_CHECKSUM_OF_CHECKED = 0x48674BC7
+"""CRC-32C of any bytes that are followed by their own CRC-32C."""
+_CODECS = (["bytes", "blosc"], ["bytes", "blosc", "crc32c"])
+"""Of chunks that are read here; the first are of stores written by others."""
 
 
 class _Piece(NamedTuple):
@@ -65,7 +69,8 @@ def read_part(
     spans = [at.indices(length)[:2] for at, length in zip(index, array.shape, strict=True)]
     part = np.empty([max(0, stop - start) for start, stop in spans], array.dtype)
     chunk = np.empty(array.chunks, array.dtype)
-    encoded = memoryview(bytearray(chunk.nbytes + _HEADER_BYTES))  # at worst stored as they are
+    largest = chunk.nbytes + _HEADER_BYTES + _CHECKSUM_BYTES  # at worst stored as they are
+    checked = len(metadata.codecs[0].to_dict()["configuration"]["codecs"]) > 2
     axes = [_by_shard(*each) for each in zip(spans, array.chunks, grid, strict=True)]
     for shard in itertools.product(*(axis.items() for axis in axes)):
         path = Path(where, name, metadata.encode_chunk_key(tuple(key for key, _ in shard)))
@@ -86,7 +91,10 @@ def read_part(
                     if offset == NOTHING:
                         chunk.fill(array.fill_value)
                     else:
-                        _decode(file, offset, size, encoded, chunk)
+                        if size > largest:
+                            raise ValueError(f"has a chunk of {size} bytes")
+                        file.seek(offset)
+                        _decode(file.read(size), size, checked, chunk)
                     part[tuple(p.target for p in piece)] = chunk[tuple(p.source for p in piece)]
             except (ValueError, RuntimeError) as error:  # RuntimeError is Blosc's
                 raise ValueError(f"the shard {path.relative_to(where)} {error}") from error
@@ -99,7 +107,7 @@ def has_plain_chunks(array: zarr.Array[Any]) -> bool:
         return False
     metadata: Any = array.metadata
     codecs = metadata.codecs[0].to_dict()["configuration"]["codecs"]
-    if [codec["name"] for codec in codecs] != ["bytes", "blosc"]:
+    if [codec["name"] for codec in codecs] not in _CODECS:
         return False
     endian = codecs[0].get("configuration", {}).get("endian", sys.byteorder)
     return bool(endian == sys.byteorder)
@@ -123,22 +131,24 @@ def _by_shard(span: tuple[int, int], side: int, count: int) -> dict[int, list[_P
     return found
 
 
-def _decode(
-    file: BufferedReader, offset: int, size: int, encoded: memoryview, chunk: npt.NDArray[Any]
-) -> None:
-    """Decode the ``size`` bytes at ``offset`` into ``chunk``.
+def _decode(stored: bytes, size: int, checked: bool, chunk: npt.NDArray[Any]) -> None:
+    """Decode the ``size`` bytes of a chunk, of which the last are a checksum if ``checked``.
 
     Blosc trusts the sizes in the header of what it is given, so they are checked before.
     """
+    import google_crc32c
     from numcodecs import blosc
 
-    if not _HEADER_BYTES <= size <= len(encoded):
-        raise ValueError(f"has a chunk of {size} bytes")
-    buffer = encoded[:size]
-    file.seek(offset)
-    if file.readinto(buffer) != size:
+    if len(stored) != size:
         raise ValueError("is cut off")
-    decoded_size, _, encoded_size = np.frombuffer(buffer[4:_HEADER_BYTES], "<u4").tolist()
-    if (decoded_size, encoded_size) != (chunk.nbytes, size):
+    encoded = memoryview(stored)
+    if checked:
+        if google_crc32c.value(stored) != _CHECKSUM_OF_CHECKED:
+            raise ValueError("has a damaged chunk")
+        encoded = encoded[:-_CHECKSUM_BYTES]
+    if len(encoded) < _HEADER_BYTES:
+        raise ValueError(f"has a chunk of {size} bytes")
+    decoded_size, _, encoded_size = np.frombuffer(encoded[4:_HEADER_BYTES], "<u4").tolist()
+    if (decoded_size, encoded_size) != (chunk.nbytes, len(encoded)):
         raise ValueError("has a damaged chunk")
-    blosc.decompress(buffer, chunk)
+    blosc.decompress(encoded, chunk)

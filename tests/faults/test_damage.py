@@ -24,9 +24,9 @@ SLIDE_SHARDS = ["0/c/0/1/2", "1/c/0/1/1", "2/c/0/0/0", "labels/depth/0/c/0/3/3"]
 
 
 def flip(path: Path) -> None:
-    """One bit of the first rows; later bytes may be of what a chunk has beyond the image."""
+    """The lowest bit of one of the first pixels, or what the codec made of it."""
     data = bytearray(path.read_bytes())
-    data[150] ^= 0x10
+    data[150] ^= 1
     path.write_bytes(bytes(data))
 
 
@@ -75,9 +75,7 @@ def test_damage_is_found_and_only_that_is_made_anew(
     harm(slide / shard)
     array = shard.partition("/c/")[0]
     damages = sf.verify(slide, progress=False)
-    assert damages
-    if harm is not flip:  # a changed pixel is told from the level below
-        assert array in {damage.array for damage in damages}
+    assert array in {damage.array for damage in damages}
     assert main(["verify", str(slide)]) == 1
     assert str(damages[0]) in capsys.readouterr().out
 

@@ -17,11 +17,13 @@ from slidefusion.omezarr.shards import shard_path
 
 SHAPE = (3, 2, 200, 150)
 SHARDS, CHUNKS = (3, 1, 64, 64), (3, 1, 16, 16)
+BLOSC = zarr.codecs.BloscCodec(shuffle="bitshuffle")
+CHECKED = (BLOSC, zarr.codecs.Crc32cCodec())
 PIXELS = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
 
 
 def make(path: Path, **more: Any) -> zarr.Array[Any]:
-    given = {"compressors": zarr.codecs.BloscCodec(shuffle="bitshuffle"), "fill_value": 7, **more}
+    given = {"compressors": BLOSC, "fill_value": 7, **more}
     array = zarr.create_array(
         str(path), name="0", shape=SHAPE, dtype="uint16", shards=SHARDS, chunks=CHUNKS, **given
     )
@@ -29,10 +31,12 @@ def make(path: Path, **more: Any) -> zarr.Array[Any]:
     return array
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[BLOSC, CHECKED])
+def store(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     path = tmp_path_factory.mktemp("shards") / "stack.zarr"
-    make(path)[:, 0, 64:80, 64:128] = 7  # chunks that are nothing but the fill value are left out
+    make(path, compressors=request.param)[:, 0, 64:80, 64:128] = (
+        7  # chunks that are nothing but the fill value are left out
+    )
     (path / "0" / shard_path((0, 1, 1, 1))).unlink()
     return path
 
@@ -81,6 +85,29 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, field: int) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"c/0/0/0/0 has a damaged chunk"):
         read_part(str(tmp_path), "0", array, tuple(slice(0, n) for n in SHAPE))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.data())
+def test_any_changed_bit_is_refused(checked: Path, data: st.DataObject) -> None:
+    path = checked / "0" / shard_path((0, 0, 0, 0))
+    sound = path.read_bytes()
+    content = bytearray(sound)
+    content[data.draw(st.integers(0, len(sound) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    array = zarr.open_array(str(checked), path="0", mode="r")
+    try:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"c/0/0/0/0 (has|is)"):
+            read_part(str(checked), "0", array, tuple(slice(0, n) for n in SHAPE))
+    finally:
+        path.write_bytes(sound)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checked")
+    make(path, compressors=CHECKED)
+    return path
 
 
 def test_a_shard_that_is_cut_off_is_refused(tmp_path: Path) -> None:
