@@ -168,7 +168,8 @@ def _begin(learner: Learner) -> dict[str, Any]:
             f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "
             f"{network.config}: choose other weights, or change network.* of the recipe"
         )
-    return {"name": found.card.name, "sha256": found.card.sha256}
+    card = found.card
+    return {"name": card.name, "sha256": card.sha256, "steps": card.facts.get("steps")}
 
 
 def _card(
