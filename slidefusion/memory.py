@@ -59,12 +59,13 @@ def keep_freed_memory() -> None:
     Every region allocates arrays of the same sizes. Left alone, glibc gives large ones back to the
     system and asks for them again, each time as new pages that are filled with zeros; and it keeps
     the smaller ones in a heap for each thread, whose gaps add up, so that the peak grows with the
-    number of regions. Elsewhere nothing happens.
+    number of regions. Only arrays of 64 MB and more are still given back at once, so that no heap
+    grows by them. Elsewhere nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_M_ARENA_MAX, 1)
-        library.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(_M_MMAP_THRESHOLD, 64 * 2**20)
         library.mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
