@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = ["MemoryOverview", "SlideOverview"]
 _THUMBNAIL_PX = 1024
 _PATCH_PX = 128
 _PATCH_GRID = 5
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,16 @@ def _subsample(source: PlaneSource, planes: Sequence[int]) -> npt.NDArray[Any]:
 def _patches(source: PlaneSource, planes: Sequence[int]) -> npt.NDArray[Any]:
     _, _, height, width = source.shape
     side_y, side_x = min(_PATCH_PX, height), min(_PATCH_PX, width)
-    found = []
-    for row in range(_PATCH_GRID):
-        for column in range(_PATCH_GRID):
-            y = (height - side_y) * (2 * row + 1) // (2 * _PATCH_GRID)
-            x = (width - side_x) * (2 * column + 1) // (2 * _PATCH_GRID)
-            # On multiples of the side a patch lies in one chunk, and decodes no others.
-            window = Window(y - y % side_y, x - x % side_x, side_y, side_x)
-            found.append(np.stack([source.read(z, window) for z in planes]))
-    return np.stack(found)
+
+    def patch(at: tuple[int, int]) -> npt.NDArray[Any]:
+        y, x = (
+            (length - side) * (2 * step + 1) // (2 * _PATCH_GRID)
+            for length, side, step in zip((height, width), (side_y, side_x), at, strict=True)
+        )
+        # On multiples of the side a patch lies in one chunk, and decodes no others.
+        window = Window(y - y % side_y, x - x % side_x, side_y, side_x)
+        return np.stack([source.read(z, window) for z in planes])
+
+    # More threads than processors: a store far away is waited for.
+    with ThreadPoolExecutor(_READERS) as readers:
+        return np.stack(list(readers.map(patch, itertools.product(range(_PATCH_GRID), repeat=2))))

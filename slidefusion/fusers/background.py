@@ -13,7 +13,9 @@ block. A window in which all blocks are empty costs only its reading.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -80,22 +82,30 @@ def glass_ranges(overview: Overview) -> tuple[float, float]:
     patches = _blocks_of(overview.patches)
     if len(patches) == 0 or patches.shape[1] < 2:
         return 0.0, 0.0
-    side = BLOCK_PX // CELL_PX
-    cells = patches.reshape(*patches.shape[:-2], side, CELL_PX, side, CELL_PX)
-    detail, cell_detail = _mixed_differences(patches), _mixed_differences(cells.mean((-3, -1)))
-    related = np.maximum(_relation(detail), _relation(cell_detail))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        parts = threads.map(_noise_of, np.array_split(patches, min(16, len(patches))))
+        related, *spreads = (np.concatenate(column) for column in zip(*parts, strict=True))
     whole = overview.patches.dtype.kind != "f"
     full = float(np.iinfo(overview.patches.dtype).max) if whole else 1.0
     # Rounding to integers hides noise below half a step; never assume less than what it adds.
     rounding = 12**-0.5 if whole else 0.0
     found = []
-    for sigmas, noise, least in (
-        (_SIGMAS, detail, rounding),
-        (_CELL_SIGMAS, cell_detail, rounding / CELL_PX),
+    for sigmas, spread, least in zip(
+        (_SIGMAS, _CELL_SIGMAS), spreads, (rounding, rounding / CELL_PX), strict=True
     ):
-        spread = noise.std(axis=(-2, -1)).max(axis=(1, 2))[related < _UNRELATED]
-        found.append(sigmas * max(float(np.median(spread)), least) / full if spread.size else 0.0)
+        noise = spread[related < _UNRELATED]
+        found.append(sigmas * max(float(np.median(noise)), least) / full if noise.size else 0.0)
     return (found[0], found[1]) if found[0] <= _LOUDEST else (0.0, 0.0)
+
+
+def _noise_of(blocks: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ...]:
+    """Of blocks (N, Z, C, y, x): how related neighbouring planes are, and the largest deviation of
+    pixels and of the means of cells in any plane; (N,) each."""
+    side = BLOCK_PX // CELL_PX
+    cells = blocks.reshape(*blocks.shape[:-2], side, CELL_PX, side, CELL_PX).mean((-3, -1))
+    details = _mixed_differences(blocks), _mixed_differences(cells)
+    related = np.maximum(*(_relation(detail) for detail in details))
+    return related, *(detail.std(axis=(-2, -1)).max(axis=(1, 2)) for detail in details)
 
 
 def _blocks_of(patches: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
