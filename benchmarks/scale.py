@@ -13,12 +13,11 @@ deleted at the end.
 
 Costs that are paid once a run are not part of the rate, and are printed beside it: starting the
 cluster, the first use of the fuser in all processes (loading, and compiling where nothing is
-cached; a region for each process is fused, so that
-they have their memory), planning (which measures the noise of the slide), and
-all else before the first region is sent: asking the workers, creating the output. Regions and what
-follows them to the complete slide are the rate. "read" is how often a pixel is read, as windows
-overlap more where a slide has less of an edge. Wall times are only right on a machine that does
-nothing else.
+cached; each process fuses a region, so that it has its memory), planning (which measures the noise
+of the slide), and all else before the first region is sent: asking the workers, creating the
+output. Regions and what follows them to the complete slide are the rate. "read" is how often a
+pixel is read, as windows overlap more where a slide has less of an edge. Wall times are only right
+on a machine that does nothing else.
 """
 
 from __future__ import annotations
