@@ -51,7 +51,7 @@ class WriteJob:
 
 def write_region(write: WriteJob, row: int, column: int) -> Cost:
     """One task: fuse the region in that row and column of the grid and write it to the output."""
-    keep_freed_memory()
+    keep_freed_memory()  # in a worker's process, where nothing has asked for it yet
     job, cost = write.job, Cost()
     region = job.tiling.region(row, column)
     source = MeteredSource(job.source, cost)

@@ -34,9 +34,8 @@ def make(path: Path, **more: Any) -> zarr.Array[Any]:
 @pytest.fixture(scope="module", params=[BLOSC, CHECKED])
 def store(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     path = tmp_path_factory.mktemp("shards") / "stack.zarr"
-    make(path, compressors=request.param)[:, 0, 64:80, 64:128] = (
-        7  # chunks that are nothing but the fill value are left out
-    )
+    array = make(path, compressors=request.param)
+    array[:, 0, 64:80, 64:128] = 7  # chunks that are nothing but the fill value are left out
     (path / "0" / shard_path((0, 1, 1, 1))).unlink()
     return path
 
