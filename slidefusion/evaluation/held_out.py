@@ -9,9 +9,9 @@ import numpy as np
 
 from slidefusion.errors import OptionError
 from slidefusion.phantom import Phantom, PhantomSettings
-from slidefusion.verbs.phantom import beside, write_phantom
+from slidefusion.verbs.phantom import beside, is_phantom, write_phantom
 
-__all__ = ["FIRST_SEED", "STAINS", "held_out", "is_phantom", "write_held_out"]
+__all__ = ["FIRST_SEED", "STAINS", "held_out", "write_held_out"]
 
 FIRST_SEED = 1_000_000
 """Seeds from here on are for measuring; training corpora begin at 100 000."""
@@ -110,17 +110,3 @@ def write_held_out(
             write_phantom(phantom, path, client=client, progress=False)
         paths.append(path)
     return paths
-
-
-def is_phantom(phantom: Phantom, store: str | Path) -> bool:
-    """Whether ``store`` holds (a part of) this very phantom, complete."""
-    from slidefusion.errors import SlidefusionError
-    from slidefusion.omezarr.store import location, open_group
-
-    try:
-        own = dict(open_group(location(store)).attrs).get("slidefusion")
-    except SlidefusionError:
-        return False
-    if not isinstance(own, dict) or own.get("complete") is False:
-        return False
-    return {**own.get("source", {}), "reader": None} == {**phantom.provenance, "reader": None}

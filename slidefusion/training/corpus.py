@@ -8,7 +8,7 @@ from typing import Any
 
 from slidefusion.errors import OptionError
 from slidefusion.phantom import Phantom, PhantomSettings
-from slidefusion.verbs.phantom import write_phantom
+from slidefusion.verbs.phantom import beside, is_phantom, write_phantom
 
 __all__ = ["phantom_paths", "write_corpus"]
 
@@ -65,5 +65,6 @@ def write_corpus(
                 settings=PhantomSettings.varied(seed, **settings),
             )
         ) as phantom:
-            write_phantom(phantom, path, progress=False)
+            if not all(is_phantom(phantom, place) for place in (path, beside(path, "truth"))):
+                write_phantom(phantom, path, progress=False)
     return paths

@@ -100,7 +100,7 @@ def open_pairs(
             )
         pairs.append(Pair(stack, truth))
     if not pairs:
-        raise StackError("no stacks to train on; make some with: slidefusion train corpus FOLDER")
+        raise StackError("no stacks to train on; make some with --phantoms")
     return pairs
 
 

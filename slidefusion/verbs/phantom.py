@@ -26,7 +26,15 @@ from slidefusion.tasks.requirements import Requirement
 from slidefusion.tasks.scheduling import active_client
 from slidefusion.tiling import Tiling
 
-__all__ = ["PhantomPaths", "Sink", "beside", "render_into", "truth_sinks", "write_phantom"]
+__all__ = [
+    "PhantomPaths",
+    "Sink",
+    "beside",
+    "is_phantom",
+    "render_into",
+    "truth_sinks",
+    "write_phantom",
+]
 
 _REGION_CHOICES_PX = (2048, 1024, 512)
 _REGION_BYTES = 192 * 2**20
@@ -118,6 +126,17 @@ def beside(out: str | Path, what: str) -> str:
         if text.endswith(ending):
             return f"{text.removesuffix(ending)}-{what}{ending}"
     return f"{text}-{what}"
+
+
+def is_phantom(phantom: Phantom, store: str | Path) -> bool:
+    """Whether ``store`` holds (a part of) this very phantom, complete."""
+    try:
+        own = dict(open_group(location(store)).attrs).get("slidefusion")
+    except SlidefusionError:
+        return False
+    if not isinstance(own, dict) or own.get("complete") is False:
+        return False
+    return {**own.get("source", {}), "reader": None} == {**phantom.provenance, "reader": None}
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.errors import OutputError, StackError, UnknownNameError
 from slidefusion.training.corpus import write_corpus
 from slidefusion.training.samples import Crops, open_pairs
 
@@ -66,3 +66,13 @@ def test_what_does_not_fit_is_refused(corpus: list[Path], tmp_path: Path) -> Non
     (other,) = write_corpus(tmp_path, 1, side_px=96, planes=1)
     with pytest.raises(StackError, match="is no truth for"):
         open_pairs(corpus[:1], [other])
+
+
+def test_a_corpus_goes_on_and_what_is_there_stays(tmp_path: Path) -> None:
+    (first,) = write_corpus(tmp_path, 1, side_px=64, planes=3)
+    times = {file: file.stat().st_mtime_ns for file in first.rglob("*") if file.is_file()}
+    paths = write_corpus(tmp_path, 2, side_px=64, planes=3)
+    assert paths[0] == first and len(open_pairs(paths)) == 2
+    assert times == {file: file.stat().st_mtime_ns for file in first.rglob("*") if file.is_file()}
+    with pytest.raises(OutputError, match="100000"):  # another phantom bears the name
+        write_corpus(tmp_path, 1, side_px=96, planes=3)
