@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slidefusion.nets.band_fusion import BandFusion
 from slidefusion.nets.blur_model import Bottleneck
 from slidefusion.nets.folding import fold_batch_norm
-from slidefusion.nets.fused_ends import FusedEntrance, FusedHead
+from slidefusion.nets.fused_ends import CompiledFusion, FusedEntrance, FusedHead
 from slidefusion.nets.generator import DenseBlock
 from slidefusion.nets.heads import Entrance, ImageHead
 
@@ -26,8 +27,10 @@ __all__ = ["ActiveConv", "for_inference"]
 
 
 @functools.cache
-def _has_pointwise() -> bool:
-    """Whether this build has oneDNN's convolutions with an activation or a sum."""
+def _has_pointwise(dtype: torch.dtype) -> bool:
+    """Whether this build has oneDNN's convolutions with an activation or a sum, for this CPU."""
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
     return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
         hasattr(torch.ops.mkldnn, f"_convolution_pointwise{suffix}") for suffix in ("", "_")
     )
@@ -56,7 +59,7 @@ class ActiveConv(nn.Module):
         """
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         shape = self.padding, self.stride, self.dilation, self.groups
-        fused = x.device.type == "cpu" and _has_pointwise()
+        fused = x.device.type == "cpu" and _has_pointwise(x.dtype)
         if fused and plus is not None:
             add_to = torch.ops.mkldnn._convolution_pointwise_.binary
             activation = None if self.slope is None else "relu"
@@ -151,6 +154,8 @@ def _rewritten(module: nn.Module) -> nn.Module:
         return _FusedDenseBlock(module)
     if isinstance(module, Bottleneck):
         return _FusedBottleneck(module)
+    if isinstance(module, BandFusion):
+        return CompiledFusion(module)
     if isinstance(module, ImageHead) and module.residual:
         return FusedHead(module)
     if isinstance(module, nn.Conv2d):

@@ -82,6 +82,7 @@ def train(
     from slidefusion.training.trainer import run
 
     folder = Path(out)
+    recipe = _with_precision(recipe, accelerator)
     pairs = open_pairs(stacks, truths)
     kept = min(_VALIDATION, len(pairs) // 10)
     training, held = pairs[: len(pairs) - kept], pairs[len(pairs) - kept :]
@@ -132,6 +133,17 @@ def train(
     )
 
 
+def _with_precision(recipe: Recipe, accelerator: str) -> Recipe:
+    """With what ``auto`` means here as its precision, which a run that goes on has to have again."""
+    import torch
+
+    from slidefusion.fusers.network_tiles import resolve_precision
+
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    precision = resolve_precision(recipe.precision, "cuda" if gpu else "cpu")
+    return recipe.changed({"precision": precision})
+
+
 def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
     import torch
 
@@ -161,8 +173,8 @@ def _begin(learner: Learner) -> dict[str, Any]:
     found = weights.load(recipe.start, fuser=recipe.method, planes=planes)
     if found.network.config == network.config:
         network.load_state_dict(found.network.state_dict())
-    elif found.network.config == {**network.config, "masks": False}:
-        network.start_without_masks(found.network)
+    elif recipe.method == "focusgan" and network.extends(found.network):
+        network.start_from(found.network)
     else:
         raise OptionError(
             f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "

@@ -54,6 +54,7 @@ def test_changes_by_name() -> None:
         ({"augmentation.stian": 0.1}, "augmentation.NAME=VALUE"),
         ({"network": 3}, "network.NAME=VALUE"),
         ({"schedule": "linear"}, "'epoch' or 'cosine'"),
+        ({"precision": "half"}, "'auto', 'float32' or 'bfloat16'"),
         ({"average": 1.0}, "less than 1"),
     ],
 )

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from slidefusion import weights
 from slidefusion.errors import OptionError, WeightsError
+from slidefusion.fusers.network_tiles import resolve_precision
 from slidefusion.training.recipe import Recipe, compact
 from slidefusion.training.run import train
 
@@ -114,6 +115,14 @@ def test_the_card_says_what_was_done(corpus: list[Path], tmp_path: Path) -> None
     assert card.facts["steps"] == 6 and card.facts["command"] == "slidefusion train focusgan"
     assert card.facts["recipe"]["network"]["width"] == 4
     assert card.facts["trained_on"].startswith("2 phantoms")
+
+
+def test_the_card_says_which_precision_auto_was(corpus: list[Path], tmp_path: Path) -> None:
+    recipe = small("blur", precision="auto", steps=1)
+    path = train(recipe, corpus, tmp_path, accelerator="cpu")
+    assert path is not None
+    found = weights.load(str(path)).card.facts["recipe"]["precision"]
+    assert found == resolve_precision("auto", "cpu")
 
 
 def test_a_run_starts_from_weights(corpus: list[Path], tmp_path: Path) -> None:
