@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slidefusion.nets.band_fusion import BandFusion
 from slidefusion.nets.blur_model import Bottleneck
 from slidefusion.nets.folding import fold_batch_norm
-from slidefusion.nets.fused_ends import CompiledFusion, FusedEntrance, FusedHead
+from slidefusion.nets.fused_ends import FusedEntrance, FusedHead
 from slidefusion.nets.generator import DenseBlock
 from slidefusion.nets.heads import Entrance, ImageHead
 
@@ -154,8 +153,6 @@ def _rewritten(module: nn.Module) -> nn.Module:
         return _FusedDenseBlock(module)
     if isinstance(module, Bottleneck):
         return _FusedBottleneck(module)
-    if isinstance(module, BandFusion):
-        return CompiledFusion(module)
     if isinstance(module, ImageHead) and module.residual:
         return FusedHead(module)
     if isinstance(module, nn.Conv2d):

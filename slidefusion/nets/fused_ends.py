@@ -9,33 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slidefusion.nets.band_fusion import BandFusion
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
 from slidefusion.nets.row_bands import in_bands
 
-__all__ = ["CompiledFusion", "FusedEntrance", "FusedHead"]
-
-
-class CompiledFusion(nn.Module):
-    """A ``BandFusion``."""
-
-    def __init__(self, fusion: BandFusion) -> None:
-        super().__init__()
-        self.plain = fusion
-
-    def forward(self, stack: Tensor) -> Tensor:
-        if stack.device.type != "cpu":
-            return self.plain(stack)  # type: ignore[no-any-return]
-        from slidefusion.nets.band_fusion_kernels import ROWS, fuse_rows
-
-        count, planes, *size = stack.shape
-        at = (planes + 1) // 2
-        more = torch.empty(count, planes + 1, *size)
-        more[:, :at], more[:, at + 1 :] = stack[:, :at], stack[:, at:]
-        for one, given in zip(more, stack.float().contiguous(), strict=True):
-            fuse = partial(fuse_rows, given.numpy(), one[at].numpy())
-            in_bands(fuse, range(0, size[1], ROWS))
-        return more
+__all__ = ["FusedEntrance", "FusedHead"]
 
 
 class FusedEntrance(nn.Module):

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slidefusion.nets.band_fusion import BandFusion
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, zero_start
 from slidefusion.nets.initial import kaiming_start
 
@@ -67,9 +66,6 @@ class Generator(nn.Module):
         Whether the detail bands of each plane are further inputs, strengthened. What tells a
         sharp plane from a blurred one is a few hundredths of the range, which a network takes
         long to find in the pixels themselves.
-    fused
-        Whether a fusion of the planes by their detail bands is one more plane, the middle one: what
-        a residual is added to is then as sharp as the sharpest plane, at each scale and place.
     upsample
         ``"bilinear"`` (the paper) or ``"nearest"`` (its published code, and faster).
 
@@ -88,7 +84,6 @@ class Generator(nn.Module):
         unshuffle: int = 1,
         edge_kernel: int = 9,
         details: bool = False,
-        fused: bool = False,
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
@@ -101,7 +96,6 @@ class Generator(nn.Module):
             "unshuffle": unshuffle,
             "edge_kernel": edge_kernel,
             "details": details,
-            "fused": fused,
             "upsample": upsample,
         }
         self.multiple = 8 * unshuffle
@@ -109,9 +103,7 @@ class Generator(nn.Module):
         self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
-        images = planes + (1 if fused else 0)
-        inputs = images * channels * (1 + BANDS if details else 1) + (planes if masks else 0)
-        self.fusion = BandFusion() if fused else None
+        inputs = planes * (channels + (1 if masks else 0) + (BANDS * channels if details else 0))
         self.entrance = Entrance(unshuffle, details)
         self.entry = _conv(inputs * folded, w, edge_kernel)  # w, H/r
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
@@ -127,7 +119,7 @@ class Generator(nn.Module):
             _conv(4 * w, 2 * w), _blocks(2 * w), _conv(2 * w, w)
         )
         self.up3 = nn.Sequential(_conv(2 * w, w), _blocks(w), _conv(w, w))  # with skip 1
-        self.head = ImageHead(residual, images, channels, unshuffle)
+        self.head = ImageHead(residual, planes, channels, unshuffle)
         self.exit = nn.Conv2d(w, self.head.features * folded, edge_kernel, padding=edge_kernel // 2)
         kaiming_start(self, slope=0.25)
         for block in self.modules():
@@ -138,66 +130,26 @@ class Generator(nn.Module):
                         layer.weight.mul_(0.3)
         zero_start(self.exit, residual)
 
-    def extends(self, other: Generator) -> bool:
-        """Whether ``other`` is this network, or this one without masks, fusion or both."""
-        less = {name: False for name in ("masks", "fused") if not other.config[name]}
-        return bool(other.config == {**self.config, **less})
-
-    def start_from(self, other: Generator) -> None:
-        """Take the weights of a network that this one :meth:`extends`.
-
-        What is new counts for nothing yet. What stood for the middle plane then stands for the
-        fusion, which is the middle one now.
+    def start_without_masks(self, other: Generator) -> None:
+        """Take the weights of the same network without masks, and count masks for nothing yet.
 
         Raises
         ------
         ValueError
             The two differ in more than that.
         """
-        if not self.extends(other):
-            raise ValueError(f"{other.config} is not {self.config} without masks or fusion")
+        if not self.masks or other.config != {**self.config, "masks": False}:
+            raise ValueError(f"{other.config} is not {self.config} without masks")
         state = dict(other.state_dict())
-        folded = self.config["unshuffle"] ** 2
-        for layer, axis, own, theirs in (
-            ("entry.0.weight", 1, self._inputs(), other._inputs()),
-            ("exit.weight", 0, self._outputs(), other._outputs()),
-            ("exit.bias", 0, self._outputs(), other._outputs()),
-        ):
-            parts = dict(zip(theirs, state[layer].split(folded, dim=axis), strict=True))
-            nothing = torch.zeros_like(parts[theirs[0]])
-            state[layer] = torch.cat([parts.get(part, nothing) for part in own], dim=axis)
-        self.load_state_dict(state)
-
-    def _images(self) -> list[int | str]:
-        """Each image that the head and the entrance see: a plane's number, or the fusion."""
-        images: list[int | str] = list(range(self.config["planes"]))
-        if self.fusion is not None:
-            images.insert((len(images) + 1) // 2, "fusion")
-        return images
-
-    def _inputs(self) -> list[tuple[Any, ...]]:
-        """What each input of the entrance is, in order."""
-        channels, planes = range(self.config["channels"]), range(self.config["planes"])
-        seen = [(image, c) for image in self._images() for c in channels]
-        masks = [("mask", z) for z in planes] if self.masks else []
-        bands = range(BANDS) if self.config["details"] else ()
-        return [*seen, *masks, *((k, *image) for k in bands for image in seen)]
-
-    def _outputs(self) -> list[tuple[Any, ...]]:
-        """What each feature of the exit is, in order."""
-        images = self._images()
-        made = [("made", c) for c in range(self.config["channels"])]
-        if not self.head.residual:
-            return made
-        middle = images.pop(len(images) // 2)
-        shares = [("share", image, k) for image in images for k in range(BANDS + 1)]
-        assert self.fusion is None or middle == "fusion"
-        return [*made, *shares, *(("gain", k) for k in range(BANDS))]
+        folded, planes = self.config["unshuffle"] ** 2, self.config["planes"]
+        before = planes * self.config["channels"] * folded  # of the entrance's inputs
+        entry = state["entry.0.weight"]
+        nothing = torch.zeros_like(entry[:, : planes * folded])
+        entry = torch.cat([entry[:, :before], nothing, entry[:, before:]], dim=1)
+        self.load_state_dict({**state, "entry.0.weight": entry})
 
     def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
-        if self.fusion is not None:
-            stack = self.fusion(stack)
         x = self.entry(self.entrance(stack, masks if self.masks else None))
         skip1 = self.down1(x)
         skip2 = self.down2(functional.avg_pool2d(skip1, 2))

@@ -19,7 +19,6 @@ __all__ = [
     "detail_bands",
     "finest_band",
     "middle_plane",
-    "smoothed",
     "stack_planes",
     "zero_start",
 ]
@@ -147,7 +146,7 @@ def detail_bands(image: Tensor) -> list[Tensor]:
     """
     bands = []
     for number in range(BANDS):
-        smooth = smoothed(image, 2**number)
+        smooth = _smooth(_smooth(image, 2, 2**number), 3, 2**number)
         bands.append(image - smooth)
         image = smooth
     return bands
@@ -155,15 +154,7 @@ def detail_bands(image: Tensor) -> list[Tensor]:
 
 def finest_band(image: Tensor) -> Tensor:
     """The first of the :func:`detail_bands` of an image (N, C, H, W)."""
-    return image - smoothed(image, 1)
-
-
-def smoothed(image: Tensor, step: int) -> Tensor:
-    """An image (N, C, H, W) weighted by (1 4 6 4 1) / 16 along both axes, ``step`` px apart.
-
-    Beyond the edge the border is repeated.
-    """
-    return _smooth(_smooth(image, 2, step), 3, step)
+    return image - _smooth(_smooth(image, 2, 1), 3, 1)
 
 
 def _smooth(image: Tensor, axis: int, step: int) -> Tensor:

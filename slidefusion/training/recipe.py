@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import math
@@ -200,7 +199,7 @@ def compact(method: str, planes: int = 1, **changes: Any) -> Recipe:
 
     Small networks that learn the difference to the middle plane, crops of 128 px in batches of 4,
     Adam 1e-3 with cosine decay, bfloat16 where it is fast, an exported moving average, and the
-    discriminator for the last third. Of several planes ``focusgan`` begins from their fusion.
+    discriminator for the last third.
 
     >>> compact("focusgan", 3).network["width"]
     16
@@ -220,7 +219,4 @@ def compact(method: str, planes: int = 1, **changes: Any) -> Recipe:
         "average": 0.998,
         "precision": "auto",
     }
-    own = copy.deepcopy(_COMPACT.get(method, {}))
-    if method == "focusgan" and planes > 1:
-        own["network"]["fused"] = True
-    return Recipe(method, **{**shared, **own, **changes})
+    return Recipe(method, **{**shared, **_COMPACT.get(method, {}), **changes})

@@ -134,7 +134,7 @@ def train(
 
 
 def _with_precision(recipe: Recipe, accelerator: str) -> Recipe:
-    """With what ``auto`` means here as its precision, which a run that goes on has to have again."""
+    """With what ``auto`` means here as its precision: a run goes on with what it began with."""
     import torch
 
     from slidefusion.fusers.network_tiles import resolve_precision
@@ -173,8 +173,8 @@ def _begin(learner: Learner) -> dict[str, Any]:
     found = weights.load(recipe.start, fuser=recipe.method, planes=planes)
     if found.network.config == network.config:
         network.load_state_dict(found.network.state_dict())
-    elif recipe.method == "focusgan" and network.extends(found.network):
-        network.start_from(found.network)
+    elif found.network.config == {**network.config, "masks": False}:
+        network.start_without_masks(found.network)
     else:
         raise OptionError(
             f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "

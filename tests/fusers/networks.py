@@ -9,7 +9,6 @@ import torch
 
 from slidefusion import weights
 from slidefusion.nets import build
-from slidefusion.nets.band_fusion import fused_plane
 
 SMALL: dict[str, dict[str, Any]] = {
     "generator": {"width": 4, "edge_kernel": 3},
@@ -49,8 +48,7 @@ def _scale_residual(network: Any) -> None:
     )
     with torch.no_grad():
         for _ in range(2):  # the head's tanh is no line
-            base = fused_plane(stack) if network.config.get("fused") else stack[:, planes // 2]
-            change = network(stack, stack[:, :, 0]) - base
+            change = network(stack, stack[:, :, 0]) - stack[:, planes // 2]
             network.exit.weight *= 0.25 / change.abs().max()
 
 

@@ -295,5 +295,5 @@ def test_one_network_at_a_time_has_the_processor() -> None:
 
 def test_large_regions_where_the_halo_is_large() -> None:
     size = Size(20000, 20000)
-    fuser = Focusgan(weights=path_of("focusgan-1"))
+    fuser = Focusgan(weights=path_of("focusgan-1"), precision="bfloat16")
     assert memory.choose_region_px(fuser, size, 1, 3, 1, 2) >= 2048

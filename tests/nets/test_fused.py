@@ -8,9 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from slidefusion.nets import fused  # noqa: E402
-from slidefusion.nets.band_fusion import BandFusion  # noqa: E402
 from slidefusion.nets.fused import ActiveConv, for_inference  # noqa: E402
-from slidefusion.nets.fused_ends import CompiledFusion, FusedEntrance, FusedHead  # noqa: E402
+from slidefusion.nets.fused_ends import FusedEntrance, FusedHead  # noqa: E402
 from slidefusion.nets.heads import Entrance, ImageHead  # noqa: E402
 from slidefusion.nets.row_bands import in_bands  # noqa: E402
 from slidefusion.nets.working_set import network_bytes  # noqa: E402
@@ -19,7 +18,6 @@ from tests.fusers.networks import tiny  # noqa: E402
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("generator", {"planes": 3, "unshuffle": 2}),
     ("generator", {"planes": 3, "unshuffle": 2, "details": True}),
-    ("generator", {"planes": 3, "unshuffle": 2, "details": True, "fused": True}),
     ("generator", {"planes": 1, "masks": False, "residual": False, "upsample": "nearest"}),
     ("fusiongan", {"planes": 3}),
     ("pix2pix", {"planes": 1, "residual": False}),
@@ -106,15 +104,6 @@ def test_an_entrance_compiled_rounds_as_torch_does(
         found = FusedEntrance(entrance)(*given)
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(found, entrance(*given).bfloat16())
-
-
-@pytest.mark.parametrize("planes", [1, 2, 3])
-@pytest.mark.parametrize("size", [(300, 34), (2, 6), (128, 128), (129, 40)])
-def test_a_fusion_compiled_and_as_tensors(planes: int, size: tuple[int, int]) -> None:
-    stack = torch.rand(2, planes, 3, *size)
-    stack[..., : size[1] // 2] *= 0.01  # where activity is below the floor, too
-    wanted = BandFusion()(stack)
-    torch.testing.assert_close(CompiledFusion(BandFusion())(stack), wanted, atol=2e-6, rtol=0)
 
 
 def test_bands_on_several_threads() -> None:

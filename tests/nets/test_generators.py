@@ -11,7 +11,6 @@ from torch import nn
 
 from slidefusion.errors import OptionError
 from slidefusion.nets import NETWORKS, build
-from slidefusion.nets.band_fusion import fused_plane
 
 SMALL: dict[str, dict[str, Any]] = {
     "generator": {"width": 4},
@@ -134,7 +133,7 @@ def test_generator_starts_from_the_same_without_masks(planes: int) -> None:
     settings = {"planes": planes, "width": 4, "unshuffle": 2, "details": True}
     without = build("generator", **settings, masks=False).eval()
     masked = build("generator", **settings).eval()
-    masked.start_from(without)
+    masked.start_without_masks(without)
     stack = torch.rand(1, planes, 3, 32, 32)
     blurred = torch.rand(1, planes, 32, 32)
     with torch.no_grad():
@@ -142,37 +141,9 @@ def test_generator_starts_from_the_same_without_masks(planes: int) -> None:
     masked(stack, blurred).square().sum().backward()
     assert masked.entry[0].weight.grad.flatten(2).norm(dim=2).min() > 0  # so masks can be learned
     with pytest.raises(ValueError, match="without masks"):
-        masked.start_from(build("generator", planes=planes, width=4, masks=False))
+        masked.start_without_masks(build("generator", planes=planes, width=4, masks=False))
     with pytest.raises(ValueError, match="without masks"):
-        without.start_from(masked)
-
-
-@pytest.mark.parametrize("details", [False, True])
-@pytest.mark.parametrize("masks", [False, True])
-@pytest.mark.parametrize("planes", [2, 3])
-def test_generator_starts_from_the_same_without_fusion(
-    planes: int, masks: bool, details: bool
-) -> None:
-    """Of equal planes, whose fusion they are too, it makes the same image."""
-    settings = {"planes": planes, "width": 4, "unshuffle": 2, "residual": True, "details": details}
-    without = perturbed(build("generator", **settings, masks=False)).eval()
-    fused = build("generator", **settings, masks=masks, fused=True).eval()
-    fused.start_from(without)
-    stack = stack_of(1, 1, 3, 32, 32).expand(-1, planes, -1, -1, -1)
-    blurred = stack_of(1, planes, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(fused(stack, blurred), without(stack))
-        other = stack_of(1, planes, 3, 32, 32)
-        assert (fused(other, blurred) - without(other)).abs().max() > 0.01
-
-
-def test_generator_untrained_is_the_fusion() -> None:
-    network = generator("generator", planes=3, residual=True, fused=True).eval()
-    stack = stack_of(2, 3, 3, 32, 48)
-    with torch.no_grad():
-        image = network(stack, masks_of(stack))
-    torch.testing.assert_close(image, fused_plane(stack))
-    assert (image - stack[:, 1]).abs().max() > 0.1
+        without.start_without_masks(without)
 
 
 def test_detail_bands_are_inputs_of_their_own() -> None:
