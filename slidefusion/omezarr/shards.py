@@ -1,9 +1,8 @@
 """Shards as files: each appears whole or not at all, and a torn one is told from its size.
 
-The codecs write a shard into its file from the front. A process that is killed meanwhile would
-leave half of it, and a half shard cannot even be written again, since the codec reads the old one
-first. So a region is written into a scratch array inside the store, and its finished shards are
-renamed into their places. An object store shows an object only when it is whole.
+A process that is killed while it writes a file leaves half of it. So a shard is written into a
+scratch file inside the store, one for each thread, and renamed into its place when it is finished.
+An object store shows an object only when it is whole.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.omezarr.encode_shard import NOTHING, ShardKind
 from slidefusion.omezarr.store import has_plain_shards, is_url, open_array
 
 if TYPE_CHECKING:
     import zarr
 
 __all__ = [
-    "NOTHING",
     "SCRATCH_NAME",
     "check_indices",
     "chunks_of",
@@ -46,9 +45,6 @@ __all__ = [
 SCRATCH_NAME = "slidefusion-scratch"
 """Folder in a store that is being written, where shards lie until they are whole."""
 
-NOTHING = np.iinfo(np.uint64).max
-"""Offset and size of a chunk that a shard does not hold."""
-
 
 def write_whole_shards(
     where: str, name: str, stamp: str, index: tuple[slice, ...], block: npt.NDArray[Any]
@@ -57,37 +53,23 @@ def write_whole_shards(
     if is_url(where):
         open_array(where, name, "r+", stamp)[index] = block
         return
-    folder, array = _scratch_array(where, name, stamp, threading.get_ident())
-    moves = [
-        (folder / ".".join(("c", *map(str, key))), Path(where, name, shard_path(key)))
-        for key in _shards_of(array, index)
-    ]
-    try:
-        array[index] = block
-        for scratch, target in moves:
+    scratch = Path(where, SCRATCH_NAME, f"{_process_token(os.getpid())}-{threading.get_ident()}")
+    scratch.parent.mkdir(exist_ok=True)
+    kind = _kind_of_shards(where, name, stamp)
+    for key, shard in kind.shards_of(index, block):
+        target = Path(where, name, shard_path(key))
+        try:
+            with scratch.open("wb") as file:
+                file.writelines(kind.encode(shard))
             try:
                 scratch.replace(target)
             except FileNotFoundError:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if not scratch.exists():
-                    _write_empty_shard(scratch, array)
                 scratch.replace(target)
-    except BaseException:
-        for scratch, _ in moves:
+        except BaseException:
             with contextlib.suppress(OSError):
                 scratch.unlink()
-        raise
-
-
-def _write_empty_shard(path: Path, array: zarr.Array[Any]) -> None:
-    """A shard that holds no chunk, so reads as zeros.
-
-    The codec leaves such a shard out; but then one that was lost would look like it.
-    """
-    import google_crc32c
-
-    index = b"\xff" * (16 * chunks_of(array))
-    path.write_bytes(index + google_crc32c.value(index).to_bytes(4, "little"))
+            raise
 
 
 def chunks_of(array: zarr.Array[Any]) -> int:
@@ -97,15 +79,9 @@ def chunks_of(array: zarr.Array[Any]) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _scratch_array(where: str, name: str, stamp: str, thread: int) -> tuple[Path, zarr.Array[Any]]:
-    """A place for the shards of this thread alone: where, and an array like the one they are of."""
-    folder = Path(where, SCRATCH_NAME, f"{_process_token(os.getpid())}-{thread}")
-    metadata = json.loads(Path(where, name, "zarr.json").read_bytes())
-    # All shards in one folder: making and deleting folders is slow on some file systems.
-    metadata["chunk_key_encoding"] = {"name": "default", "configuration": {"separator": "."}}
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / name / "zarr.json").write_text(json.dumps(metadata))
-    return folder / name, open_array(str(folder), name, "r+", stamp)
+def _kind_of_shards(where: str, name: str, stamp: str) -> ShardKind:
+    """How the shards of a local array are made; ``stamp`` as in `open_array`."""
+    return ShardKind.of(json.loads(Path(where, name, "zarr.json").read_bytes()))
 
 
 @functools.cache

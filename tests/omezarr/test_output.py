@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(ProcessingError, match=r"cannot write level 0.*No space left.*incomplete"):
         layout.write_region(output.where, "", Window(0, 0, 32, 32), np.zeros((1, 32, 32), np.uint8))
 
