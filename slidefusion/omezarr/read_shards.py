@@ -3,8 +3,9 @@
 A window is a few hundred chunks, each decoded in a fraction of a millisecond. For each of them zarr
 and zarrs allocate memory and plan a copy; together that takes as long as decoding. For local shards
 of chunks compressed with Blosc, which is what this package writes, reading one is short enough to
-do here: one read, one buffer for all decoded chunks, and a copy into the window.
-Everything else goes through zarr, and gives the same pixels.
+do here: one read, buffers that serve for all chunks, and from Blosc's shuffled bits straight into
+the window (see `bitshuffle`), of which a chunk at its edge holds only a part. Everything else goes
+through zarr, and gives the same pixels.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import struct
 import sys
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.omezarr.shards import NOTHING, check_indices, known_index
+from slidefusion.omezarr.encode_shard import NOTHING
+from slidefusion.omezarr.shards import check_indices, known_index
 from slidefusion.omezarr.store import has_plain_shards, is_url
 
 if TYPE_CHECKING:
@@ -28,8 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["has_plain_chunks", "read_part"]
 
-_HEADER_BYTES = 16
-"""Of Blosc: four bytes of flags, then three sizes of four bytes."""
+_HEADER = struct.Struct("<4B3I")
+"""Of a Blosc chunk: versions of Blosc and of its codec, flags, and the bytes of an element; then
+its bytes decoded, those of a block, and its bytes encoded."""
+_HEADER_BYTES = _HEADER.size
+_FLAGS = 2
+"""Where a header holds the flags."""
+_AS_IT_IS, _BITS_SHUFFLED = 0x02, 0x04
+"""Two of the flags."""
+_PAIR = 2
+"""Bytes of an element whose bits are put in order here; this package writes no others of uint8."""
 _CHECKSUM_BYTES = 4
 _CHECKSUM_OF_CHECKED = 0x48674BC7
 """CRC-32C of any bytes that are followed by their own CRC-32C."""
@@ -68,34 +80,30 @@ def read_part(
     grid = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
     spans = [at.indices(length)[:2] for at, length in zip(index, array.shape, strict=True)]
     part = np.empty([max(0, stop - start) for start, stop in spans], array.dtype)
-    chunk = np.empty(array.chunks, array.dtype)
-    largest = chunk.nbytes + _HEADER_BYTES + _CHECKSUM_BYTES  # at worst stored as they are
-    checked = len(metadata.codecs[0].to_dict()["configuration"]["codecs"]) > 2
+    chunks = _Chunks(array, part)
     axes = [_by_shard(*each) for each in zip(spans, array.chunks, grid, strict=True)]
     for shard in itertools.product(*(axis.items() for axis in axes)):
         path = Path(where, name, metadata.encode_chunk_key(tuple(key for key, _ in shard)))
-        pieces = itertools.product(*(along for _, along in shard))
+        # A chunk's place in the shard, and what it shares with the part: one entry an axis each.
+        pieces = (zip(*along, strict=True) for along in itertools.product(*(a for _, a in shard)))
         try:
-            file = path.open("rb")
+            file = path.open("rb", buffering=0)
         except FileNotFoundError:
-            for piece in pieces:
-                part[tuple(p.target for p in piece)] = array.fill_value
+            for _, _, target in pieces:
+                part[target] = array.fill_value
             continue
         with file:
             stat = os.fstat(file.fileno())
             try:
                 table = known_index(path, math.prod(grid), stat.st_mtime_ns, stat.st_size)
                 places = table.reshape(*grid, 2)
-                for piece in pieces:
-                    offset, size = places[tuple(p.at for p in piece)].tolist()
+                for at, source, target in pieces:
+                    offset, size = places[at].tolist()
                     if offset == NOTHING:
-                        chunk.fill(array.fill_value)
+                        part[target] = array.fill_value
                     else:
-                        if size > largest:
-                            raise ValueError(f"has a chunk of {size} bytes")
                         file.seek(offset)
-                        _decode(file.read(size), size, checked, chunk)
-                    part[tuple(p.target for p in piece)] = chunk[tuple(p.source for p in piece)]
+                        chunks.copy(file, size, source, target)
             except (ValueError, RuntimeError) as error:  # RuntimeError is Blosc's
                 raise ValueError(f"the shard {path.relative_to(where)} {error}") from error
     return part
@@ -105,12 +113,18 @@ def has_plain_chunks(array: zarr.Array[Any]) -> bool:
     """Whether chunks lie in plain shards, as pixels in this machine's byte order through Blosc."""
     if array.shards is None or not array.dtype.isnative or not has_plain_shards(array.metadata):
         return False
-    metadata: Any = array.metadata
-    codecs = metadata.codecs[0].to_dict()["configuration"]["codecs"]
+    codecs = _chunk_codecs(array)
     if [codec["name"] for codec in codecs] not in _CODECS:
         return False
     endian = codecs[0].get("configuration", {}).get("endian", sys.byteorder)
     return bool(endian == sys.byteorder)
+
+
+def _chunk_codecs(array: zarr.Array[Any]) -> list[dict[str, Any]]:
+    """What the chunks in the shards of an array went through, first to last."""
+    metadata: Any = array.metadata
+    codecs: list[dict[str, Any]] = metadata.codecs[0].to_dict()["configuration"]["codecs"]
+    return codecs
 
 
 def _by_shard(span: tuple[int, int], side: int, count: int) -> dict[int, list[_Piece]]:
@@ -131,24 +145,100 @@ def _by_shard(span: tuple[int, int], side: int, count: int) -> dict[int, list[_P
     return found
 
 
-def _decode(stored: bytes, size: int, checked: bool, chunk: npt.NDArray[Any]) -> None:
-    """Decode the ``size`` bytes of a chunk, of which the last are a checksum if ``checked``.
+class _Chunks:
+    """Chunks of an array on their way into ``part``, through buffers that serve for all of them."""
 
-    Blosc trusts the sizes in the header of what it is given, so they are checked before.
-    """
-    import google_crc32c
-    from numcodecs import blosc
+    def __init__(self, array: zarr.Array[Any], part: npt.NDArray[Any]) -> None:
+        import google_crc32c
+        from numcodecs import blosc
 
-    if len(stored) != size:
-        raise ValueError("is cut off")
-    encoded = memoryview(stored)
-    if checked:
-        if google_crc32c.value(stored) != _CHECKSUM_OF_CHECKED:
+        self._checksum, self._decompress = google_crc32c.value, blosc.decompress
+        _, codec, *check = _chunk_codecs(array)
+        self._checked = len(check) > 0
+        self._part = part
+        self._chunk = np.empty(array.chunks, array.dtype)
+        self._decoded = np.empty(self._chunk.nbytes, np.uint8)
+        # At worst a chunk is stored as it is.
+        self._stored = np.empty(self._decoded.size + _HEADER_BYTES + _CHECKSUM_BYTES, np.uint8)
+        kind = codec["configuration"]["shuffle"], codec["configuration"].get("typesize")
+        pairs = kind == ("bitshuffle", _PAIR) and sys.byteorder == "little"
+        self._pairs = _ShuffledPairs(self._decoded, self._chunk, part) if pairs else None
+
+    def copy(
+        self, file: FileIO, size: int, source: tuple[slice, ...], target: tuple[slice, ...]
+    ) -> None:
+        """Read the next ``size`` bytes of ``file``, a chunk; copy ``source`` of it to ``target``.
+
+        Blosc trusts the sizes in the header of what it is given, so they are checked here.
+        """
+        if size > self._stored.size:
+            raise ValueError(f"has a chunk of {size} bytes")
+        stored = self._stored[:size]
+        if file.readinto(stored.data) != size:
+            raise ValueError("is cut off")
+        if self._checked:
+            if self._checksum(stored) != _CHECKSUM_OF_CHECKED:
+                raise ValueError("has a damaged chunk")
+            size -= _CHECKSUM_BYTES
+            stored = stored[:size]
+        if size < _HEADER_BYTES:
+            raise ValueError(f"has a chunk of {size} bytes")
+        version, _, flags, element, decoded, block, encoded = _HEADER.unpack_from(stored.data)
+        if (decoded, encoded) != (self._decoded.size, size):
             raise ValueError("has a damaged chunk")
-        encoded = encoded[:-_CHECKSUM_BYTES]
-    if len(encoded) < _HEADER_BYTES:
-        raise ValueError(f"has a chunk of {size} bytes")
-    decoded_size, _, encoded_size = np.frombuffer(encoded[4:_HEADER_BYTES], "<u4").tolist()
-    if (decoded_size, encoded_size) != (chunk.nbytes, len(encoded)):
-        raise ValueError("has a damaged chunk")
-    blosc.decompress(encoded, chunk)
+        shuffled = version == 2 and flags & (_AS_IT_IS | _BITS_SHUFFLED) == _BITS_SHUFFLED
+        if self._pairs and shuffled and element == _PAIR and self._pairs.can_be_in(block):
+            stored[_FLAGS] = flags ^ _BITS_SHUFFLED  # so that Blosc leaves the bits as they are
+            self._decompress(stored, self._decoded)
+            self._pairs.copy(block, source, target)
+        else:
+            self._decompress(stored, self._chunk)
+            self._part[target] = self._chunk[source]
+
+
+class _ShuffledPairs:
+    """Chunks whose bits are shuffled in pairs of bytes, on their way into ``part``.
+
+    ``decoded`` is the memory (n,) in which they are; ``chunk`` (..., Y, X) is used on the way when
+    their place in the part does not suit whole words.
+    """
+
+    def __init__(
+        self, decoded: npt.NDArray[np.uint8], chunk: npt.NDArray[Any], part: npt.NDArray[Any]
+    ) -> None:
+        from slidefusion.omezarr import bitshuffle
+
+        self._bits = bitshuffle
+        self._decoded, self._chunk, self._part = decoded, chunk, part
+        self._row_bytes = chunk.shape[-1] * chunk.itemsize
+        self._shape = math.prod(chunk.shape[:-2]), chunk.shape[-2], self._row_bytes
+        self._chunk_words, self._part_words = _as_words(chunk), _as_words(part)
+        if part.shape[:-2] != chunk.shape[:-2]:
+            self._part_words = None
+
+    def can_be_in(self, block: int) -> bool:
+        """Whether blocks of so many bytes hold whole rows, and rows whole groups."""
+        return self._row_bytes % self._bits.GROUP_BYTES == 0 < block and not block % self._row_bytes
+
+    def copy(self, block: int, source: tuple[slice, ...], target: tuple[slice, ...]) -> None:
+        """Undo the shuffling of what is wanted; if it must be, of the rows that hold it."""
+        group, word, size = self._bits.GROUP_BYTES, self._bits.WORD_BYTES, self._chunk.itemsize
+        top, bottom = source[-2].start, source[-2].stop
+        left, right, x = source[-1].start * size, source[-1].stop * size, target[-1].start * size
+        if self._part_words is not None and left % group == right % group == x % word == 0:
+            wanted, place = (top, bottom, left, right), (target[-2].start, x // word)
+            self._undo(block, wanted, self._part_words, place)
+        else:
+            self._undo(block, (top, bottom, 0, self._row_bytes), self._chunk_words, (top, 0))
+            self._part[target] = self._chunk[source]
+
+    def _undo(self, block: int, *rest: Any) -> None:
+        self._bits.unshuffle(self._decoded, block, self._shape, *rest)
+
+
+def _as_words(array: npt.NDArray[Any]) -> npt.NDArray[np.uint64] | None:
+    """The memory of an array (..., Y, X) as images (N, Y, words); None if rows end within one."""
+    if array.shape[-1] * array.itemsize % 8:
+        return None
+    images = array.reshape(math.prod(array.shape[:-2]), *array.shape[-2:])
+    return images.view(np.uint8).view(np.uint64)

@@ -51,6 +51,21 @@ def test_equals_zarr(store: Path, data: st.DataObject) -> None:
     assert found.dtype == expected.dtype and np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("element", [1, 2, 4])
+def test_equals_zarr_whatever_an_element_is(tmp_path: Path, dtype: str, element: int) -> None:
+    """Windows that suit the loops for shuffled pairs of bytes, and windows that do not."""
+    codec = zarr.codecs.BloscCodec(typesize=element, cname="lz4", shuffle="bitshuffle")
+    kind = {"shards": (3, 1, 256, 256), "chunks": (3, 1, 128, 128), "compressors": codec}
+    path = str(tmp_path)
+    array = zarr.create_array(path, name="0", shape=(3, 2, 500, 450), dtype=dtype, **kind)
+    array[:] = np.random.default_rng(0).integers(0, 99, array.shape).astype(dtype)
+    for rows, columns in (((64, 448), (64, 384)), ((0, 500), (0, 450)), ((3, 400), (32, 43))):
+        for planes in (slice(1, 2), slice(0, 2)):
+            index = (slice(0, 3), planes, slice(*rows), slice(*columns))
+            assert np.array_equal(read_part(path, "0", array, index), array[index])
+
+
 def test_what_is_written_here_is_read_directly(tmp_path: Path) -> None:
     layout = PyramidLayout("cyx", (3, 700, 700), "uint8", 512)
     group = zarr.create_group(str(tmp_path))
