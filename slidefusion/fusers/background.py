@@ -79,58 +79,41 @@ def glass_ranges(overview: Overview) -> tuple[float, float]:
 
     Returns (0, 0), which skips next to nothing, when the slide shows no glass or has one plane.
     """
-    patches = _blocks_of(overview.patches)
-    if len(patches) == 0 or patches.shape[1] < 2:
+    patches = overview.patches
+    if len(patches) == 0 or patches.shape[1] < 2 or min(patches.shape[-2:]) < BLOCK_PX:
         return 0.0, 0.0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        parts = threads.map(_noise_of, np.array_split(patches, min(16, len(patches))))
-        related, *spreads = (np.concatenate(column) for column in zip(*parts, strict=True))
-    whole = overview.patches.dtype.kind != "f"
-    full = float(np.iinfo(overview.patches.dtype).max) if whole else 1.0
+        found = np.concatenate(list(threads.map(_noise_of, patches)))
+    related = found[..., 0].max(axis=1)
+    whole = patches.dtype.kind != "f"
+    full = float(np.iinfo(patches.dtype).max) if whole else 1.0
     # Rounding to integers hides noise below half a step; never assume less than what it adds.
     rounding = 12**-0.5 if whole else 0.0
-    found = []
-    for sigmas, spread, least in zip(
-        (_SIGMAS, _CELL_SIGMAS), spreads, (rounding, rounding / CELL_PX), strict=True
-    ):
-        noise = spread[related < _UNRELATED]
-        found.append(sigmas * max(float(np.median(noise)), least) / full if noise.size else 0.0)
-    return (found[0], found[1]) if found[0] <= _LOUDEST else (0.0, 0.0)
+    noise = found[related < _UNRELATED][..., 1]
+    if len(noise) == 0:
+        return 0.0, 0.0
+    pixels, cells = np.maximum(np.median(noise, axis=0), (rounding, rounding / CELL_PX)) / full
+    ranges = float(_SIGMAS * pixels), float(_CELL_SIGMAS * cells)
+    return ranges if ranges[0] <= _LOUDEST else (0.0, 0.0)
 
 
-def _noise_of(blocks: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ...]:
-    """Of blocks (N, Z, C, y, x): how related neighbouring planes are, and the largest deviation of
-    pixels and of the means of cells in any plane; (N,) each."""
-    side = BLOCK_PX // CELL_PX
-    cells = blocks.reshape(*blocks.shape[:-2], side, CELL_PX, side, CELL_PX).mean((-3, -1))
-    details = _mixed_differences(blocks), _mixed_differences(cells)
-    related = np.maximum(*(_relation(detail) for detail in details))
-    return related, *(detail.std(axis=(-2, -1)).max(axis=(1, 2)) for detail in details)
+def _noise_of(patch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Of each block in a patch (Z, C, p, p), what is left over dropped: (N, 2, 2).
 
+    For pixels, and for the means of cells: how related neighbouring planes are, and the largest
+    deviation in any plane.
+    """
+    from slidefusion.fusers.background_kernels import measure_noise
 
-def _blocks_of(patches: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Patches (N, Z, C, p, p) cut into blocks of 64 px, what is left over dropped."""
-    count, planes, channels = patches.shape[:3]
-    rows, columns = (side // BLOCK_PX for side in patches.shape[-2:])
-    whole = patches[..., : rows * BLOCK_PX, : columns * BLOCK_PX]
-    cut = whole.reshape(count, planes, channels, rows, BLOCK_PX, columns, BLOCK_PX)
-    blocks = cut.transpose(0, 3, 5, 1, 2, 4, 6).astype(np.float32)
-    return blocks.reshape(-1, planes, channels, BLOCK_PX, BLOCK_PX)
-
-
-def _mixed_differences(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Second differences across both axes (..., y, x), scaled to have the noise of one sample."""
-    rows = image[..., 1:, :] - image[..., :-1, :]
-    return np.asarray((rows[..., 1:] - rows[..., :-1]) / np.float32(2), np.float32)
-
-
-def _relation(detail: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(N,) highest correlation of neighbouring planes, of details (N, Z, C, y, x)."""
-    one, other = detail[:, :-1], detail[:, 1:]
-    both = (one * other).mean(axis=(-2, -1))
-    power = (one**2).mean(axis=(-2, -1)) * (other**2).mean(axis=(-2, -1))
-    relation = (both / np.sqrt(np.maximum(power, np.float32(1e-12)))).max(axis=(1, 2))
-    return np.asarray(relation, np.float32)
+    patch = patch.view()
+    patch.flags.writeable = False
+    rows, columns = (side // BLOCK_PX for side in patch.shape[-2:])
+    found = np.empty((rows * columns, 2, 2))
+    for k, (y, x) in enumerate(np.ndindex(rows, columns)):
+        for scale, cell in enumerate((1, CELL_PX)):
+            place = y * BLOCK_PX, x * BLOCK_PX, BLOCK_PX
+            found[k, scale] = measure_noise(patch, place, cell)
+    return found
 
 
 class _Watched:

@@ -8,7 +8,10 @@ import numpy as np
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["fill_float", "fill_integer", "note_plane"]
+__all__ = ["fill_float", "fill_integer", "measure_noise", "note_plane"]
+
+
+HALF = np.float32(1 / 2)
 
 
 @kernel
@@ -83,3 +86,66 @@ def fill_float(image: Any, total: Any, planes: int, side: int, empty: Any) -> No
                 if empty[y // side, block]:
                     for x in range(block * side, min(block * side + side, width)):
                         image[c, y, x] = total[c, y, x] / np.float64(planes)
+
+
+@kernel
+def measure_noise(patch: Any, place: tuple[int, int, int], cell: int) -> tuple[float, float]:
+    """How related neighbouring planes are in a block, and the largest deviation in any plane.
+
+    Of the mixed second differences of the means of cells of ``cell`` x ``cell`` px, scaled to have
+    the noise of one mean: their highest correlation from one plane to the next, in any channel, and
+    their largest standard deviation. ``patch`` is (Z, C, p, p), ``place`` the (y, x, side) of the
+    block.
+    """
+    planes, channels = patch.shape[:2]
+    side = place[2] // cell
+    means = np.empty((side, side), np.float32)
+    details = np.empty((2, side - 1, side - 1), np.float32)
+    related = deviation = 0.0
+    for c in range(channels):
+        power = 0.0
+        for z in range(planes):
+            average_cells(patch[z, c], place, cell, means)
+            mean, square, both = mixed_differences(means, details[1 - z % 2], details[z % 2])
+            deviation = max(deviation, np.sqrt(max(square - mean * mean, 0.0)))
+            if z > 0:
+                related = max(related, both / np.sqrt(max(square * power, 1e-12)))
+            power = square
+    return related, deviation
+
+
+@kernel
+def average_cells(image: Any, place: tuple[int, int, int], cell: int, out: Any) -> None:
+    """Write to ``out`` the means of the cells of a block of ``image`` (p, p)."""
+    top, left, _ = place
+    scale = np.float32(1 / cell**2)
+    for i in range(out.shape[0]):
+        row = out[i]
+        row[:] = 0
+        for y in range(top + i * cell, top + (i + 1) * cell):
+            pixels = image[y]
+            for j in range(row.size):
+                for x in range(left + j * cell, left + (j + 1) * cell):
+                    row[j] += np.float32(pixels[x])
+        for j in range(row.size):
+            row[j] *= scale
+
+
+@kernel
+def mixed_differences(image: Any, before: Any, out: Any) -> tuple[float, float, float]:
+    """Write to ``out`` (Y - 1, X - 1) the second differences across both axes, halved.
+
+    Returns their mean, that of their squares, and that of their products with ``before``.
+    """
+    height, width = out.shape
+    sums = np.zeros((3, width))
+    mean, square, both = sums[0], sums[1], sums[2]
+    for y in range(height):
+        top, bottom, row, other = image[y], image[y + 1], out[y], before[y]
+        for x in range(width):
+            detail = ((bottom[x + 1] - top[x + 1]) - (bottom[x] - top[x])) * HALF
+            row[x] = detail
+            mean[x] += detail
+            square[x] += detail * detail
+            both[x] += detail * other[x]
+    return mean.mean() / height, square.mean() / height, both.mean() / height
