@@ -9,11 +9,9 @@ pixels without an error.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,7 +20,7 @@ import numpy.typing as npt
 from slidefusion.geometry import Window
 from slidefusion.omezarr.metadata import level_sizes
 from slidefusion.omezarr.shards import shard_path, write_whole_shards
-from slidefusion.omezarr.store import codec_pipeline, is_url, open_array, reading, writing
+from slidefusion.omezarr.store import codec_pipeline, open_array, reading, writing
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tiling import divisor_up_to, round_up
 
@@ -110,9 +108,7 @@ class PyramidLayout:
         # Blosc decodes changed bytes to changed pixels, so each chunk has a checksum.
         with writing(f"the arrays of {where}"), codec_pipeline(where):
             for level in range(self.levels):
-                if level and not is_url(where):
-                    self._create_like_the_first(Path(where, group.path), level)
-                elif str(level) not in group:
+                if str(level) not in group:
                     group.create_array(
                         str(level),
                         shape=self.shape(level),
@@ -124,20 +120,6 @@ class PyramidLayout:
                         fill_value=0,
                         dimension_names=tuple(self.axes),
                     )
-
-    def _create_like_the_first(self, folder: Path, level: int) -> None:
-        """The array of a level, from what zarr made of level 0, which takes it milliseconds."""
-        path = folder / str(level) / "zarr.json"
-        if path.exists():
-            return
-        metadata = json.loads((folder / "0" / "zarr.json").read_bytes())
-        metadata["shape"] = self.shape(level)
-        metadata["chunk_grid"]["configuration"]["chunk_shape"] = self.shard(level)
-        metadata["codecs"][0]["configuration"]["chunk_shape"] = self.chunk(level)
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".partial")  # the next run deletes what a kill leaves of it
-        partial.write_text(json.dumps(metadata, indent=2))
-        partial.replace(path)
 
     def write_region(
         self, where: str, name: str, region: Window, block: npt.NDArray[Any], z: int | None = None
