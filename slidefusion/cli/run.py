@@ -35,6 +35,7 @@ def run(args: list[str]) -> int:
         sys.stdout.flush()
         return code
     except (KeyboardInterrupt, typer.Abort):
+        _say_nothing_at_exit()
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
@@ -50,6 +51,14 @@ def run(args: list[str]) -> int:
         message, code = _explain(error)
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return code
+
+
+def _say_nothing_at_exit() -> None:
+    """Let what zarr has begun go with the process; it would tell of each task that did not end."""
+    import logging
+
+    for name in ("asyncio", "zarr.core.sync"):
+        logging.getLogger(name).disabled = True
 
 
 def _invoke(args: list[str]) -> int:

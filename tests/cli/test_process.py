@@ -70,6 +70,36 @@ def test_a_closed_pipe_is_no_error(kept_stack: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+def test_nothing_but_the_interruption_is_told() -> None:
+    # Ctrl-C comes while zarr's own thread works: one task of it fails later, one never ends.
+    code = """if True:
+        import asyncio, os, signal, sys, threading
+        import slidefusion.cli.run as run
+        from zarr.core.sync import sync
+
+        async def fail():
+            raise FileExistsError("zarr.json")
+
+        async def work():
+            failing = asyncio.ensure_future(fail())
+            await asyncio.sleep(3600)
+            await failing
+
+        def invoke(args):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            sync(work())
+
+        run._invoke = invoke
+        sys.exit(run.run([]))
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        130,
+        "",
+        "interrupted; run the same command again to continue\n",
+    )
+
+
 def test_an_interrupted_run_says_so_is_described_and_continues(cli: Runner, tmp_path: Path) -> None:
     out = tmp_path / "phantom.zarr"
     args = ("phantom", out, "--size", 512, 1536, "--planes", 2)
