@@ -135,7 +135,7 @@ def measure(reference: str, size: int, rounds: int) -> None:
     card = weights.look_up(reference)
     planes = card.planes or 1
     masks = bool(card.config.get("masks", True))
-    fuser = Focusgan(weights=reference, blur_mask=masks, grain="smooth")  # the networks alone
+    fuser = Focusgan(weights=reference, blur_mask=masks, grain=0)  # the networks alone
     stack = smooth_noise((planes, 3, size, size))
     fused = fuser(stack).image  # loads and warms up, before the loop changes the networks' layout
     loop = PlainLoop(reference, fuser)

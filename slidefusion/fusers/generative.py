@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from slidefusion.errors import OptionError, WeightsError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
-from slidefusion.fusers.grain import keep_grain
+from slidefusion.fusers.dtcwt import Dtcwt
+from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
+from slidefusion.fusers.network_tiles import RGB
 from slidefusion.weights import Card, load, look_up
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["GenerativeFuser", "full_range", "white_level"]
 
 _BATCH = {"cpu": 1, "cuda": 8}
+_GRAIN_OF_NOISY_PLANE = 1 / 3
+"""A ninth of the noise's energy: an image without any looks painted. Of several noisy planes it
+changed little that was measured, and would cost a fusion of them."""
 
 
 def white_level(overview: Overview) -> float | None:
@@ -66,11 +72,19 @@ class GenerativeFuser:
     device: str = option(
         "auto", "cpu, or cuda: a GPU; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
     )
-    grain: str = option(
-        "auto",
-        "the slide's fine noise where nothing was restored; auto: keep it of a single plane, "
-        "smooth of several, whose noise would change from place to place",
-        choices=("auto", "keep", "smooth"),
+    grain: float | None = option(
+        None,
+        "share of fine detail and noise that is kept where nothing was restored; None: all on a "
+        "slide whose noise is too weak to be seen, on others a third of a single plane's",
+        minimum=0,
+        maximum=1,
+    )
+    noise: float | None = option(
+        None,
+        "standard deviation of the slide's fine noise, as a fraction of white; measured on the "
+        "slide if None",
+        minimum=0,
+        maximum=1,
     )
     white: float | None = option(
         None, "value that counts as white, of uint16 or float32; measured on the slide if None"
@@ -100,7 +114,7 @@ class GenerativeFuser:
         return Footprint(halo=self.tile - 1, period=self.tile - self.overlap, tolerance=1 / 255)
 
     def prepare(self, overview: Overview) -> Self:
-        """With ``white`` as measured on the slide, and the weights that there are now.
+        """With ``white`` and ``noise`` as measured on the slide, and the weights there are now.
 
         Raises
         ------
@@ -108,9 +122,14 @@ class GenerativeFuser:
             When there are no weights that fit.
         """
         cards = self._cards(self._input_planes(overview.thumbnail.shape[0]))
+        white = white_level(overview) if self.white is None else self.white
+        noise = self.noise
+        if noise is None and self.grain != 0:
+            noise = noise_level(overview.patches, white or full_range(overview.patches.dtype))
         return replace(
             self,
-            white=white_level(overview) if self.white is None else self.white,
+            white=white,
+            noise=noise,
             sha256=tuple(card.sha256 for card in cards) if self.sha256 is None else self.sha256,
         )
 
@@ -118,7 +137,8 @@ class GenerativeFuser:
         """Upper bound of the memory in bytes of one call, the result included.
 
         The result (for float32), one row of tiles of every plane and of the sums, the tiles on
-        their way, and what the networks have in hand. Of the host and the device together.
+        their way, what the networks have in hand, and the fusion that grain is taken from. Of the
+        host and the device together.
         """
         from slidefusion.nets.working_set import network_bytes
 
@@ -130,25 +150,53 @@ class GenerativeFuser:
             network_bytes(card.network, dict(card.config), self.tile, batch, self.precision)
             for card in self._cards(planes)
         ]
+        sharpest = 0
+        if planes > 1 and self._grain_of(planes):
+            sharpest = self._transform.working_bytes(planes, RGB, self.tile, self.tile)
         result = (channels * 4 + maps) * height * width
-        return result + strip + tiles + sum(networks)
+        return result + strip + tiles + sum(networks) + sharpest
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        white = self.white if stack.dtype != np.uint8 else None
-        compute = self._compute(len(stack))
-        keep = self.grain == "keep" or (self.grain == "auto" and len(stack) == 1)
+        white = (self.white if stack.dtype != np.uint8 else None) or full_range(stack.dtype)
+        compute, more = self._compute(len(stack)), None
+        if share := self._grain_of(len(stack)):
+            several = len(stack) > 1
+            compute = _with_grain(compute, self._noise, share, several)
+            more = self._sharpest if several else None
         image, maps = network_tiles.fuse_tiles(
             stack,
-            _with_grain(compute) if keep else compute,
+            compute,
+            more=more,
             tile=self.tile,
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],
             device=self.device,
-            white=white or full_range(stack.dtype),
+            white=white,
             maps=len(stack) if self._beside else 0,
         )
         return Fused(image, maps={self._beside: maps} if self._beside else {})
+
+    @property
+    def _noise(self) -> float:
+        """Unless it was measured, a slide counts as one with hardly any."""
+        return FAINT if self.noise is None else self.noise
+
+    def _grain_of(self, planes: int) -> float:
+        """The share that is kept of so many planes."""
+        if self.grain is not None:
+            return self.grain
+        if self._noise <= FAINT:
+            return 1.0
+        return _GRAIN_OF_NOISY_PLANE if planes == 1 else 0.0
+
+    @property
+    def _transform(self) -> Dtcwt:
+        return Dtcwt(background="fuse", device=self.device)
+
+    def _sharpest(self, planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The planes (Z, C, y, x) of a tile, each place as the sharpest shows it: (C, y, x)."""
+        return self._transform(planes).image
 
     @property
     def _beside(self) -> str | None:
@@ -186,7 +234,7 @@ class GenerativeFuser:
             sha256=self.sha256[0] if self.sha256 else None,
         )
         network_tiles.check_multiple(loaded.card.name, self.tile, _multiple(loaded.network))
-        if loaded.card.config.get("channels", network_tiles.RGB) != network_tiles.RGB:
+        if loaded.card.config.get("channels", RGB) != RGB:
             raise WeightsError(
                 f"weights {loaded.card.name!r} take {loaded.card.config['channels']} channels; "
                 "fusers give a network RGB, or gray three times: train it with channels=3"
@@ -212,12 +260,16 @@ def _tensor(result: Any) -> torch.Tensor:
     return result
 
 
-def _with_grain(compute: network_tiles.Compute) -> network_tiles.Compute:
+def _with_grain(
+    compute: network_tiles.Compute, noise: float, share: float, several: bool
+) -> network_tiles.Compute:
+    """``compute`` with the grain of its only plane, or of the image behind several planes."""
+
     def grained(tiles: torch.Tensor) -> torch.Tensor:
         import torch
 
-        made = compute(tiles).float()
-        image = keep_grain(tiles.float(), made[:, : network_tiles.RGB])
-        return torch.cat([image, made[:, network_tiles.RGB :]], dim=1)
+        made = compute(tiles[:, :-1] if several else tiles).float()
+        image = keep_grain(tiles[:, -1], made[:, :RGB], noise, share)
+        return torch.cat([image, made[:, RGB:]], dim=1)
 
     return grained

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.nets.end_kernels import ROWS, smooth_rows
+from slidefusion.nets.end_kernels import (
+    BANDS,
+    ROWS,
+    room,
+    smooth_rows,
+    smooth_thrice,
+    tops_of,
+)
 from slidefusion.transforms.jit import kernel
 
 __all__ = ["add_grain", "finest_samples"]
@@ -37,67 +44,69 @@ def finest_samples(planes: FloatArray, step: int, out: FloatArray, p: int) -> No
 
 @kernel
 def add_grain(
-    planes: FloatArray, image: FloatArray, levels: FloatArray, out: FloatArray, top: int
+    source: FloatArray,
+    image: FloatArray,
+    weights: FloatArray,
+    most: np.float32,
+    out: FloatArray,
+    top: int,
 ) -> None:
-    """Rows ``top`` to ``top + ROWS`` of ``out`` (C, H, W).
+    """Rows ``top`` to ``top + ROWS`` of ``out``; ``source``, ``image`` and ``out`` (C, H, W).
 
-    Of ``planes`` (Z, C, H, W), whose noise ``levels`` (Z, C) has, and ``image`` (C, H, W).
+    ``weights``: for each detail band, one over the deviation up to which ``most`` is given back.
     """
-    count, channels, height, width = planes.shape
+    channels, height, width = image.shape
     bottom = min(top + ROWS, height)
-    outer_top, outer_bottom = max(top - BOX - 2, 0), min(bottom + BOX + 2, height)
-    inner_top, inner_bottom = max(top - BOX, 0), min(bottom + BOX, height)
-    line = np.empty(width + 16, np.float32)
-    difference = np.empty((outer_bottom - outer_top, width), np.float32)
-    band = np.empty((inner_bottom - inner_top, width), np.float32)
-    missing = np.empty((channels, bottom - top, width), np.float32)
-    grain = np.empty((channels, bottom - top, width), np.float32)
-    nearest = np.empty((bottom - top, width), np.float32)
-    nearest_here = np.empty(width, np.float32)
-    column = np.empty(width + 2 * BOX, np.float32)
-    for z in range(count):
-        energy = np.zeros((inner_bottom - inner_top, width + 2 * BOX), np.float32)
-        for c in range(channels):
-            for y in range(outer_top, outer_bottom):
-                for x in range(width):
-                    difference[y - outer_top, x] = planes[z, c, y, x] - image[c, y, x]
-            smooth_rows(difference, outer_top, 1, (inner_top, inner_bottom), height, line, band)
-            weight = ONE / levels[z, c]
-            for y in range(inner_top, inner_bottom):
-                fine, smooth = difference[y - outer_top], band[y - inner_top]
-                total = energy[y - inner_top, BOX : BOX + width]
-                for x in range(width):
-                    smooth[x] = fine[x] - smooth[x]
-                    relative = smooth[x] * weight
-                    total[x] += relative * relative
-            missing[c] = band[top - inner_top : bottom - inner_top]
-        for y in range(top, bottom):
-            first, last = max(y - BOX, 0), min(y + BOX + 1, height)
-            for x in range(width + 2 * BOX):
-                column[x] = ZERO
-            for row in range(first, last):
-                for x in range(width + 2 * BOX):
-                    column[x] += energy[row - inner_top, x]
-            _box(column, channels * (last - first), nearest_here)
-            best = nearest[y - top]
-            for c in range(channels):
-                here, chosen = missing[c, y - top], grain[c, y - top]
-                for x in range(width):
-                    nearer = z == 0 or nearest_here[x] < best[x]
-                    chosen[x] = here[x] if nearer else chosen[x]
-            for x in range(width):
-                nearer = z == 0 or nearest_here[x] < best[x]
-                best[x] = nearest_here[x] if nearer else best[x]
+    outer = max(top - BOX, 0), min(bottom + BOX, height)
+    tops = tops_of(outer[0])
+    line, difference, fine, medium, coarse = room(ROWS + 2 * BOX, width)
+    smooths = difference, fine, medium, coarse
+    missing = np.empty((BANDS, channels, bottom - top, width), np.float32)
+    energy = np.zeros((BANDS, outer[1] - outer[0], width + 2 * BOX), np.float32)
+    detail = np.empty(width, np.float32)
     for c in range(channels):
-        for y in range(top, bottom):
-            best, chosen = nearest[y - top], grain[c, y - top]
+        for y in range(tops[0], min(outer[1] + 14, height)):
             for x in range(width):
-                share = TWO - best[x]
+                difference[y - tops[0], x] = source[c, y, x] - image[c, y, x]
+        smooth_thrice(difference, outer, height, line, fine, medium, coarse)
+        for band in range(BANDS):
+            weight = weights[band]
+            for y in range(outer[0], outer[1]):
+                finer, smooth = smooths[band][y - tops[band]], smooths[band + 1][y - tops[band + 1]]
+                total = energy[band, y - outer[0], BOX : BOX + width]
+                for x in range(width):
+                    detail[x] = finer[x] - smooth[x]
+                    relative = detail[x] * weight
+                    total[x] += relative * relative
+                if top <= y < bottom:
+                    missing[band, c, y - top] = detail
+
+    column = np.empty(width + 2 * BOX, np.float32)
+    mean = np.empty(width, np.float32)
+    out[:, top:bottom] = image[:, top:bottom]
+    for y in range(top, bottom):
+        first, last = max(y - BOX, 0), min(y + BOX + 1, height)
+        for band in range(BANDS):
+            column[:] = ZERO
+            for row in range(first, last):
+                above = energy[band, row - outer[0]]
+                for x in range(width + 2 * BOX):
+                    column[x] += above[x]
+            _box(column, channels * (last - first), mean)
+            for x in range(width):
+                share = TWO - mean[x]
                 share = share if share > ZERO else ZERO
-                share = share if share < ONE else ONE
-                v = image[c, y, x] + share * chosen[x]
+                mean[x] = most * (share if share < ONE else ONE)
+            for c in range(channels):
+                made, detail = out[c, y], missing[band, c, y - top]
+                for x in range(width):
+                    made[x] += mean[x] * detail[x]
+        for c in range(channels):
+            made = out[c, y]
+            for x in range(width):
+                v = made[x]
                 v = v if v > ZERO else ZERO
-                out[c, y, x] = v if v < ONE else ONE
+                made[x] = v if v < ONE else ONE
 
 
 @kernel

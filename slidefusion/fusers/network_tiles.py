@@ -170,6 +170,7 @@ def fuse_tiles(
     batch: int,
     device: str,
     white: float,
+    more: Callable[[FloatArray], FloatArray] | None = None,
     maps: int = 0,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
     """The image (C, Y, X) of a window, each tile made by ``compute``, and so many maps (M, Y, X).
@@ -179,7 +180,8 @@ def fuse_tiles(
     touch the window's core are computed and only their pixels are read; outside the core the result
     is 0. Stacks that are not RGB are fused channel by channel: each is repeated three times, and
     the three results are averaged; maps are those of all channels averaged. ``white`` is the value
-    that counts as 1 in the image; in maps 255 does.
+    that counts as 1 in the image; in maps 255 does. ``more`` makes of the planes of a tile (Z, 3,
+    tile, tile) one image (3, tile, tile), which ``compute`` gets behind them.
     """
     cut = as_cut(stack)
     channels, height, width = stack.shape[1:]
@@ -199,12 +201,15 @@ def fuse_tiles(
         def cut_out(job: _Job, out: FloatArray, strip: list[Any] = strip) -> None:
             x = grid.place(0, job.column).x - left
             chosen = slice(None) if job.channel is None else slice(job.channel, job.channel + 1)
-            for plane, made in zip(strip, out, strict=True):
+            for plane, made in zip(strip, out, strict=False):
                 np.multiply(cut_tile(plane[chosen], x, tile), np.float32(1 / white), out=made)
             np.clip(out, 0, 1, out=out)
+            if more is not None:
+                out[-1] = more(out[:-1])
 
         jobs = [_Job(row, column, channel) for column in columns for channel in colour]
-        tiles = np.empty((min(batch, len(jobs)), len(strip), RGB, tile, tile), np.float32)
+        count = len(strip) + (more is not None)
+        tiles = np.empty((min(batch, len(jobs)), count, RGB, tile, tile), np.float32)
         for job, result in _computed(jobs, cut_out, compute, tiles, device):
             if job.channel is None:
                 merger.add(row, job.column, result)

@@ -17,7 +17,17 @@ import numpy.typing as npt
 
 from slidefusion.transforms.jit import kernel
 
-__all__ = ["ROWS", "add_details", "fold_details", "fold_planes", "smooth_rows"]
+__all__ = [
+    "BANDS",
+    "ROWS",
+    "add_details",
+    "fold_details",
+    "fold_planes",
+    "room",
+    "smooth_rows",
+    "smooth_thrice",
+    "tops_of",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -148,25 +158,27 @@ def smooth_rows(
 
 
 @kernel
-def _tops(top: int) -> tuple[int, int, int, int]:
+def tops_of(top: int) -> tuple[int, int, int, int]:
     """Rows from which row ``top`` follows: of an image, and of it smoothed once, twice, thrice."""
     return max(top - 14, 0), max(top - 12, 0), max(top - 8, 0), top
 
 
 @kernel
-def _room(width: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Memory for :func:`_smooth_thrice`: a line, the rows it starts from, and its three results."""
+def room(
+    rows: int, width: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Memory for :func:`smooth_thrice` of so many rows: a line, its source, its three results."""
     return (
         np.empty(width + 16, np.float32),
-        np.empty((ROWS + 28, width), np.float32),
-        np.empty((ROWS + 24, width), np.float32),
-        np.empty((ROWS + 16, width), np.float32),
-        np.empty((ROWS, width), np.float32),
+        np.empty((rows + 28, width), np.float32),
+        np.empty((rows + 24, width), np.float32),
+        np.empty((rows + 16, width), np.float32),
+        np.empty((rows, width), np.float32),
     )
 
 
 @kernel
-def _smooth_thrice(
+def smooth_thrice(
     source: FloatArray,
     rows: tuple[int, int],
     height: int,
@@ -177,10 +189,10 @@ def _smooth_thrice(
 ) -> None:
     """Rows ``rows[0]`` to ``rows[1]`` of an image of ``height`` rows, thrice smoothed.
 
-    Each array begins with its row of :func:`_tops`; ``fine``, ``medium``, ``coarse`` are written.
+    Each array begins with its row of :func:`tops_of`; ``fine``, ``medium``, ``coarse`` are written.
     """
     top, bottom = rows
-    tops = _tops(top)
+    tops = tops_of(top)
     smooth_rows(source, tops[0], 1, (tops[1], min(bottom + 12, height)), height, line, fine)
     smooth_rows(fine, tops[1], 2, (tops[2], min(bottom + 8, height)), height, line, medium)
     smooth_rows(medium, tops[2], 4, rows, height, line, coarse)
@@ -196,9 +208,9 @@ def fold_details(
     """
     count, height, width = planes.shape
     bottom = min(top + ROWS, height)
-    tops = _tops(top)
+    tops = tops_of(top)
     end = min(bottom + 14, height)
-    line, white, fine, medium, coarse = _room(width)
+    line, white, fine, medium, coarse = room(ROWS, width)
     smooths = white, fine, medium, coarse
     detail = np.empty(width, np.float32)
     bits = detail.view(np.uint32)
@@ -207,7 +219,7 @@ def fold_details(
         for y in range(tops[0], end):
             for x in range(width):
                 white[y - tops[0], x] = ONE - planes[p, y, x]
-        _smooth_thrice(white, (top, bottom), height, line, fine, medium, coarse)
+        smooth_thrice(white, (top, bottom), height, line, fine, medium, coarse)
         for band in range(BANDS):
             for y in range(top, bottom):
                 image = smooths[band][y - tops[band]]
@@ -261,9 +273,9 @@ def add_details(
             else:
                 _tanh(shares[f, y], GAIN, FOUR)
 
-    tops = _tops(top)
+    tops = tops_of(top)
     end = min(bottom + 14, height)
-    line, difference, fine, medium, coarse = _room(width)
+    line, difference, fine, medium, coarse = room(ROWS, width)
     for c in range(channels):
         plain = stack[middle, c]
         for y in range(top, bottom):
@@ -280,7 +292,7 @@ def add_details(
                     for x in range(width):
                         difference[y - tops[0], x] = other[y, x] - plain[y, x]
                 source = difference
-            _smooth_thrice(source, (top, bottom), height, line, fine, medium, coarse)
+            smooth_thrice(source, (top, bottom), height, line, fine, medium, coarse)
             for y in range(top, bottom):
                 out = image[c, y]
                 at = source[y - tops[0]], fine[y - tops[1]], medium[y - tops[2]], coarse[y - top]

@@ -18,8 +18,10 @@ from slidefusion.engine import ArraySource, fuse_array, fuse_region
 from slidefusion.errors import OptionError, UnknownNameError, WeightsError
 from slidefusion.fuser import Fuser
 from slidefusion.fusers import generative, network_tiles
+from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.focusgan import Focusgan
 from slidefusion.fusers.fusiongan import FusionGan
+from slidefusion.fusers.grain import keep_grain
 from slidefusion.fusers.pix2pix import Pix2Pix
 from slidefusion.fusers.srgan import Srgan
 from slidefusion.geometry import Size, Window
@@ -119,7 +121,7 @@ def random_stack(*shape: int, dtype: str = "uint8") -> np.ndarray:
 def test_the_image_is_what_the_network_makes_of_its_tiles() -> None:
     """One tile, by hand: planes and masks in [0, 1] go in, the image comes out, times 255."""
     stack = random_stack(3, 3, 32, 32)
-    fused = Focusgan(**settings_of("focusgan-3", precision="float32", grain="smooth"))(stack)
+    fused = Focusgan(**settings_of("focusgan-3", precision="float32", grain=0))(stack)
     network = weights.load(path_of("focusgan-3")).network
     blur_model: Any = weights.load(path_of("blur")).network
     planes = torch.from_numpy(stack / np.float32(255))
@@ -219,6 +221,31 @@ def test_white_is_a_scale() -> None:
     expected = np.rint(fuser(np.rint(stack * 4095) / np.float32(4095)).image * 4095)
     found = scaled(np.rint(stack * 4095).astype(np.uint16)).image
     assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("noise", "grain", "one", "three"),
+    [(0.5, None, 1.0, 1.0), (4.0, None, 1 / 3, 0.0), (0.5, 0.2, 0.2, 0.2), (4.0, 1.0, 1.0, 1.0)],
+)
+def test_grain_follows_from_the_noise_of_the_slide(
+    noise: float, grain: float | None, one: float, three: float
+) -> None:
+    patches = np.random.default_rng(6).normal(200, noise, (4, 1, 3, 64, 64)).round()
+    seen = MemoryOverview(patches[0].astype(np.uint8), patches.astype(np.uint8))
+    fuser = Focusgan(**settings_of("focusgan-1", grain=grain)).prepare(seen)
+    assert (fuser._grain_of(1), fuser._grain_of(3)) == (one, three)
+
+
+def test_grain_of_several_planes_is_that_of_their_fusion() -> None:
+    stack = random_stack(3, 3, 32, 32, dtype="float32")
+    made, kept = (
+        Focusgan(**settings_of("focusgan-3", grain=grain, noise=0.1))(stack).image
+        for grain in (0.0, 0.4)
+    )
+    sharpest = Dtcwt(background="fuse")(stack).image
+    expected = keep_grain(*(torch.from_numpy(i[None]) for i in (sharpest, made)), 0.1, 0.4)
+    np.testing.assert_allclose(kept, expected[0].numpy(), atol=1e-5)
+    assert np.abs(kept - made).max() > 0.01
 
 
 class Watched(ArraySource):

@@ -8,7 +8,8 @@ import torch
 from scipy import ndimage
 
 from slidefusion.fusers import grain
-from slidefusion.fusers.grain import keep_grain
+from slidefusion.fusers.grain import keep_grain, noise_level
+from slidefusion.nets.heads import detail_bands
 
 
 def images(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,41 +22,52 @@ def images(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return scene, blurred + rng.normal(0, 0.01, scene.shape)
 
 
-def tensor(*planes: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.stack(planes)[None].astype(np.float32))
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image[None].astype(np.float32))
 
 
 def test_grain_on_glass_and_none_where_something_was_restored() -> None:
     scene, plane = images()
-    kept = keep_grain(tensor(plane), tensor(scene)[:, 0])[0].numpy()
-    glass, restored = np.s_[:, 8:-8, 8:40], np.s_[:, 8:-8, 66:-8]
+    kept = keep_grain(tensor(plane), tensor(scene), 0.009)[0].numpy()
+    glass, restored = np.s_[:, 8:-8, 8:40], np.s_[:, 20:-20, 66:-8]
     noise = (plane - scene)[glass]
     assert np.corrcoef(noise.ravel(), (kept - scene)[glass].ravel())[0, 1] > 0.9
     assert np.abs(kept - scene)[restored].mean() < 0.1 * np.abs(plane - scene)[restored].mean()
 
 
-def test_the_grain_is_that_of_the_nearest_plane() -> None:
-    scene, plane = images()
-    rng = np.random.default_rng(5)
-    sharp = scene + rng.normal(0, 0.01, scene.shape)
-    kept = keep_grain(tensor(plane, sharp), tensor(scene)[:, 0])[0].numpy()
-    inside = np.s_[:, 8:-8, 66:-8]
-    added = (kept - scene)[inside]
-    assert np.corrcoef((sharp - scene)[inside].ravel(), added.ravel())[0, 1] > 0.8
-
-
 def test_an_image_that_lacks_nothing_is_unchanged() -> None:
     _, plane = images()
     plane = plane.clip(0, 1)
-    assert torch.equal(keep_grain(tensor(plane), tensor(plane)[:, 0]), tensor(plane)[:, 0])
+    assert torch.equal(keep_grain(tensor(plane), tensor(plane), 0.01), tensor(plane))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 3, 140, 70), (1, 1, 3, 96, 96), (1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(2, 3, 140, 70), (1, 3, 96, 96), (1, 3, 4, 5), (1, 1, 64, 9)])
 def test_compiled_and_as_tensors(shape: tuple[int, ...]) -> None:
     torch.manual_seed(3)
-    planes = 0.5 + 0.05 * torch.randn(shape)
-    change = 0.03 * torch.randn(shape)[:, 0] * torch.linspace(0, 1, shape[-1])
-    image = planes[:, 0] + change
-    found = keep_grain(planes, image)
-    torch.testing.assert_close(found, grain._as_tensors(planes, image), atol=2e-6, rtol=0)
+    source = 0.5 + 0.05 * torch.randn(shape)
+    image = source + 0.03 * torch.randn(shape) * torch.linspace(0, 1, shape[-1])
+    found = keep_grain(source, image, 0.01, 0.7)
+    limits = [0.02 * level for level in grain._LEVELS]
+    expected = grain._as_tensors(source, image, limits, 0.7)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
     assert not torch.equal(found, image)
+
+
+def test_levels_are_those_of_white_noise() -> None:
+    noise = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (1, 1, 512, 512)))
+    finest, *coarser = (float(band.std()) for band in detail_bands(noise))
+    found = [1.0, *(band / finest for band in coarser)]
+    assert found == pytest.approx(grain._LEVELS, rel=0.02)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [("uint8", 255.0), ("uint16", 4000.0)])
+def test_noise_is_that_of_the_glass_whatever_else_there_is(dtype: str, white: float) -> None:
+    rng = np.random.default_rng(2)
+    patches = np.full((8, 2, 3, 128, 128), 0.8)
+    patches[4:] += ndimage.gaussian_filter(rng.normal(0, 1, patches[4:].shape), (0, 0, 0, 1, 1))
+    patches += rng.normal(0, 0.01, patches.shape)
+    patches[:3, ..., :64] = 1.0  # filled up: no noise at all
+    given = (white * patches).clip(0, white).round().astype(dtype)
+    finest = 0.01 * float(detail_bands(torch.randn(1, 1, 256, 256))[0].std())
+    assert noise_level(given, white) == pytest.approx(finest, rel=0.1)
+    assert noise_level(given[:3, ..., :64], white) == 0.0
