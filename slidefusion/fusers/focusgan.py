@@ -87,8 +87,7 @@ class Focusgan(GenerativeFuser):
             kept = masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
             if planes == 2:
                 tiles, masks = tiles[:, [0, 1, 1]], masks[:, [0, 1, 1]]
-            image: torch.Tensor = generator(tiles, masks)
-            return torch.cat([image, kept], dim=1) if self.keep_masks else image
+            return torch.cat([generator(tiles, masks), kept], dim=1)
 
         return compute
 

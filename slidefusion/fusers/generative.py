@@ -159,15 +159,11 @@ class GenerativeFuser:
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
         white = (self.white if stack.dtype != np.uint8 else None) or full_range(stack.dtype)
-        compute, more = self._compute(len(stack)), None
-        if share := self._grain_of(len(stack)):
-            several = len(stack) > 1
-            compute = _with_grain(compute, self._noise, share, several)
-            more = self._sharpest if several else None
+        share = self._grain_of(len(stack))
         image, maps = network_tiles.fuse_tiles(
             stack,
-            compute,
-            more=more,
+            self._finished(self._compute(len(stack)), len(stack), share),
+            more=self._sharpest if share and len(stack) > 1 else None,
             tile=self.tile,
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],
@@ -198,6 +194,27 @@ class GenerativeFuser:
         """The planes (Z, C, y, x) of a tile, each place as the sharpest shows it: (C, y, x)."""
         return self._transform(planes).image
 
+    def _finished(
+        self, compute: network_tiles.Compute, planes: int, share: float
+    ) -> network_tiles.Compute:
+        """``compute`` with ``share`` of the grain, and maps only if they are kept.
+
+        The tiles it gets have, of several planes, the sharpest of each place behind them. What a
+        map says to be blurred in a single plane has no grain but noise, and gets none.
+        """
+
+        def finished(tiles: torch.Tensor) -> torch.Tensor:
+            import torch
+
+            made = compute(tiles[:, :planes]).float()
+            image, maps = made[:, :RGB], made[:, RGB:]
+            if share:
+                given = share * (1 - maps) if planes == maps.shape[1] == 1 else share
+                image = keep_grain(tiles[:, -1], image, self._noise, given)
+            return torch.cat([image, maps], dim=1) if self._beside else image
+
+        return finished
+
     @property
     def _beside(self) -> str | None:
         """Name of what is made beside the image, one for each plane; None if nothing is."""
@@ -216,8 +233,8 @@ class GenerativeFuser:
         return [card]
 
     def _compute(self, planes: int) -> network_tiles.Compute:
-        """What makes images (N, 3, y, x) of tiles (N, Z, 3, y, x); with ``_beside`` images and maps
-        (N, 3 + Z, y, x)."""
+        """What makes images (N, 3, y, x) of tiles (N, Z, 3, y, x); with blur masks of each plane
+        behind the colours where the network is given them."""
         generator = self._network(planes)
 
         def compute(tiles: torch.Tensor) -> torch.Tensor:
@@ -258,18 +275,3 @@ def _tensor(result: Any) -> torch.Tensor:
 
     assert isinstance(result, torch.Tensor)
     return result
-
-
-def _with_grain(
-    compute: network_tiles.Compute, noise: float, share: float, several: bool
-) -> network_tiles.Compute:
-    """``compute`` with the grain of its only plane, or of the image behind several planes."""
-
-    def grained(tiles: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        made = compute(tiles[:, :-1] if several else tiles).float()
-        image = keep_grain(tiles[:, -1], made[:, :RGB], noise, share)
-        return torch.cat([image, made[:, RGB:]], dim=1)
-
-    return grained

@@ -60,13 +60,14 @@ def noise_level(patches: npt.NDArray[Any], white: float) -> float:
     return float(np.quantile(noisy, _QUANTILE)) if noisy.size else 0.0
 
 
-def keep_grain(source: Tensor, image: Tensor, noise: float, share: float = 1.0) -> Tensor:
+def keep_grain(source: Tensor, image: Tensor, noise: float, share: Tensor | float = 1.0) -> Tensor:
     """Add to ``image`` what it lacks of the grain of ``source``; all (N, C, H, W) in [0, 1].
 
     ``source`` is the plane that ``image`` was made from, or several planes fused by a transform.
     ``noise`` is that of `noise_level`. In each of three detail bands: where the mean square of
     the difference of source and image, over 7 x 7 px and the channels, is up to that of twice the
-    noise, ``share`` of the difference is added back; from double that on, nothing.
+    noise, ``share`` (a number, or (N, 1, H, W)) of the difference is added back; from double that
+    on, nothing.
 
     >>> import torch
     >>> plane = 0.9 + 0.01 * torch.randn(1, 3, 64, 64)
@@ -76,28 +77,30 @@ def keep_grain(source: Tensor, image: Tensor, noise: float, share: float = 1.0) 
     """
     limits = [max(_SIGMAS * noise * level, 1e-6) for level in _LEVELS]
     if source.device.type == "cpu":
-        return _compiled(source.float().contiguous(), image.float().contiguous(), limits, share)
+        return _compiled(source, image, limits, share)
     return _as_tensors(source, image, limits, share)
 
 
-def _compiled(source: Tensor, image: Tensor, limits: list[float], share: float) -> Tensor:
+def _compiled(source: Tensor, image: Tensor, limits: list[float], share: Tensor | float) -> Tensor:
     import torch
 
     from slidefusion.fusers.grain_kernels import add_grain
     from slidefusion.nets.end_kernels import ROWS
     from slidefusion.nets.row_bands import in_bands
 
-    result = torch.empty_like(image)
+    shares = torch.as_tensor(share, dtype=torch.float32).expand(len(image), 1, *image.shape[2:])
+    given = [tensor.float().contiguous().numpy() for tensor in (source, image, shares[:, 0])]
+    result = torch.empty(image.shape)
     weights = np.array([1 / limit for limit in limits], np.float32)
-    for given, made, out in zip(source.numpy(), image.numpy(), result.numpy(), strict=True):
-        in_bands(
-            partial(add_grain, given, made, weights, np.float32(share), out),
-            range(0, made.shape[1], ROWS),
-        )
+    for grainy, made, most, out in zip(*given, result.numpy(), strict=True):
+        rows = range(0, made.shape[1], ROWS)
+        in_bands(partial(add_grain, grainy, made, weights, most, out), rows)
     return result
 
 
-def _as_tensors(source: Tensor, image: Tensor, limits: list[float], share: float) -> Tensor:
+def _as_tensors(
+    source: Tensor, image: Tensor, limits: list[float], share: Tensor | float
+) -> Tensor:
     from slidefusion.nets.heads import detail_bands
 
     result = image

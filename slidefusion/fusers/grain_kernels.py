@@ -47,13 +47,14 @@ def add_grain(
     source: FloatArray,
     image: FloatArray,
     weights: FloatArray,
-    most: np.float32,
+    most: FloatArray,
     out: FloatArray,
     top: int,
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of ``out``; ``source``, ``image`` and ``out`` (C, H, W).
 
-    ``weights``: for each detail band, one over the deviation up to which ``most`` is given back.
+    ``weights``: for each detail band, one over the deviation up to which ``most`` (H, W) of it is
+    given back.
     """
     channels, height, width = image.shape
     bottom = min(top + ROWS, height)
@@ -96,7 +97,7 @@ def add_grain(
             for x in range(width):
                 share = TWO - mean[x]
                 share = share if share > ZERO else ZERO
-                mean[x] = most * (share if share < ONE else ONE)
+                mean[x] = most[y, x] * (share if share < ONE else ONE)
             for c in range(channels):
                 made, detail = out[c, y], missing[band, c, y - top]
                 for x in range(width):

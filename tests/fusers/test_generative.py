@@ -248,6 +248,20 @@ def test_grain_of_several_planes_is_that_of_their_fusion() -> None:
     assert np.abs(kept - made).max() > 0.01
 
 
+def test_no_grain_of_a_single_plane_where_it_is_blurred() -> None:
+    stack = random_stack(1, 3, 32, 32, dtype="float32")
+    made, kept = (
+        Focusgan(**settings_of("focusgan-1", grain=grain, noise=0.1)) for grain in (0.0, 0.4)
+    )
+    blur_model: Any = weights.load(path_of("blur")).network
+    with torch.inference_mode():
+        share = 0.4 * (1 - blur_model.blurred(torch.from_numpy(stack)))
+    image, plane = (torch.from_numpy(i) for i in (made(stack).image[None], stack))
+    expected = keep_grain(plane, image, 0.1, share[None])
+    np.testing.assert_allclose(kept(stack).image, expected[0].numpy(), atol=3e-3)
+    assert not torch.allclose(expected, keep_grain(plane, image, 0.1, 0.4), atol=1e-2)
+
+
 class Watched(ArraySource):
     """Notes which windows are read."""
 

@@ -46,9 +46,10 @@ def test_compiled_and_as_tensors(shape: tuple[int, ...]) -> None:
     torch.manual_seed(3)
     source = 0.5 + 0.05 * torch.randn(shape)
     image = source + 0.03 * torch.randn(shape) * torch.linspace(0, 1, shape[-1])
-    found = keep_grain(source, image, 0.01, 0.7)
+    share = torch.rand(shape[0], 1, *shape[2:])
+    found = keep_grain(source, image, 0.01, share)
     limits = [0.02 * level for level in grain._LEVELS]
-    expected = grain._as_tensors(source, image, limits, 0.7)
+    expected = grain._as_tensors(source, image, limits, share)
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
     assert not torch.equal(found, image)
 
