@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import struct
 import sys
 from collections.abc import Sequence
 from io import FileIO
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.omezarr.blosc_header import AS_IT_IS, BITS_SHUFFLED, FLAGS_AT, HEADER
 from slidefusion.omezarr.encode_shard import NOTHING
 from slidefusion.omezarr.shards import check_indices, known_index
 from slidefusion.omezarr.store import has_plain_shards, is_url
@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["has_plain_chunks", "read_part"]
 
-_HEADER = struct.Struct("<4B3I")
-"""Of a Blosc chunk: versions of Blosc and of its codec, flags, and the bytes of an element; then
-its bytes decoded, those of a block, and its bytes encoded."""
-_HEADER_BYTES = _HEADER.size
-_FLAGS = 2
-"""Where a header holds the flags."""
-_AS_IT_IS, _BITS_SHUFFLED = 0x02, 0x04
-"""Two of the flags."""
-_PAIR = 2
-"""Bytes of an element whose bits are put in order here; this package writes no others of uint8."""
 _CHECKSUM_BYTES = 4
 _CHECKSUM_OF_CHECKED = 0x48674BC7
 """CRC-32C of any bytes that are followed by their own CRC-32C."""
@@ -159,10 +149,9 @@ class _Chunks:
         self._chunk = np.empty(array.chunks, array.dtype)
         self._decoded = np.empty(self._chunk.nbytes, np.uint8)
         # At worst a chunk is stored as it is.
-        self._stored = np.empty(self._decoded.size + _HEADER_BYTES + _CHECKSUM_BYTES, np.uint8)
-        kind = codec["configuration"]["shuffle"], codec["configuration"].get("typesize")
-        pairs = kind == ("bitshuffle", _PAIR) and sys.byteorder == "little"
-        self._pairs = _ShuffledPairs(self._decoded, self._chunk, part) if pairs else None
+        self._stored = np.empty(self._decoded.size + HEADER.size + _CHECKSUM_BYTES, np.uint8)
+        bits = codec["configuration"]["shuffle"] == "bitshuffle"
+        self._pairs = _ShuffledPairs(self._decoded, self._chunk, part) if bits else None
 
     def copy(
         self, file: FileIO, size: int, source: tuple[slice, ...], target: tuple[slice, ...]
@@ -181,14 +170,14 @@ class _Chunks:
                 raise ValueError("has a damaged chunk")
             size -= _CHECKSUM_BYTES
             stored = stored[:size]
-        if size < _HEADER_BYTES:
+        if size < HEADER.size:
             raise ValueError(f"has a chunk of {size} bytes")
-        version, _, flags, element, decoded, block, encoded = _HEADER.unpack_from(stored.data)
+        version, _, flags, element, decoded, block, encoded = HEADER.unpack_from(stored.data)
         if (decoded, encoded) != (self._decoded.size, size):
             raise ValueError("has a damaged chunk")
-        shuffled = version == 2 and flags & (_AS_IT_IS | _BITS_SHUFFLED) == _BITS_SHUFFLED
-        if self._pairs and shuffled and element == _PAIR and self._pairs.can_be_in(block):
-            stored[_FLAGS] = flags ^ _BITS_SHUFFLED  # so that Blosc leaves the bits as they are
+        shuffled = version == 2 and flags & (AS_IT_IS | BITS_SHUFFLED) == BITS_SHUFFLED
+        if self._pairs and shuffled and self._pairs.can_be_in(element, block):
+            stored[FLAGS_AT] = flags ^ BITS_SHUFFLED  # so that Blosc leaves the bits as they are
             self._decompress(stored, self._decoded)
             self._pairs.copy(block, source, target)
         else:
@@ -212,13 +201,14 @@ class _ShuffledPairs:
         self._decoded, self._chunk, self._part = decoded, chunk, part
         self._row_bytes = chunk.shape[-1] * chunk.itemsize
         self._shape = math.prod(chunk.shape[:-2]), chunk.shape[-2], self._row_bytes
-        self._chunk_words, self._part_words = _as_words(chunk), _as_words(part)
+        self._chunk_words, self._part_words = bitshuffle.as_words(chunk), bitshuffle.as_words(part)
         if part.shape[:-2] != chunk.shape[:-2]:
             self._part_words = None
 
-    def can_be_in(self, block: int) -> bool:
-        """Whether blocks of so many bytes hold whole rows, and rows whole groups."""
-        return self._row_bytes % self._bits.GROUP_BYTES == 0 < block and not block % self._row_bytes
+    def can_be_in(self, element: int, block: int) -> bool:
+        """Whether a chunk with elements and blocks of so many bytes is one of these."""
+        pairs = element == self._bits.PAIR_BYTES
+        return pairs and self._bits.can_be_shuffled(self._row_bytes, block)
 
     def copy(self, block: int, source: tuple[slice, ...], target: tuple[slice, ...]) -> None:
         """Undo the shuffling of what is wanted; if it must be, of the rows that hold it."""
@@ -234,11 +224,3 @@ class _ShuffledPairs:
 
     def _undo(self, block: int, *rest: Any) -> None:
         self._bits.unshuffle(self._decoded, block, self._shape, *rest)
-
-
-def _as_words(array: npt.NDArray[Any]) -> npt.NDArray[np.uint64] | None:
-    """The memory of an array (..., Y, X) as images (N, Y, words); None if rows end within one."""
-    if array.shape[-1] * array.itemsize % 8:
-        return None
-    images = array.reshape(math.prod(array.shape[:-2]), *array.shape[-2:])
-    return images.view(np.uint8).view(np.uint64)

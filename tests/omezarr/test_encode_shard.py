@@ -48,6 +48,42 @@ def test_equals_zarr(tmp_path: Path, dtype: str, compressors: tuple[Any, ...]) -
     assert seen == sum(path.is_file() for path in (tmp_path / "c").rglob("*")) == 12
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("side", [32, 48, 256])
+@pytest.mark.parametrize("kind_of_pixels", ["smooth", "any", "both"])
+def test_bits_shuffled_here_equal_zarr(
+    tmp_path: Path, dtype: str, side: int, kind_of_pixels: str
+) -> None:
+    """Whole chunks of a contiguous block: of one block of Blosc's or several, and such that no
+    compression makes smaller."""
+    with codec_pipeline(str(tmp_path)):
+        array = zarr.create_array(
+            str(tmp_path),
+            shape=(3, 2 * side, 3 * side),
+            dtype=dtype,
+            shards=(3, 2 * side, 3 * side),
+            chunks=(3, side, side),
+            compressors=(BLOSC, zarr.codecs.Crc32cCodec()),
+            fill_value=0,
+        )
+    highest = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, highest, array.shape, dtype, endpoint=True)
+    if kind_of_pixels != "any":
+        smooth = pixels if kind_of_pixels == "smooth" else pixels[:, :side]
+        smooth >>= 4
+    array[:] = pixels
+    kind = ShardKind.of(json.loads((tmp_path / "zarr.json").read_text()))
+    written = (tmp_path / "c" / "0" / "0" / "0").read_bytes()
+    assert b"".join(kind.encode(pixels)) == written
+    # Blosc's flags: bits are shuffled, and not when it stored the chunk as it is.
+    flags = {written[at + 2] & 0x06 for at in chunk_offsets(written, 6)}
+    assert flags == {"smooth": {0x04}, "any": {0x06}, "both": {0x04, 0x06}}[kind_of_pixels]
+
+
+def chunk_offsets(shard: bytes, chunks: int) -> list[int]:
+    return np.frombuffer(shard[-16 * chunks - 4 : -4], "<u8")[::2].tolist()
+
+
 def test_a_part_is_cut_into_its_shards(tmp_path: Path) -> None:
     _, kind = make(tmp_path, "uint8")
     block = np.arange(3 * 86 * 26, dtype=np.uint8).reshape(3, 1, 86, 26)
