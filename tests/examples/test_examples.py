@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +26,21 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 SIZE = 512
 
 
-def example(name: str, *args: object) -> list[str]:
-    """Run a script where we are; returns the lines that it prints."""
-    ended = run(EXAMPLES / name, *args)
-    assert ended.returncode == 0, ended.stderr
-    assert not ended.stderr
-    return ended.stdout.splitlines()
+Example = Callable[..., list[str]]
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Example:
+    """Runs a script where we are, in this process; returns the lines that it prints."""
+
+    def run_here(name: str, *args: object) -> list[str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        said = capsys.readouterr()
+        assert not said.err
+        return said.out.splitlines()
+
+    return run_here
 
 
 def smear(*, gray: bool = False) -> PhantomRegion:
@@ -53,7 +65,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_stack_is_converted_fused_and_cropped() -> None:
+def test_a_stack_is_converted_fused_and_cropped(example: Example) -> None:
     example("fuse_a_stack.py", "--size", SIZE, "--out", "made")
     stack, slide = sf.open_stack("made/stack.zarr"), sf.open_slide("made/slide.zarr")
     tiffs = [tifffile.imread(f"made/planes/z{z}.tif") for z in range(11)]
@@ -68,7 +80,7 @@ def test_a_stack_is_converted_fused_and_cropped() -> None:
     assert np.array_equal(picture("made/middle-plane.png"), stack.values[:, 5][part])
 
 
-def test_an_array_goes_in_and_an_array_comes_out() -> None:
+def test_an_array_goes_in_and_an_array_comes_out(example: Example) -> None:
     (said,) = example("fuse_numpy_array.py", "--size", SIZE, "--out", "fused.tif")
     assert said == "(5, 512, 512) uint16 -> (512, 512) uint16, in fused.tif"
     image = tifffile.imread("fused.tif")
@@ -77,7 +89,7 @@ def test_an_array_goes_in_and_an_array_comes_out() -> None:
     assert error(image / 257, truth) < 0.8 * error(plane, truth)
 
 
-def test_fusers_are_compared_with_the_truth() -> None:
+def test_fusers_are_compared_with_the_truth(example: Example) -> None:
     said = example("compare_fusers.py", "--side", SIZE, "--out", "fusers.png")
     head, *rows = [re.split(r"\s{2,}|\s(?=\d)", line.strip()) for line in said[:-1]]
     assert head == ["SSIM", "CC", "QMI"]
@@ -94,7 +106,7 @@ def test_fusers_are_compared_with_the_truth() -> None:
         assert error(columns[name], truth) < 0.7 * error(columns["middle plane"], truth)
 
 
-def test_one_plane_is_restored_and_its_blur_shown() -> None:
+def test_one_plane_is_restored_and_its_blur_shown(example: Example) -> None:
     side = 384  # one tile of the network
     *_, said = example("one_plane.py", "--size", side, "--out", "made")
     assert said.endswith("one-plane.png, from left to right: plane 0, blur mask, restored, truth")
@@ -108,7 +120,7 @@ def test_one_plane_is_restored_and_its_blur_shown() -> None:
     assert mask[0][wrong].mean() > 1.5 * mask[0][~wrong].mean()
 
 
-def test_a_fuser_of_ones_own_fuses_and_keeps_the_contract() -> None:
+def test_a_fuser_of_ones_own_fuses_and_keeps_the_contract(example: Example) -> None:
     example("write_a_fuser.py", "--size", SIZE, "--out", "brenner.png")
     region = smear()
     fused = picture("brenner.png")
@@ -117,7 +129,7 @@ def test_a_fuser_of_ones_own_fuses_and_keeps_the_contract() -> None:
     assert proof.returncode == 0, proof.stdout
 
 
-def test_a_second_run_of_many_slides_does_what_is_left() -> None:
+def test_a_second_run_of_many_slides_does_what_is_left(example: Example) -> None:
     said = example("many_slides.py", "--size", SIZE, "--out", "made")
     assert [line.partition(" after")[0] for line in said if " after " in line] == [
         "a-fused.zarr: done",
@@ -136,7 +148,9 @@ def test_a_second_run_of_many_slides_does_what_is_left() -> None:
 
 
 def test_a_cluster_of_processes_writes_what_threads_write() -> None:
-    said = example("on_a_cluster.py", "--size", SIZE, "--out", "made")
+    ended = run(EXAMPLES / "on_a_cluster.py", "--size", SIZE, "--out", "made")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    said = ended.stdout.splitlines()
     regions = [int(n) for line in said for n in re.findall(r": (\d+) regions", line)]
     assert sum(regions) == 4
     by_threads, by_processes = Path("made/threads/slide.zarr"), Path("made/processes/slide.zarr")
