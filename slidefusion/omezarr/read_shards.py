@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["has_plain_chunks", "read_part"]
 
+_LINE_BYTES = 64
 _CHECKSUM_BYTES = 4
 _CHECKSUM_OF_CHECKED = 0x48674BC7
 """CRC-32C of any bytes that are followed by their own CRC-32C."""
@@ -69,7 +70,7 @@ def read_part(
     metadata: Any = array.metadata
     grid = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
     spans = [at.indices(length)[:2] for at, length in zip(index, array.shape, strict=True)]
-    part = np.empty([max(0, stop - start) for start, stop in spans], array.dtype)
+    part = _empty_on_line([max(0, stop - start) for start, stop in spans], array.dtype)
     chunks = _Chunks(array, part)
     axes = [_by_shard(*each) for each in zip(spans, array.chunks, grid, strict=True)]
     for shard in itertools.product(*(axis.items() for axis in axes)):
@@ -115,6 +116,18 @@ def _chunk_codecs(array: zarr.Array[Any]) -> list[dict[str, Any]]:
     metadata: Any = array.metadata
     codecs: list[dict[str, Any]] = metadata.codecs[0].to_dict()["configuration"]["codecs"]
     return codecs
+
+
+def _empty_on_line(shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Like ``np.empty``, but with memory that begins on a line of the processor's cache.
+
+    The C library gives memory that begins within one. Rows of pixels then do, too, and vectors that
+    are written to them go to two lines each: a window takes a tenth longer to read.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _LINE_BYTES
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _by_shard(span: tuple[int, int], side: int, count: int) -> dict[int, list[_Piece]]:
