@@ -8,6 +8,7 @@ pixels without an error.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ class PyramidLayout:
     chunk_px: int = CHUNK_PX
     """Longest side of a chunk."""
 
-    @property
+    @functools.cached_property
     def _side(self) -> int:
         """Side of a level-0 shard: divides the region."""
         height, width = self.shape0[-2:]
@@ -68,12 +69,12 @@ class PyramidLayout:
         limit = min(self.shard_px or _SHARD_PX, longest)
         return divisor_up_to(self.region_px, limit)
 
-    @property
+    @functools.cached_property
     def levels(self) -> int:
         """Number of levels."""
         return len(level_sizes(*self.shape0[-2:]))
 
-    @property
+    @functools.cached_property
     def region_levels(self) -> int:
         """How many levels, the first included, a region determines by itself in whole shards."""
         count, side = 1, self._side
