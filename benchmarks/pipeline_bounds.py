@@ -9,7 +9,6 @@ checks.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import time
@@ -24,9 +23,11 @@ import zarr
 
 from slidefusion.engine import WindowPlanes
 from slidefusion.geometry import Window
+from slidefusion.omezarr.output import ImageSpec
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.plan import make_plan
 from slidefusion.tasks.scheduling import parallelism
+from slidefusion.write_slide import written_images
 
 __all__ = ["Bounds", "Taken", "measure_bounds", "processor_seconds"]
 
@@ -80,10 +81,8 @@ def measure_bounds(source: Path, fuser: str, out: Path) -> Bounds:
     kernel = _taken(plan.fuser, stacks)
     del stacks
 
-    slide = zarr.open_group(str(out), mode="r")
-    image, depth = np.asarray(slide["0"]), np.asarray(slide["labels/depth/0"])
     where = out.with_name("storage-alone.zarr")
-    layouts = _create(where, image, depth, tiling.region_px)
+    layouts = _create(where, written_images(plan, None), out)
 
     def read_and_write(region: Window) -> None:
         for _ in window(region):
@@ -99,17 +98,17 @@ def measure_bounds(source: Path, fuser: str, out: Path) -> Bounds:
 
 
 def _create(
-    where: Path, image: np.ndarray, depth: np.ndarray, region_px: int
+    where: Path, images: list[ImageSpec], out: Path
 ) -> list[tuple[PyramidLayout, str, np.ndarray]]:
-    """Empty arrays for ``image`` (C, Y, X) and ``depth`` (1, Y, X): layout, name and pixels."""
-    colours = PyramidLayout("cyx", image.shape, image.dtype.name, region_px)
-    labels = dataclasses.replace(
-        colours, shape0=depth.shape, dtype=depth.dtype.name, method="nearest"
-    )
-    root = zarr.open_group(str(where), mode="w")
-    colours.create(root, str(where))
-    labels.create(root.create_group("labels/depth"), str(where))
-    return [(colours, "", image), (labels, "labels/depth", depth)]
+    """Empty arrays for these images; the layout, name and pixels (C, Y, X) in ``out`` of each."""
+    slide, root = zarr.open_group(str(out), mode="r"), zarr.open_group(str(where), mode="w")
+    layouts = []
+    for image in images:
+        group = root.require_group(image.name) if image.name else root
+        image.layout.create(group, str(where))
+        pixels = np.asarray(slide[f"{image.name}/0".lstrip("/")])
+        layouts.append((image.layout, image.name, pixels))
+    return layouts
 
 
 def _taken(work: Callable[[Any], object], items: Iterable[Any]) -> Taken:
