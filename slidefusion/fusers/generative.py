@@ -136,15 +136,17 @@ class GenerativeFuser:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        The result (for float32), one row of tiles of every plane and of the sums, the tiles on
-        their way, what the networks have in hand, and the fusion that grain is taken from. Of the
-        host and the device together.
+        The result (for float32), two rows of tiles of every plane and of the sums, the tiles on their
+        way, what the networks have in hand, and the fusion that grain is taken from. Of the
+        host and the device together. As many batches are computed at once as there are processors,
+        in all calls together, so each call counts one of them; a call that is alone has the others,
+        too, in memory that the missing calls do not need.
         """
         from slidefusion.nets.working_set import network_bytes
 
         batch = self.batch or _BATCH[self.device]
         maps = planes if self._beside else 0
-        strip = ((planes + 2) * channels + 2 * maps) * self.tile * (width + 2 * self.tile) * 4
+        strips = 2 * (planes * channels + channels + maps) * self.tile * width * 4
         tiles = batch * (3 * planes + 12) * 3 * self.tile**2 * 4
         networks = [
             network_bytes(card.network, dict(card.config), self.tile, batch, self.precision)
@@ -154,7 +156,7 @@ class GenerativeFuser:
         if planes > 1 and self._grain_of(planes):
             sharpest = self._transform.working_bytes(planes, RGB, self.tile, self.tile)
         result = (channels * 4 + maps) * height * width
-        return result + strip + tiles + sum(networks) + sharpest
+        return result + strips + tiles + sum(networks) + sharpest
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""

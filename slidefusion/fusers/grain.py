@@ -9,7 +9,6 @@ was sharp stays as it was, what was restored stays restored.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,15 +85,14 @@ def _compiled(source: Tensor, image: Tensor, limits: list[float], share: Tensor 
 
     from slidefusion.fusers.grain_kernels import add_grain
     from slidefusion.nets.end_kernels import ROWS
-    from slidefusion.nets.row_bands import in_bands
 
     shares = torch.as_tensor(share, dtype=torch.float32).expand(len(image), 1, *image.shape[2:])
     given = [tensor.float().contiguous().numpy() for tensor in (source, image, shares[:, 0])]
     result = torch.empty(image.shape)
     weights = np.array([1 / limit for limit in limits], np.float32)
     for grainy, made, most, out in zip(*given, result.numpy(), strict=True):
-        rows = range(0, made.shape[1], ROWS)
-        in_bands(partial(add_grain, grainy, made, weights, most, out), rows)
+        for top in range(0, made.shape[1], ROWS):
+            add_grain(grainy, made, weights, most, out, top)
     return result
 
 

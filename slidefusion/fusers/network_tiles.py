@@ -1,8 +1,7 @@
 """Runs networks over the tiles of a window: reading, batching, computing, merging.
 
-On the CPU a network gets the whole processor for one batch at a time (torch's threads), while the
-threads of other tasks read, write and wait for their turn. Two networks at once would only take the
-cores from each other.
+On the CPU each batch is computed by one thread (see `torch_workers`), while the threads of the tasks
+read, merge and write.
 """
 
 from __future__ import annotations
@@ -11,8 +10,11 @@ import contextlib
 import functools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,7 +124,10 @@ def _turns() -> threading.BoundedSemaphore:
 
 @contextlib.contextmanager
 def running(device: str) -> Iterator[None]:
-    """While a network runs: without gradients, and on the CPU in turn."""
+    """While a network runs with all of torch's threads: without gradients, and on the CPU in turn.
+
+    Two of them at once would only take the processors from each other.
+    """
     import torch
 
     turn: Any = _turns() if device == "cpu" else contextlib.nullcontext()
@@ -161,6 +166,10 @@ class _Job:
     """Of a stack that is not RGB."""
 
 
+_Batch = tuple[list[_Job], Callable[[], FloatArray]]
+"""Tiles that are computed together, and what cuts them out: (N, Z, 3, tile, tile)."""
+
+
 def fuse_tiles(
     stack: Planes,
     compute: Compute,
@@ -176,12 +185,13 @@ def fuse_tiles(
     """The image (C, Y, X) of a window, each tile made by ``compute``, and so many maps (M, Y, X).
 
     ``compute`` takes tiles (N, Z, 3, tile, tile) in [0, 1] and gives images, and behind their
-    channels the maps, (N, 3 + M, tile, tile) in [0, 1], all float32 on ``device``. Only tiles that
-    touch the window's core are computed and only their pixels are read; outside the core the result
-    is 0. Stacks that are not RGB are fused channel by channel: each is repeated three times, and
-    the three results are averaged; maps are those of all channels averaged. ``white`` is the value
-    that counts as 1 in the image; in maps 255 does. ``more`` makes of the planes of a tile (Z, 3,
-    tile, tile) one image (3, tile, tile), which ``compute`` gets behind them.
+    channels the maps, (N, 3 + M, tile, tile) in [0, 1], all float32 on ``device``; on the CPU it is
+    called by several threads at once. Only tiles that touch the window's core are computed and only
+    their pixels are read; outside the core the result is 0. Stacks that are not RGB are fused
+    channel by channel: each is repeated three times, and the three results are averaged; maps are
+    those of all channels averaged. ``white`` is the value that counts as 1 in the image; in maps
+    255 does. ``more`` makes of the planes of a tile (Z, 3, tile, tile) one image (3, tile, tile),
+    which ``compute`` gets behind them.
     """
     cut = as_cut(stack)
     channels, height, width = stack.shape[1:]
@@ -193,64 +203,94 @@ def fuse_tiles(
     left = grid.place(0, columns.start).x
     right = min(grid.place(0, columns[-1]).right, cut.on_slide.width)
     colour: list[int | None] = [None] if channels == RGB else list(range(channels))
-    for row in rows:
-        top = grid.place(row, 0).y
-        bottom = min(top + tile, cut.on_slide.height)
-        strip = list(cut.crop(Window(top, left, bottom - top, right - left)))
 
-        def cut_out(job: _Job, out: FloatArray, strip: list[Any] = strip) -> None:
+    def cut_out(strip: list[npt.NDArray[Any]], jobs: list[_Job]) -> FloatArray:
+        count = len(strip) + (more is not None)
+        tiles = np.empty((len(jobs), count, RGB, tile, tile), np.float32)
+        for job, out in zip(jobs, tiles, strict=True):
             x = grid.place(0, job.column).x - left
             chosen = slice(None) if job.channel is None else slice(job.channel, job.channel + 1)
             for plane, made in zip(strip, out, strict=False):
                 np.multiply(cut_tile(plane[chosen], x, tile), np.float32(1 / white), out=made)
-            np.clip(out, 0, 1, out=out)
+            np.clip(out[: len(strip)], 0, 1, out=out[: len(strip)])
             if more is not None:
                 out[-1] = more(out[:-1])
+        return tiles
 
-        jobs = [_Job(row, column, channel) for column in columns for channel in colour]
-        count = len(strip) + (more is not None)
-        tiles = np.empty((min(batch, len(jobs)), count, RGB, tile, tile), np.float32)
-        for job, result in _computed(jobs, cut_out, compute, tiles, device):
-            if job.channel is None:
-                merger.add(row, job.column, result)
-            else:
-                only = np.zeros((channels + maps, tile, tile), np.float32)
-                only[job.channel] = result[:RGB].mean(axis=0)
-                only[channels:] = result[RGB:] / np.float32(channels)
-                merger.add(row, job.column, only)
-        place, finished = merger.finish(row)
-        inside = (slice(None), *place.slices)
-        _store(finished[:channels], white, image[inside])
-        _store(finished[channels:], 255.0, beside[inside])
+    def batches() -> Iterator[_Batch]:
+        for row in rows:
+            top = grid.place(row, 0).y
+            bottom = min(top + tile, cut.on_slide.height)
+            strip = list(cut.crop(Window(top, left, bottom - top, right - left)))
+            jobs = [_Job(row, column, channel) for column in columns for channel in colour]
+            for start in range(0, len(jobs), batch):
+                chosen = jobs[start : start + batch]
+                yield chosen, partial(cut_out, strip, chosen)
+
+    computed = _on_processors if device == "cpu" else _on_gpu
+    for job, result in computed(batches(), compute, device):
+        if job.channel is None:
+            merger.add(job.row, job.column, result)
+        else:
+            only = np.zeros((channels + maps, tile, tile), np.float32)
+            only[job.channel] = result[:RGB].mean(axis=0)
+            only[channels:] = result[RGB:] / np.float32(channels)
+            merger.add(job.row, job.column, only)
+        if (job.column, job.channel) == (columns[-1], colour[-1]):
+            place, finished = merger.finish(job.row)
+            inside = (slice(None), *place.slices)
+            _store(finished[:channels], white, image[inside])
+            _store(finished[channels:], 255.0, beside[inside])
     return image, beside
 
 
-def _computed(
-    jobs: list[_Job],
-    cut_out: Callable[[_Job, FloatArray], None],
-    compute: Compute,
-    tiles: FloatArray,
-    device: str,
+def _on_processors(
+    batches: Iterator[_Batch], compute: Compute, device: str
 ) -> Iterator[tuple[_Job, FloatArray]]:
-    """Every job with its image and maps (3 + M, tile, tile), in order; ``tiles``: a batch's room.
+    """Every job with its image and maps (3 + M, tile, tile), in order.
 
-    On a GPU a batch is computed while the one before it is merged and the next one is cut out.
+    As many batches are computed at once as torch has threads here, and one more waits for the first
+    to end, while those before are merged and the next strip is read.
     """
     import torch
 
+    from slidefusion.fusers.torch_workers import torch_workers
+
+    def make(cut_out: Callable[[], FloatArray]) -> FloatArray:
+        with torch.inference_mode():
+            made: FloatArray = compute(torch.from_numpy(cut_out())).float().numpy()
+        return made
+
+    workers, ahead = torch_workers(), torch.get_num_threads() + 1
+    waiting: deque[tuple[list[_Job], Future[FloatArray]]] = deque()
+    try:
+        for jobs, cut_out in batches:
+            done = waiting.popleft() if len(waiting) == ahead else None
+            made = done[1].result() if done else ()
+            waiting.append((jobs, workers.submit(make, cut_out)))
+            yield from zip(done[0] if done else (), made, strict=True)
+        while waiting:
+            jobs, future = waiting.popleft()
+            yield from zip(jobs, future.result(), strict=True)
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _on_gpu(
+    batches: Iterator[_Batch], compute: Compute, device: str
+) -> Iterator[tuple[_Job, FloatArray]]:
+    """The same: a batch is computed while the one before is merged and the next one is cut out."""
+    import torch
+
     waiting: tuple[list[_Job], torch.Tensor] | None = None
-    for start in range(0, len(jobs), len(tiles)):
-        chosen = jobs[start : start + len(tiles)]
-        for job, tile in zip(chosen, tiles, strict=False):
-            cut_out(job, tile)
-        given = torch.from_numpy(tiles[: len(chosen)])
-        if device != "cpu":
-            given = given.pin_memory().to(device, non_blocking=True)
+    for jobs, cut_out in batches:
+        given = torch.from_numpy(cut_out()).pin_memory().to(device, non_blocking=True)
         with running(device):
             made = compute(given)
         if waiting is not None:
             yield from _fetched(*waiting)
-        waiting = chosen, made
+        waiting = jobs, made
     if waiting is not None:
         yield from _fetched(*waiting)
 

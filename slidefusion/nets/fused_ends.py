@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
-from slidefusion.nets.row_bands import in_bands
 
 __all__ = ["FusedEntrance", "FusedHead"]
 
@@ -42,14 +41,10 @@ class FusedEntrance(nn.Module):
                 parts.append(partial(fold_planes, blur, False, side, out, channel))
             if self.plain.details:
                 parts.append(partial(fold_details, planes, side, out, side * side * behind))
-            in_bands(partial(_all, parts), range(0, height, ROWS))
+            for top in range(0, height, ROWS):  # of a band all parts, while it is in the cache
+                for part in parts:
+                    part(top)
         return folded.permute(0, 3, 1, 2)
-
-
-def _all(parts: list[Callable[[int], None]], top: int) -> None:
-    """Of a band of rows all parts, while it lies in the cache."""
-    for part in parts:
-        part(top)
 
 
 class FusedHead(nn.Module):
@@ -75,8 +70,9 @@ class FusedHead(nn.Module):
         image = torch.empty(len(stack), *stack.shape[2:])
         for n in range(len(stack)):
             planes, made = stack[n].numpy(), image[n].numpy()
-            add = partial(add_details, bits[n].numpy(), shift, self.unshuffle, planes, made)
-            in_bands(add, range(0, stack.shape[3], ROWS))
+            of_channels = bits[n].numpy()
+            for top in range(0, stack.shape[3], ROWS):
+                add_details(of_channels, shift, self.unshuffle, planes, made, top)
         return image
 
     def _as_tensors(self, features: Tensor, stack: Tensor) -> Tensor:

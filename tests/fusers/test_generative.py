@@ -328,10 +328,25 @@ def test_weights_are_chosen_by_planes_and_masks() -> None:
     assert Srgan()._reference(3) == "srgan-3"
 
 
-def test_one_network_at_a_time_has_the_processor() -> None:
-    assert network_tiles._turns()._initial_value * torch.get_num_threads() >= 1
-    with network_tiles.running("cpu"):
-        assert torch.is_inference_mode_enabled()
+def test_a_tile_that_fails_ends_the_call() -> None:
+    def refuse(tiles: torch.Tensor) -> torch.Tensor:
+        raise MemoryError("no room for a tile")
+
+    with pytest.raises(MemoryError, match="no room"):
+        network_tiles.fuse_tiles(
+            random_stack(1, 3, 64, 64), refuse, tile=32, overlap=8, batch=1, device="cpu", white=255
+        )
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    stack, fuser = random_stack(1, 3, 100, 90), Focusgan(**settings_of("focusgan-1"))
+    before = torch.get_num_threads()
+    images = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        images.append(fuser(stack).image)
+    torch.set_num_threads(before)
+    assert np.array_equal(*images)
 
 
 def test_large_regions_where_the_halo_is_large() -> None:

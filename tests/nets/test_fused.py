@@ -11,7 +11,6 @@ from slidefusion.nets import fused  # noqa: E402
 from slidefusion.nets.fused import ActiveConv, for_inference  # noqa: E402
 from slidefusion.nets.fused_ends import FusedEntrance, FusedHead  # noqa: E402
 from slidefusion.nets.heads import Entrance, ImageHead  # noqa: E402
-from slidefusion.nets.row_bands import in_bands  # noqa: E402
 from slidefusion.nets.working_set import network_bytes  # noqa: E402
 from tests.fusers.networks import tiny  # noqa: E402
 
@@ -104,15 +103,6 @@ def test_an_entrance_compiled_rounds_as_torch_does(
         found = FusedEntrance(entrance)(*given)
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(found, entrance(*given).bfloat16())
-
-
-def test_bands_on_several_threads() -> None:
-    torch.set_num_threads(3)
-    done: list[int] = []
-    in_bands(done.append, range(0, 100, 7))
-    assert sorted(done) == list(range(0, 100, 7))
-    with pytest.raises(ZeroDivisionError):
-        in_bands(lambda top: 1 // top, range(-2, 3))
 
 
 def test_memory_is_counted_without_computing() -> None:
