@@ -136,10 +136,10 @@ class GenerativeFuser:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        The result (for float32), two rows of tiles of every plane and of the sums, the tiles on their
-        way, what the networks have in hand, and the fusion that grain is taken from. Of the
+        The result (for float32), two rows of tiles of every plane and of the sums, the tiles on
+        their way, what the networks have in hand, and the fusion that grain is taken from. Of the
         host and the device together. As many batches are computed at once as there are processors,
-        in all calls together, so each call counts one of them; a call that is alone has the others,
+        by all calls together, so each call counts one of them; a call that is alone has the others,
         too, in memory that the missing calls do not need.
         """
         from slidefusion.nets.working_set import network_bytes

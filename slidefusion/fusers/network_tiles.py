@@ -1,7 +1,7 @@
 """Runs networks over the tiles of a window: reading, batching, computing, merging.
 
-On the CPU each batch is computed by one thread (see `torch_workers`), while the threads of the tasks
-read, merge and write.
+On the CPU each batch is computed by one thread (see `torch_workers`), while the threads of the
+tasks read, merge and write.
 """
 
 from __future__ import annotations

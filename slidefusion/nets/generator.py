@@ -15,7 +15,7 @@ from torch.nn import functional
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, zero_start
 from slidefusion.nets.initial import kaiming_start
 
-__all__ = ["DenseBlock", "Generator"]
+__all__ = ["DenseBlock", "Generator", "UpStage"]
 
 
 class DenseBlock(nn.Module):
@@ -41,6 +41,25 @@ def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
 
 def _blocks(channels: int) -> nn.Sequential:
     return nn.Sequential(DenseBlock(channels), DenseBlock(channels))
+
+
+class UpStage(nn.Sequential):
+    """Layers that see deeper features, enlarged by 2, and the skip of their resolution.
+
+    The first is a convolution of (N, channels of both, H, W); ``upsample`` as in `Generator`.
+    """
+
+    def __init__(self, upsample: Literal["bilinear", "nearest"], *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.upsample = upsample
+
+    def forward(self, deeper: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """(N, C, H / 2, W / 2) and (N, C, H, W) to what the last layer makes of them."""
+        corners = None if self.upsample == "nearest" else False
+        enlarged = functional.interpolate(
+            deeper, scale_factor=2, mode=self.upsample, align_corners=corners
+        )
+        return super().forward(torch.cat([enlarged, skip], dim=1))  # type: ignore[no-any-return]
 
 
 class Generator(nn.Module):
@@ -100,7 +119,6 @@ class Generator(nn.Module):
         }
         self.multiple = 8 * unshuffle
         self.masks = masks
-        self.upsample = upsample
         w = width
         folded = unshuffle * unshuffle
         inputs = planes * (channels + (1 if masks else 0) + (BANDS * channels if details else 0))
@@ -112,13 +130,15 @@ class Generator(nn.Module):
         self.bottom = nn.Sequential(  # 8w then 4w, H/8r
             _conv(4 * w, 8 * w), _conv(8 * w, 8 * w), _conv(8 * w, 4 * w)
         )
-        self.up1 = nn.Sequential(  # with skip 3: 8w, H/4r
-            _conv(8 * w, 4 * w), _blocks(4 * w), _conv(4 * w, 2 * w)
+        self.up1 = UpStage(  # with skip 3: 8w, H/4r
+            upsample, _conv(8 * w, 4 * w), _blocks(4 * w), _conv(4 * w, 2 * w)
         )
-        self.up2 = nn.Sequential(  # with skip 2: 4w, H/2r
-            _conv(4 * w, 2 * w), _blocks(2 * w), _conv(2 * w, w)
+        self.up2 = UpStage(  # with skip 2: 4w, H/2r
+            upsample, _conv(4 * w, 2 * w), _blocks(2 * w), _conv(2 * w, w)
         )
-        self.up3 = nn.Sequential(_conv(2 * w, w), _blocks(w), _conv(w, w))  # with skip 1
+        self.up3 = UpStage(  # with skip 1: 2w, H/r
+            upsample, _conv(2 * w, w), _blocks(w), _conv(w, w)
+        )
         self.head = ImageHead(residual, planes, channels, unshuffle)
         self.exit = nn.Conv2d(w, self.head.features * folded, edge_kernel, padding=edge_kernel // 2)
         kaiming_start(self, slope=0.25)
@@ -155,13 +175,8 @@ class Generator(nn.Module):
         skip2 = self.down2(functional.avg_pool2d(skip1, 2))
         skip3 = self.down3(functional.avg_pool2d(skip2, 2))
         x = self.bottom(functional.avg_pool2d(skip3, 2))
-        x = self.up1(torch.cat([self._twice(x), skip3], dim=1))
-        x = self.up2(torch.cat([self._twice(x), skip2], dim=1))
-        x = self.up3(torch.cat([self._twice(x), skip1], dim=1))
+        x = self.up1(x, skip3)
+        x = self.up2(x, skip2)
+        x = self.up3(x, skip1)
         out: torch.Tensor = self.head(self.exit(x), stack)
         return out
-
-    def _twice(self, x: torch.Tensor) -> torch.Tensor:
-        if self.upsample == "nearest":
-            return functional.interpolate(x, scale_factor=2, mode="nearest")
-        return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
