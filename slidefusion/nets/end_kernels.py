@@ -57,16 +57,15 @@ Q2, Q3 = np.float32(1.18534705686654e-4), np.float32(1.19825839466702e-6)
 def _fold_row(
     bits: npt.NDArray[np.uint32],
     rounded: npt.NDArray[np.uint16],
-    side: int,
-    row: npt.NDArray[np.uint16],
-    channel: int,
+    row: npt.NDArray[Any],
+    group: int,
 ) -> None:
-    """``side`` px each of a line, the bits of float32, into ``row`` (W / side, channels)."""
+    """A line, the bits of float32, into that group of ``row`` (W / side, channels / side)."""
     for x in range(len(bits)):  # to nearest, ties to even
         rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
-    for dx in range(side):
-        for x in range(len(row)):
-            row[x, channel + dx] = rounded[x * side + dx]
+    groups = rounded.view(row.dtype)
+    for x in range(len(row)):
+        row[x, group] = groups[x]
 
 
 @kernel
@@ -74,14 +73,15 @@ def fold_planes(
     planes: FloatArray,
     inverted: bool,
     side: int,
-    out: npt.NDArray[np.uint16],
-    channel: int,
+    out: npt.NDArray[Any],
+    group: int,
     top: int,
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of ``planes`` (P, H, W) into ``out``, as bits of bfloat16.
 
-    ``out`` is (H / side, W / side, channels), of which ``channel`` and the P * side * side - 1
-    behind it are written: each ``side`` x ``side`` px of a plane, or of 1 - it.
+    ``out`` is (H / side, W / side, channels / side): ``side`` px of a line lie beside each other,
+    and count as one unsigned integer of ``side`` times 16 bits. Group ``group`` and the P * side -
+    1 behind it are written: each ``side`` x ``side`` px of a plane, or of 1 - it.
     """
     width = planes.shape[2]
     line = np.empty(width, np.float32)
@@ -92,8 +92,7 @@ def fold_planes(
             plane = planes[p, y]
             for x in range(width):
                 line[x] = ONE - plane[x] if inverted else plane[x]
-            first = channel + (p * side + y % side) * side
-            _fold_row(bits, rounded, side, out[y // side], first)
+            _fold_row(bits, rounded, out[y // side], group + p * side + y % side)
 
 
 @kernel
@@ -200,7 +199,7 @@ def smooth_thrice(
 
 @kernel
 def fold_details(
-    planes: FloatArray, side: int, out: npt.NDArray[np.uint16], channel: int, top: int
+    planes: FloatArray, side: int, out: npt.NDArray[Any], group: int, top: int
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of the detail bands of 1 - ``planes`` (P, H, W) into ``out``.
 
@@ -226,27 +225,33 @@ def fold_details(
                 smooth = smooths[band + 1][y - tops[band + 1]]
                 for x in range(width):
                     detail[x] = STRENGTH * (image[x] - smooth[x])
-                first = channel + ((band * count + p) * side + y % side) * side
-                _fold_row(bits, rounded, side, out[y // side], first)
+                at = group + (band * count + p) * side + y % side
+                _fold_row(bits, rounded, out[y // side], at)
 
 
 @kernel
 def _unshuffled(
-    features: npt.NDArray[Any], shift: int, side: int, y: int, out: npt.NDArray[np.uint32]
+    features: npt.NDArray[Any],
+    line: npt.NDArray[Any],
+    shift: int,
+    side: int,
+    y: int,
+    out: npt.NDArray[np.uint32],
 ) -> None:
     """Row ``y`` of every feature, as the bits of float32."""
-    row, dy = features[y // side], y % side
+    row, groups = features[y // side], line.view(features.dtype)
     for f in range(len(out)):
-        for dx in range(side):
-            channel = (f * side + dy) * side + dx
-            for x in range(len(row)):
-                out[f, x * side + dx] = np.uint32(row[x, channel]) << np.uint32(shift)
+        group = f * side + y % side
+        for x in range(len(row)):
+            groups[x] = row[x, group]
+        for x in range(len(line)):
+            out[f, x] = np.uint32(line[x]) << np.uint32(shift)
 
 
 @kernel
 def add_details(
     features: npt.NDArray[Any],
-    shift: int,
+    line: npt.NDArray[Any],
     side: int,
     stack: FloatArray,
     image: FloatArray,
@@ -254,15 +259,16 @@ def add_details(
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of the ``image`` (C, H, W), of ``stack`` (Z, C, H, W).
 
-    ``features`` are the bits (H / side, W / side, features * side * side), uint32 of float32 with
-    ``shift`` 0, or uint16 of bfloat16 with ``shift`` 16.
+    ``features`` are the bits (H / side, W / side, features * side), ``side`` of them in one
+    unsigned integer; ``line`` is room for W of them, uint32 of float32 or uint16 of bfloat16.
     """
     planes, channels, height, width = stack.shape
     middle = planes // 2
+    shift = 32 - 8 * line.itemsize
     bottom = min(top + ROWS, height)
     bits = np.empty((channels + (planes - 1) * (BANDS + 1) + BANDS, bottom - top, width), np.uint32)
     for y in range(top, bottom):
-        _unshuffled(features, shift, side, y, bits[:, y - top])
+        _unshuffled(features, line, shift, side, y, bits[:, y - top])
     shares = bits.view(np.float32)
     for f in range(len(shares)):
         for y in range(bottom - top):
@@ -275,7 +281,7 @@ def add_details(
 
     tops = tops_of(top)
     end = min(bottom + 14, height)
-    line, difference, fine, medium, coarse = room(ROWS, width)
+    wide, difference, fine, medium, coarse = room(ROWS, width)
     for c in range(channels):
         plain = stack[middle, c]
         for y in range(top, bottom):
@@ -292,7 +298,7 @@ def add_details(
                     for x in range(width):
                         difference[y - tops[0], x] = other[y, x] - plain[y, x]
                 source = difference
-            smooth_thrice(source, (top, bottom), height, line, fine, medium, coarse)
+            smooth_thrice(source, (top, bottom), height, wide, fine, medium, coarse)
             for y in range(top, bottom):
                 out = image[c, y]
                 at = source[y - tops[0]], fine[y - tops[1]], medium[y - tops[2]], coarse[y - top]

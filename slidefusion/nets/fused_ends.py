@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +13,9 @@ from torch.nn import functional
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
 
 __all__ = ["FusedEntrance", "FusedHead"]
+
+_INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+"""By their bytes: what compiled loops carry neighbours of a line in, all at once."""
 
 
 class FusedEntrance(nn.Module):
@@ -22,11 +26,11 @@ class FusedEntrance(nn.Module):
         self.plain = entrance
 
     def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
-        if stack.device.type != "cpu":
+        side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
+        if stack.device.type != "cpu" or 2 * side not in _INTEGERS:
             return self.plain(stack.float(), masks).bfloat16()  # type: ignore[no-any-return]
         from slidefusion.nets.end_kernels import ROWS, fold_details, fold_planes
 
-        side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
         stack = stack.float().flatten(1, 2).contiguous()
         behind = stack.shape[1] + (0 if masks is None else masks.shape[1])  # the detail bands
         inputs = behind + (BANDS * stack.shape[1] if self.plain.details else 0)
@@ -34,13 +38,14 @@ class FusedEntrance(nn.Module):
             count, height // side, width // side, side * side * inputs, dtype=torch.bfloat16
         )
         for n in range(count):
-            out, planes = folded[n].view(torch.uint16).numpy(), stack[n].numpy()
+            out = folded[n].view(torch.uint16).numpy().view(_INTEGERS[2 * side])
+            planes = stack[n].numpy()
             parts: list[Callable[[int], None]] = [partial(fold_planes, planes, True, side, out, 0)]
             if masks is not None:
-                blur, channel = masks[n].float().contiguous().numpy(), side * side * len(planes)
-                parts.append(partial(fold_planes, blur, False, side, out, channel))
+                blur = masks[n].float().contiguous().numpy()
+                parts.append(partial(fold_planes, blur, False, side, out, side * len(planes)))
             if self.plain.details:
-                parts.append(partial(fold_details, planes, side, out, side * side * behind))
+                parts.append(partial(fold_details, planes, side, out, side * behind))
             for top in range(0, height, ROWS):  # of a band all parts, while it is in the cache
                 for part in parts:
                     part(top)
@@ -55,24 +60,27 @@ class FusedHead(nn.Module):
         self.sizes, self.unshuffle = head.sizes, head.unshuffle
 
     def forward(self, features: Tensor, stack: Tensor) -> Tensor:
-        compiled = features.device.type == "cpu"
+        size = 2 if features.dtype == torch.bfloat16 else 4
+        compiled = features.device.type == "cpu" and size * self.unshuffle in _INTEGERS
         return self._compiled(features, stack) if compiled else self._as_tensors(features, stack)
 
     def _compiled(self, features: Tensor, stack: Tensor) -> Tensor:
         from slidefusion.nets.end_kernels import ROWS, add_details
 
         if features.dtype == torch.bfloat16:
-            bits, shift = features.view(torch.uint16), 16
+            bits = features.view(torch.uint16)
         else:
-            bits, shift = features.float().view(torch.uint32), 0
+            bits = features.float().view(torch.uint32)
         bits = bits.permute(0, 2, 3, 1).contiguous()
         stack = stack.float().contiguous()
+        line = np.empty(stack.shape[-1], bits[0].numpy().dtype)
+        integers = _INTEGERS[line.itemsize * self.unshuffle]
         image = torch.empty(len(stack), *stack.shape[2:])
         for n in range(len(stack)):
             planes, made = stack[n].numpy(), image[n].numpy()
-            of_channels = bits[n].numpy()
+            groups = bits[n].numpy().view(integers)
             for top in range(0, stack.shape[3], ROWS):
-                add_details(of_channels, shift, self.unshuffle, planes, made, top)
+                add_details(groups, line, self.unshuffle, planes, made, top)
         return image
 
     def _as_tensors(self, features: Tensor, stack: Tensor) -> Tensor:
