@@ -139,7 +139,8 @@ class _FusedUpStage(nn.Module):
     def __init__(self, stage: UpStage) -> None:
         super().__init__()
         assert stage.upsample == "nearest"
-        first, activation = stage[0]
+        begin, *rest = stage
+        first, activation = begin.children()
         slope = _slope(activation)
         assert isinstance(first, nn.Conv2d) and slope is not None
         self.slope = slope
@@ -151,7 +152,7 @@ class _FusedUpStage(nn.Module):
         sums = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float32)
         weight = torch.einsum("oiyx,ay,bx->ioab", first.weight[:, :half], sums, sums)
         self.deeper.weight = nn.Parameter(weight, requires_grad=False)
-        self.rest = _with_activations(nn.Sequential(*list(stage)[1:]))
+        self.rest = _with_activations(nn.Sequential(*rest))
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
         enlarged = self.deeper(deeper.to(self.deeper.weight.dtype))
@@ -191,9 +192,9 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     copy = fold_batch_norm(network).requires_grad_(False)
     head = getattr(copy, "head", None)
     copy = _rewritten(copy)
-    last = [] if head is None or head.residual else list(copy.exit.modules())
-    for module in copy.modules():
-        if isinstance(module, ActiveConv | nn.ConvTranspose2d) and module not in last:
+    for name, module in copy.named_modules():
+        makes_image = head is not None and not head.residual and name.startswith("exit")
+        if isinstance(module, ActiveConv | nn.ConvTranspose2d) and not makes_image:
             module.to(dtype)
     entrance = getattr(copy, "entrance", None)
     if dtype == torch.bfloat16 and isinstance(entrance, Entrance):
@@ -204,10 +205,8 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, DenseBlock):
         return _FusedDenseBlock(module)
-    if isinstance(module, UpStage):
-        if module.upsample == "nearest":
-            return _FusedUpStage(module)
-        return UpStage(module.upsample, *_with_activations(module))
+    if isinstance(module, UpStage) and module.upsample == "nearest":
+        return _FusedUpStage(module)
     if isinstance(module, Bottleneck):
         return _FusedBottleneck(module)
     if isinstance(module, ImageHead) and module.residual:

@@ -43,14 +43,15 @@ def _blocks(channels: int) -> nn.Sequential:
     return nn.Sequential(DenseBlock(channels), DenseBlock(channels))
 
 
-class UpStage(nn.Sequential):
+class UpStage(nn.ModuleList):
     """Layers that see deeper features, enlarged by 2, and the skip of their resolution.
 
-    The first is a convolution of (N, channels of both, H, W); ``upsample`` as in `Generator`.
+    The first begins with a convolution of (N, channels of both, H, W); ``upsample`` as in
+    `Generator`.
     """
 
     def __init__(self, upsample: Literal["bilinear", "nearest"], *layers: nn.Module) -> None:
-        super().__init__(*layers)
+        super().__init__(layers)
         self.upsample = upsample
 
     def forward(self, deeper: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
@@ -59,7 +60,10 @@ class UpStage(nn.Sequential):
         enlarged = functional.interpolate(
             deeper, scale_factor=2, mode=self.upsample, align_corners=corners
         )
-        return super().forward(torch.cat([enlarged, skip], dim=1))  # type: ignore[no-any-return]
+        x = torch.cat([enlarged, skip], dim=1)
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class Generator(nn.Module):
