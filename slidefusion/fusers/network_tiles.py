@@ -249,8 +249,9 @@ def _on_processors(
 ) -> Iterator[tuple[_Job, FloatArray]]:
     """Every job with its image and maps (3 + M, tile, tile), in order.
 
-    As many batches are computed at once as torch has threads here, and one more waits for the first
-    to end, while those before are merged and the next strip is read.
+    As many batches are computed at once as torch has threads here, while those before are merged
+    and the next strip is read. A worker of a cluster has one: its other processors are the other
+    workers'.
     """
     import torch
 
@@ -261,11 +262,11 @@ def _on_processors(
             made: FloatArray = compute(torch.from_numpy(cut_out())).float().numpy()
         return made
 
-    workers, ahead = torch_workers(), torch.get_num_threads() + 1
+    workers, most = torch_workers(), torch.get_num_threads()
     waiting: deque[tuple[list[_Job], Future[FloatArray]]] = deque()
     try:
         for jobs, cut_out in batches:
-            done = waiting.popleft() if len(waiting) == ahead else None
+            done = waiting.popleft() if len(waiting) == most else None
             made = done[1].result() if done else ()
             waiting.append((jobs, workers.submit(make, cut_out)))
             yield from zip(done[0] if done else (), made, strict=True)
