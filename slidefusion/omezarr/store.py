@@ -122,6 +122,10 @@ def reading(what: str) -> Iterator[None]:
         ) from error
 
 
+_FAULTS = (AssertionError, AttributeError, NameError, TypeError)
+"""What no store or disk raises."""
+
+
 @contextlib.contextmanager
 def writing(what: str) -> Iterator[None]:
     """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
@@ -130,9 +134,13 @@ def writing(what: str) -> Iterator[None]:
     except (SlidefusionError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, _FAULTS):
+            remedy = "this is a fault of slidefusion or of a library that it uses: please report it"
+        else:
+            remedy = "make room or restore access, then run the same call again"
         raise ProcessingError(
             f"cannot write {what}: {_cause(error)}; what is finished is kept and marked "
-            "incomplete: make room or restore access, then run the same call again"
+            f"incomplete: {remedy}"
         ) from error
 
 
