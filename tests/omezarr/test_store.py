@@ -17,9 +17,9 @@ from slidefusion.omezarr.store import writing
     ],
 )
 def test_the_remedy_is_that_of_the_cause(error: Exception, remedy: str) -> None:
-    with pytest.raises(ProcessingError, match=f"cannot write a shard: .*{remedy}") as told:
-        with writing("a shard"):
-            raise error
+    message = f"cannot write a shard: .*{remedy}"
+    with pytest.raises(ProcessingError, match=message) as told, writing("a shard"):
+        raise error
     assert told.value.__cause__ is error
 
 
