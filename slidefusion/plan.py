@@ -120,6 +120,8 @@ def _fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
                     f"device={device!r}: the fuser {fuser!r} runs on the CPU only; leave device out"
                 )
         return get_fuser(fuser, **options)
+    if isinstance(fuser, type):
+        raise OptionError(f"fuser={fuser.__name__} is a class: give an object, {fuser.__name__}()")
     if not isinstance(fuser, Fuser):
         raise OptionError(
             f"fuser={fuser!r} is neither the name of an installed fuser nor a fuser object; see "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import ProcessingError
+from slidefusion.errors import OptionError, ProcessingError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
@@ -48,6 +48,13 @@ class RunOptions:
     """How often a region is tried again whose error may pass."""
     report: str | Path | None = None
     """Local JSON file to write, with times, bytes, retries and memory."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise OptionError(
+                f"retries={self.retries!r}: how often a region is tried again, a whole number from "
+                "0 on"
+            )
 
 
 @dataclass(frozen=True)

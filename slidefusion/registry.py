@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -240,6 +242,9 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
                 f"option {key}={value!r} of fuser {name!r} is of type {type(value).__name__}; "
                 f"it must be {info.type}"
             )
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise OptionError(f"option {key}={value!r} of fuser {name!r} is not finite")
         if info.choices is not None and value not in info.choices:
             near = near_match(str(value), map(str, info.choices))
             raise OptionError(
@@ -271,6 +276,8 @@ def _type_name(hint: Any) -> str:
         return " or ".join(map(repr, typing.get_args(hint)))
     if hint is type(None):
         return "None"
+    if typing.get_origin(hint) is tuple:
+        return str(hint)
     return cast(str, getattr(hint, "__name__", str(hint)))
 
 
@@ -287,5 +294,14 @@ def _is_instance(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, (int, float))
     if hint is tuple or origin is tuple:
-        return isinstance(value, (tuple, list))
+        return isinstance(value, tuple | list) and _are_instances(value, typing.get_args(hint))
     return isinstance(value, origin or hint)
+
+
+def _are_instances(values: Sequence[Any], hints: tuple[Any, ...]) -> bool:
+    """Whether these are what a tuple with such arguments holds."""
+    if not hints:
+        return True
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    return len(values) == len(hints) and all(map(_is_instance, values, hints))

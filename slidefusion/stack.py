@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -307,11 +308,16 @@ def plane_indices(stack: FocusStack, planes: Sequence[int] | None) -> tuple[int,
     UnknownNameError
         An offset that the stack does not have.
     StackError
-        No offset, or one twice.
+        No offset, one twice, or something else than whole numbers.
     """
     if planes is None:
         return tuple(range(len(stack.offsets)))
-    wanted = [int(offset) for offset in planes]
+    try:
+        wanted = [operator.index(offset) for offset in planes]
+    except TypeError:
+        raise StackError(
+            f"planes={planes!r}: give focus offsets, a list of whole numbers like [0] or [-1, 0, 1]"
+        ) from None
     if not wanted or len(set(wanted)) != len(wanted):
         raise StackError(f"planes={wanted}: give at least one focus offset, and none twice")
     missing = [offset for offset in wanted if offset not in stack.offsets]

@@ -141,6 +141,7 @@ def test_a_built_in_is_not_shadowed(install: Install) -> None:
         ({"strenght": 1.0}, r"has no option 'strenght'; did you mean 'strength'"),
         ({"strength": "much"}, r"strength='much' .* is of type str; it must be float"),
         ({"strength": 3}, r"strength=3 .* out of range: it must be at least 0 and at most 2"),
+        ({"strength": float("nan")}, r"strength=nan .* is not finite"),
         ({"mode": "be"}, r"mode='be' .* is not allowed; did you mean 'bee'"),
         ({"rounds": True}, r"rounds=True .* is of type bool; it must be int"),
         ({"rounds": 1.5}, r"rounds=1.5 .* is of type float; it must be int"),

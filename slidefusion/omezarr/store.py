@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import (
+    OptionError,
     OutputError,
     ProcessingError,
     SlidefusionError,
@@ -65,9 +66,16 @@ def is_url(path: str) -> bool:
 def location(path: str | Path) -> str:
     """The absolute local path, or the URL unchanged.
 
+    Raises
+    ------
+    OptionError
+        It is empty, or neither a string nor a path.
+
     >>> location("s3://bucket/slide.zarr/")
     's3://bucket/slide.zarr'
     """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise OptionError(f"{path!r} is no place for a store: give a path or URL")
     text = str(path).removeprefix("file://")
     return text.rstrip("/") if is_url(text) else str(Path(text).expanduser().absolute())
 

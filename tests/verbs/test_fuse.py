@@ -193,7 +193,12 @@ BAD = [
     ({"chunks": "all"}, OptionError, "or 'auto'"),
     ({"device": "cuda"}, OptionError, "finds no NVIDIA GPU"),
     ({"fuser": 3}, OptionError, "neither the name"),
+    ({"fuser": Lpp}, OptionError, r"is a class: give an object, Lpp\(\)"),
     ({"fuser": Lpp(), "levels": 3}, OptionError, "set them on the object"),
+    ({"glass": (1.0,)}, OptionError, r"must be tuple\[float, float\] or None"),
+    ({"glass": ("a", "b")}, OptionError, "must be tuple"),
+    ({"planes": 0}, StackError, "a list of whole numbers"),
+    ({"retries": -1}, OptionError, "a whole number from 0 on"),
 ]
 
 
@@ -209,6 +214,17 @@ def test_bad_arguments_are_refused_before_anything_is_written(
         sf.fuse(store, out=tmp_path / "o.zarr", **arguments)
     assert caught.value.exit_code == 2
     assert not (tmp_path / "o.zarr").exists()
+
+
+@pytest.mark.parametrize("out", ["", True, b"slide.zarr"])
+def test_what_is_no_path_is_not_written_to(
+    store: zarr.Array[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: Any
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(OptionError, match="give a path or URL"):
+        sf.fuse(store, out=out, overwrite=True)
+    assert not list(Path().iterdir())
 
 
 def test_too_few_planes(store: zarr.Array[Any]) -> None:
