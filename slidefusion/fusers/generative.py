@@ -39,8 +39,9 @@ def white_level(overview: Overview) -> float | None:
     if dtype == np.uint8:
         return None
     samples = np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()])
-    bright = float(np.percentile(samples, 99.9))
+    samples = samples[np.isfinite(samples)]  # what is not finite is refused when it is read
     full = full_range(dtype)
+    bright = float(np.percentile(samples, 99.9)) if samples.size else full
     return full if full / 2 < bright <= full or bright <= 0 else bright
 
 

@@ -15,7 +15,7 @@ import pytest
 import slidefusion as sf
 from slidefusion import memory, weights
 from slidefusion.engine import ArraySource, fuse_array, fuse_region
-from slidefusion.errors import OptionError, UnknownNameError, WeightsError
+from slidefusion.errors import OptionError, StackError, UnknownNameError, WeightsError
 from slidefusion.fuser import Fuser
 from slidefusion.fusers import generative, network_tiles
 from slidefusion.fusers.dtcwt import Dtcwt
@@ -212,6 +212,14 @@ def test_white(dtype: str, brightest: float, white: float | None) -> None:
     assert fuser.white == (None if white is None else pytest.approx(white, rel=2e-3))
     given = Focusgan(**settings_of("focusgan-1", white=7.0))
     assert given.prepare(overview_of(dtype, brightest)).white == 7.0
+
+
+@pytest.mark.parametrize("what", [slice(5, 6), slice(None)])
+def test_what_is_not_finite_is_refused_where_it_is(what: slice) -> None:
+    stack = random_stack(1, 3, 40, 40, dtype="float32").swapaxes(0, 1)
+    stack[0, 0, what] = np.nan
+    with pytest.raises(StackError, match=r"plane 0 holds \d+ values that are NaN"):
+        sf.fuse(stack, "focusgan", **settings_of("focusgan-1")).compute()
 
 
 def test_white_is_a_scale() -> None:
