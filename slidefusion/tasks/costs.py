@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from slidefusion.engine import PlaneSource
 from slidefusion.geometry import Window
+from slidefusion.tasks.interrupt import check_stop
 
 __all__ = ["Cost", "MeteredSource"]
 
@@ -50,7 +51,10 @@ class Cost:
 
 
 class MeteredSource:
-    """A plane source (C, Z, Y, X) that notes in ``cost`` what its reads take."""
+    """A plane source (C, Z, Y, X) that notes in ``cost`` what its reads take.
+
+    A task whose run was stopped ends at its next read.
+    """
 
     def __init__(self, source: PlaneSource, cost: Cost) -> None:
         self._source, self._cost = source, cost
@@ -67,6 +71,7 @@ class MeteredSource:
 
     def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
         """Plane ``z`` inside ``window``: (C, h, w)."""
+        check_stop()
         with self._cost.timed("read_s"):
             plane = self._source.read(z, window)
         self._cost.read_bytes += plane.nbytes

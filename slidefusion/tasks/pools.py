@@ -12,12 +12,13 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from slidefusion.errors import PluginError, ProcessingError
-from slidefusion.tasks.interrupt import check_stop
+from slidefusion.tasks.interrupt import check_stop, stopped_by
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
 
@@ -101,7 +102,8 @@ class ThreadPool:
     """This machine's threads, as many as Dask's setting ``num_workers`` says."""
 
     def __init__(self, function: Callable[..., Any], job: Any, name: str) -> None:
-        self._begin = functools.partial(attempt_all, function, job)
+        self._attempt = functools.partial(attempt_all, function, job)
+        self._stop = threading.Event()
         self._threads = parallelism(None)
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, f"slidefusion-{name}")
 
@@ -113,6 +115,10 @@ class ThreadPool:
         """Of the protocol."""
         return self._pool.submit(self._begin, keys)
 
+    def _begin(self, keys: Sequence[Key]) -> list[Outcome]:
+        with stopped_by(self._stop):
+            return self._attempt(keys)
+
     def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
         """Of the protocol."""
         return [future.result() for future in futures]
@@ -121,7 +127,9 @@ class ThreadPool:
         """Threads do not get lost."""
 
     def close(self, *, cancel: bool) -> None:
-        """Waits for what is running: threads cannot be stopped."""
+        """Waits for what is running, which, with ``cancel``, ends where it next looks."""
+        if cancel:
+            self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=cancel)
 
 

@@ -105,7 +105,8 @@ def run_tasks(
         After the other tasks are finished: what the first failed task raised, naming it and the
         number of others; an error that is not ours becomes a ``ProcessingError``.
     KeyboardInterrupt
-        When this thread is stopped (see ``stopped_by``); what is running on threads ends first.
+        When this thread is stopped (see ``stopped_by``); what is running on threads ends
+        first, where it looks.
     """
     if not keys:
         return

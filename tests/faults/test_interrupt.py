@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,6 +93,38 @@ def test_what_waits_for_tasks_is_stopped(kind: str, monkeypatch: pytest.MonkeyPa
             in_thread(work)
         stopper.join()
     assert len(done) < 10_000
+
+
+def wait_for_the_stop(job: threading.Event, number: int) -> None:
+    job.set()
+    while True:
+        check_stop()
+        time.sleep(0.01)
+
+
+def test_what_runs_on_threads_ends_where_it_looks() -> None:
+    began, stop = threading.Event(), threading.Event()
+
+    def stop_then() -> None:
+        began.wait(LONGEST_S)
+        stop.set()
+
+    def work() -> None:
+        with stopped_by(stop):
+            run_tasks(
+                wait_for_the_stop,
+                began,
+                [(0,), (1,), (2,)],
+                client=None,
+                name="wait",
+                on_done=lambda key: None,
+            )
+
+    stopper = threading.Thread(target=stop_then)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(work)
+    stopper.join()
 
 
 def test_retries_are_not_waited_for() -> None:
