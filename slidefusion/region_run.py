@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError, ProcessingError
+from slidefusion.errors import ProcessingError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
@@ -20,6 +20,7 @@ from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.shards import shard_fault, size_fault
 from slidefusion.omezarr.store import is_url, writing
 from slidefusion.progress import progress_bar
+from slidefusion.run_options import RunOptions
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import Outcome
 from slidefusion.tasks.preflight import check_workers_see
@@ -27,34 +28,12 @@ from slidefusion.tasks.report import RunReport
 from slidefusion.tasks.requirements import Requirement
 from slidefusion.tasks.scheduling import run_tasks
 
-__all__ = ["RegionTasks", "RunOptions", "run_regions"]
+__all__ = ["RegionTasks", "run_regions"]
 
 _LOG = logging.getLogger("slidefusion")
 
 _REPAIRS = 2
 """How often damage that ``verify`` finds is repaired before it is called lasting."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run goes about it; none of it changes a byte of the output."""
-
-    client: Any | None = None
-    progress: bool = True
-    overwrite: bool = False
-    verify: bool = False
-    """Read all again at the end, or of an output that is complete, and repair what is damaged."""
-    retries: int = 3
-    """How often a region is tried again whose error may pass."""
-    report: str | Path | None = None
-    """Local JSON file to write, with times, bytes, retries and memory."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise OptionError(
-                f"retries={self.retries!r}: how often a region is tried again, a whole number from "
-                "0 on"
-            )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.store import is_url
 from slidefusion.plan import FusePlan, RegionJob
-from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.region_run import RegionTasks, run_regions
+from slidefusion.run_options import RunOptions
 from slidefusion.tasks.costs import Cost, MeteredSource
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.placement import resources_for

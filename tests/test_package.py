@@ -26,6 +26,7 @@ LAYERS = [
     ("fusers",),
     ("omezarr",),
     ("phantom",),
+    ("run_options",),
     ("region_run",),
     ("stack",),
     ("stack_inputs", "overview"),

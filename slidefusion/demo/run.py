@@ -124,7 +124,7 @@ def run_demo(
 def make_slide_file(phantom: Phantom, folder: DemoFolder, *, progress: bool) -> None:
     """Write the OME-TIFF, the truth and the depth; each region is rendered once, for all three."""
     from slidefusion.demo.slide_file import TILE_PX, SlideFile
-    from slidefusion.region_run import RunOptions
+    from slidefusion.run_options import RunOptions
     from slidefusion.verbs.phantom import render_into, truth_sinks
 
     slide = SlideFile.create(folder.slide, phantom)

@@ -10,21 +10,16 @@ than in the real transform, for about four times the work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
+from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
-from slidefusion.fusers.background import (
-    background_bytes,
-    fuse_unless_empty,
-    glass_ranges,
-    with_blocks,
-)
-from slidefusion.fusers.torch_device import DEVICES, check_device
+from slidefusion.fusers.background import background_bytes
+from slidefusion.fusers.subband_fuser import SubbandFuser
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import LEVEL1, QSHIFT, dual_tree
 
@@ -41,7 +36,7 @@ see, and coarser ones spread beyond what is in focus."""
 
 
 @dataclass(frozen=True)
-class Dtcwt:
+class Dtcwt(SubbandFuser):
     """Dual-tree complex wavelet fusion of any number of planes, in one pass.
 
     >>> stack = np.random.default_rng(0).integers(0, 255, (3, 3, 40, 50), dtype=np.uint8)
@@ -50,79 +45,19 @@ class Dtcwt:
     """
 
     name: ClassVar[str] = "dtcwt"
-    planes: ClassVar[PlaneRange] = PlaneRange(1)
 
     filters: str = option("near_sym_a", "filters of the finest level", choices=tuple(LEVEL1))
     qshift: str = option("qshift_a", "filters of the levels above it", choices=tuple(QSHIFT))
-    levels: int = option(
-        3,
-        "levels of details; more of them choose between coarser blurs and cost a larger halo",
-        minimum=1,
-        maximum=8,
-    )
-    selection: str = option(
-        "soft",
-        "soft: mean of the planes weighted by activity ** power; max: the most active plane",
-        choices=subbands.SELECTIONS,
-    )
-    power: int = option(
-        8,
-        "exponent of the activity in soft weights; the higher, the nearer to max",
-        choices=(1, 2, 4, 8, 16, 32),
-    )
-    activity: str = option(
-        "energy",
-        "energy: root mean square of the details; magnitude: mean modulus of the complex ones",
-        choices=subbands.ACTIVITIES,
-    )
     window: int = option(
         1,
         "radius of the window that activity is averaged over, in coefficients",
         minimum=0,
         maximum=8,
     )
-    consistency: int = option(
-        1,
-        "radius of the majority vote on a change of plane, in coefficients (selection=max only)",
-        minimum=0,
-        maximum=4,
-    )
-    noise: float = option(
-        0.001,
-        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
-        minimum=1e-6,
-        maximum=1,
-    )
-    lowpass: str = option(
-        "activity",
-        "what is left below the levels: weighed like the coarsest of them, or the planes' mean",
-        choices=subbands.LOWPASSES,
-    )
-    clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
-    background: str = option(
-        "skip",
-        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
-        choices=("skip", "fuse"),
-    )
-    glass: tuple[float, float] | None = option(
-        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
-    )
-    device: str = option(
-        "cpu",
-        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
-        choices=DEVICES,
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         dual_tree(self.filters, self.qshift)
-        check_device(self.device)
-        if isinstance(self.glass, list):  # all that JSON has
-            object.__setattr__(self, "glass", tuple(self.glass))
-
-    @property
-    def vote(self) -> int:
-        """Radius in coefficients of the vote that is taken."""
-        return self.consistency if self.selection == "max" else 0
 
     @property
     def footprint(self) -> Footprint:
@@ -134,8 +69,7 @@ class Dtcwt:
             lambda level: dtcwt.analysis_reach_px(tree, level),
             lambda level: dtcwt.synthesis_reach_px(tree, level),
         )
-        footprint = Footprint(halo=halo, period=2**self.levels)
-        return with_blocks(footprint) if self.background == "skip" else footprint
+        return self._footprint(halo)
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
@@ -161,32 +95,20 @@ class Dtcwt:
         floats = sums + images + 2 * pixels + held + 64 * width
         return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
 
-    def prepare(self, overview: Overview) -> Self:
-        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
-        if self.background == "fuse" or self.glass is not None:
-            return self
-        return replace(self, glass=glass_ranges(overview))
-
-    def __call__(self, stack: Planes, /) -> Fused:
-        """Fuse ``stack`` (Z, C, Y, X)."""
-        if self.background == "fuse" or self.glass is None:
-            return self._fuse(stack)
-        return fuse_unless_empty(stack, self.glass, self._fuse)
-
     def _fuse(self, stack: Planes) -> Fused:
         if self.device != "cpu":
             from slidefusion.fusers import torch_dtcwt
 
             return torch_dtcwt.fuse(stack, self)
         from slidefusion.fusers import dtcwt_kernels as kernels
-        from slidefusion.fusers.selection import confidence_of
+        from slidefusion.fusers.selection import confidence_of, rule_for
 
         tree = dual_tree(self.filters, self.qshift)
         count, channels, height, width = stack.shape
         period: int = 2**self.levels
         padded = height + -height % period, width + -width % period
         shapes = dtcwt.level_shapes(self.levels, *padded)
-        rule = subbands.rule_for(self.selection, self.power, self.window, self.noise)
+        rule = rule_for(self.selection, self.power, self.window, self.noise)
         energy = self.activity == "energy"
         coefficients = (12 if energy else 6) * channels
         scale = subbands.activity_scale(energy, coefficients, stack.dtype)

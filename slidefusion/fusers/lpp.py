@@ -12,20 +12,15 @@ one into which its blur leaks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
-from slidefusion.fusers.background import (
-    background_bytes,
-    fuse_unless_empty,
-    glass_ranges,
-    with_blocks,
-)
-from slidefusion.fusers.torch_device import DEVICES, check_device
+from slidefusion.fuser import Footprint, Fused, Planes, option
+from slidefusion.fusers.background import background_bytes
+from slidefusion.fusers.transform_fuser import TransformFuser
 from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
 
 if TYPE_CHECKING:
@@ -61,7 +56,7 @@ def halo_px(levels: int, window: int) -> int:
 
 
 @dataclass(frozen=True)
-class Lpp:
+class Lpp(TransformFuser):
     """Laplacian-pyramid fusion of any number of planes, in one pass.
 
     >>> stack = np.random.default_rng(0).integers(0, 255, (3, 3, 40, 50), dtype=np.uint8)
@@ -70,24 +65,7 @@ class Lpp:
     """
 
     name: ClassVar[str] = "lpp"
-    planes: ClassVar[PlaneRange] = PlaneRange(1)
 
-    levels: int = option(
-        3,
-        "band-pass levels; more of them choose between coarser blurs and cost a larger halo",
-        minimum=1,
-        maximum=8,
-    )
-    selection: str = option(
-        "soft",
-        "soft: mean of the planes weighted by activity ** power; max: the most active plane",
-        choices=("soft", "max"),
-    )
-    power: int = option(
-        8,
-        "exponent of the activity in soft weights; the higher, the nearer to max",
-        choices=(1, 2, 4, 8, 16, 32),
-    )
     window: int = option(
         2,
         "radius of the window that activity is averaged over, in blocks of 2 x 2 samples",
@@ -100,31 +78,11 @@ class Lpp:
         minimum=1e-6,
         maximum=1,
     )
-    clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
-    background: str = option(
-        "skip",
-        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
-        choices=("skip", "fuse"),
-    )
-    glass: tuple[float, float] | None = option(
-        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
-    )
-    device: str = option(
-        "cpu",
-        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
-        choices=DEVICES,
-    )
-
-    def __post_init__(self) -> None:
-        check_device(self.device)
-        if isinstance(self.glass, list):  # all that JSON has
-            object.__setattr__(self, "glass", tuple(self.glass))
 
     @property
     def footprint(self) -> Footprint:
         """Follows from ``levels`` and ``window``; bit-exact."""
-        footprint = Footprint(halo=halo_px(self.levels, self.window), period=2**self.levels)
-        return with_blocks(footprint) if self.background == "skip" else footprint
+        return self._footprint(halo_px(self.levels, self.window))
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
@@ -148,37 +106,15 @@ class Lpp:
         glass = background_bytes(planes, channels, height, width)
         return image * 6 + maps + kernel + glass + 2**16
 
-    def prepare(self, overview: Overview) -> Self:
-        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
-        if self.background == "fuse" or self.glass is not None:
-            return self
-        return replace(self, glass=glass_ranges(overview))
-
-    def __call__(self, stack: Planes, /) -> Fused:
-        """Fuse ``stack`` (Z, C, Y, X)."""
-        if self.background == "fuse" or self.glass is None:
-            return self._fuse(stack)
-        return fuse_unless_empty(stack, self.glass, self._fuse)
-
     def _fuse(self, stack: Planes) -> Fused:
         if self.device != "cpu":
             from slidefusion.fusers import torch_lpp
 
             return torch_lpp.fuse(stack, self)
-        from slidefusion.fusers.selection import (
-            HARD,
-            Rule,
-            binomial_window,
-            confidence_of,
-            doublings_of,
-        )
+        from slidefusion.fusers.selection import confidence_of, rule_for
 
         height, width = stack.shape[2:]
-        rule = Rule(
-            window=binomial_window(self.window),
-            floor=np.float32(self.noise),
-            doublings=HARD if self.selection == "max" else doublings_of(self.power),
-        )
+        rule = rule_for(self.selection, self.power, self.window, self.noise)
         sums = _empty_sums(self.levels, *stack.shape[1:])
         clamped = _sum_planes(stack, rule, sums, self.clamp)
         image = _rebuild(sums)

@@ -24,7 +24,7 @@ __all__ = [
     "Rule",
     "binomial_window",
     "confidence_of",
-    "doublings_of",
+    "rule_for",
     "smooth_row",
     "weigh_row",
 ]
@@ -59,13 +59,14 @@ def binomial_window(radius: int) -> FloatArray:
     return np.array(taps, np.float32)
 
 
-def doublings_of(power: int) -> int:
-    """How often to square for ``activity ** power``, ``power`` a power of two.
+def rule_for(selection: str, power: int, window: int, noise: float) -> Rule:
+    """The rule that a fuser's options mean; ``power`` is a power of two.
 
-    >>> doublings_of(8)
+    >>> rule_for("soft", 8, 1, 0.5).doublings
     3
     """
-    return power.bit_length() - 1
+    doublings = HARD if selection == "max" else power.bit_length() - 1
+    return Rule(binomial_window(window), np.float32(noise), doublings)
 
 
 @kernel

@@ -19,20 +19,17 @@ from slidefusion.fuser import Planes
 from slidefusion.transforms.laplacian import pad_to_period
 
 if TYPE_CHECKING:
-    from slidefusion.fusers.selection import Rule
     from slidefusion.fusers.subband_kernels import LevelSums
 
 __all__ = [
     "ACTIVITIES",
     "LOWPASSES",
-    "SELECTIONS",
     "Summed",
     "activity_scale",
     "depth_dtype",
     "empty_sums",
     "finish",
     "halo_px",
-    "rule_for",
     "sum_planes",
 ]
 
@@ -40,18 +37,6 @@ FloatArray = npt.NDArray[np.float32]
 
 ACTIVITIES = ("energy", "magnitude")
 LOWPASSES = ("activity", "mean")
-SELECTIONS = ("soft", "max")
-
-
-def rule_for(selection: str, power: int, window: int, noise: float) -> Rule:
-    """The rule that turns activities into weights."""
-    from slidefusion.fusers.selection import HARD, Rule, binomial_window, doublings_of
-
-    return Rule(
-        window=binomial_window(window),
-        floor=np.float32(noise),
-        doublings=HARD if selection == "max" else doublings_of(power),
-    )
 
 
 def halo_px(

@@ -12,21 +12,16 @@ lessen halos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
+from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
-from slidefusion.fusers.background import (
-    background_bytes,
-    fuse_unless_empty,
-    glass_ranges,
-    with_blocks,
-)
-from slidefusion.fusers.torch_device import DEVICES, check_device
+from slidefusion.fusers.background import background_bytes
+from slidefusion.fusers.subband_fuser import SubbandFuser
 from slidefusion.transforms import dwt
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
 
@@ -40,7 +35,7 @@ see, and coarser ones spread beyond what is in focus."""
 
 
 @dataclass(frozen=True)
-class Wt:
+class Wt(SubbandFuser):
     """Wavelet fusion of any number of planes, in one pass.
 
     >>> stack = np.random.default_rng(0).integers(0, 255, (3, 3, 40, 50), dtype=np.uint8)
@@ -52,80 +47,14 @@ class Wt:
     """
 
     name: ClassVar[str] = "wt"
-    planes: ClassVar[PlaneRange] = PlaneRange(1)
 
     wavelet: str = option(
         "bior2.2", "any discrete wavelet of PyWavelets: haar, db2, sym4, bior4.4 …"
     )
-    levels: int = option(
-        3,
-        "levels of details; more of them choose between coarser blurs and cost a larger halo",
-        minimum=1,
-        maximum=8,
-    )
-    selection: str = option(
-        "soft",
-        "soft: mean of the planes weighted by activity ** power; max: the most active plane",
-        choices=subbands.SELECTIONS,
-    )
-    power: int = option(
-        8,
-        "exponent of the activity in soft weights; the higher, the nearer to max",
-        choices=(1, 2, 4, 8, 16, 32),
-    )
-    activity: str = option(
-        "energy",
-        "energy: root mean square of the details; magnitude: their mean magnitude",
-        choices=subbands.ACTIVITIES,
-    )
-    window: int = option(
-        2,
-        "radius of the window that activity is averaged over, in coefficients",
-        minimum=0,
-        maximum=8,
-    )
-    consistency: int = option(
-        1,
-        "radius of the majority vote on a change of plane, in coefficients (selection=max only)",
-        minimum=0,
-        maximum=4,
-    )
-    noise: float = option(
-        0.001,
-        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
-        minimum=1e-6,
-        maximum=1,
-    )
-    lowpass: str = option(
-        "activity",
-        "what is left below the levels: weighed like the coarsest of them, or the planes' mean",
-        choices=subbands.LOWPASSES,
-    )
-    clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
-    background: str = option(
-        "skip",
-        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
-        choices=("skip", "fuse"),
-    )
-    glass: tuple[float, float] | None = option(
-        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
-    )
-    device: str = option(
-        "cpu",
-        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
-        choices=DEVICES,
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         filter_bank(self.wavelet)
-        check_device(self.device)
-        if isinstance(self.glass, list):  # all that JSON has
-            object.__setattr__(self, "glass", tuple(self.glass))
-
-    @property
-    def vote(self) -> int:
-        """Radius in coefficients of the vote that is taken."""
-        return self.consistency if self.selection == "max" else 0
 
     @property
     def footprint(self) -> Footprint:
@@ -137,8 +66,7 @@ class Wt:
             lambda level: dwt.analysis_reach_px(bank, level),
             lambda level: dwt.synthesis_reach_px(bank, level),
         )
-        footprint = Footprint(halo=halo, period=2**self.levels)
-        return with_blocks(footprint) if self.background == "skip" else footprint
+        return self._footprint(halo)
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
@@ -166,32 +94,20 @@ class Wt:
         floats = sums + images + 3 * coefficients + pixels + held + 64 * width
         return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
 
-    def prepare(self, overview: Overview) -> Self:
-        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
-        if self.background == "fuse" or self.glass is not None:
-            return self
-        return replace(self, glass=glass_ranges(overview))
-
-    def __call__(self, stack: Planes, /) -> Fused:
-        """Fuse ``stack`` (Z, C, Y, X)."""
-        if self.background == "fuse" or self.glass is None:
-            return self._fuse(stack)
-        return fuse_unless_empty(stack, self.glass, self._fuse)
-
     def _fuse(self, stack: Planes) -> Fused:
         if self.device != "cpu":
             from slidefusion.fusers import torch_wt
 
             return torch_wt.fuse(stack, self)
         from slidefusion.fusers import wt_kernels as kernels
-        from slidefusion.fusers.selection import confidence_of
+        from slidefusion.fusers.selection import confidence_of, rule_for
 
         bank = filter_bank(self.wavelet)
         count, channels, height, width = stack.shape
         period: int = 2**self.levels
         padded = height + -height % period, width + -width % period
         shapes = dwt.level_shapes(bank, self.levels, *padded)
-        rule = subbands.rule_for(self.selection, self.power, self.window, self.noise)
+        rule = rule_for(self.selection, self.power, self.window, self.noise)
         energy = self.activity == "energy"
         scale = subbands.activity_scale(energy, 3 * channels, stack.dtype)
         taps = bank.analysis.at, bank.analysis.weights

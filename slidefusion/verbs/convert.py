@@ -19,7 +19,8 @@ from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.readers import open_reader
 from slidefusion.readers.base import Reader, check_dtype
-from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.region_run import RegionTasks, run_regions
+from slidefusion.run_options import RunOptions
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.preflight import needs_of_all

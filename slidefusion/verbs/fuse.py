@@ -17,7 +17,7 @@ from slidefusion.stack import open_slide
 if TYPE_CHECKING:
     import xarray as xr
 
-    from slidefusion.region_run import RunOptions
+    from slidefusion.run_options import RunOptions
 
 __all__ = ["fuse"]
 
@@ -125,7 +125,7 @@ def _run_options(
     retries: int,
     report: str | Path | None,
 ) -> RunOptions:
-    from slidefusion.region_run import RunOptions
+    from slidefusion.run_options import RunOptions
 
     if out is None and (verify or report is not None):
         raise OptionError(

@@ -19,7 +19,8 @@ from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
-from slidefusion.region_run import RegionTasks, RunOptions, run_regions
+from slidefusion.region_run import RegionTasks, run_regions
+from slidefusion.run_options import RunOptions
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.preflight import needs_of_all
 from slidefusion.tasks.requirements import Requirement

@@ -1,0 +1,90 @@
+"""What the fusers in a transform share: `lpp`, `wt` and `dtcwt`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
+from slidefusion.fusers.background import fuse_unless_empty, glass_ranges, with_blocks
+from slidefusion.fusers.torch_device import DEVICES, check_device
+
+__all__ = ["TransformFuser"]
+
+
+@dataclass(frozen=True)
+class TransformFuser:
+    """Options of a fuser that weighs planes by their activity, and what it does about glass.
+
+    Subclasses fuse a window in ``_fuse`` and say what it needs (``footprint``, ``working_bytes``).
+    """
+
+    planes: ClassVar[PlaneRange] = PlaneRange(1)
+
+    levels: int = option(
+        3,
+        "levels of details; more of them choose between coarser blurs and cost a larger halo",
+        minimum=1,
+        maximum=8,
+    )
+    selection: str = option(
+        "soft",
+        "soft: mean of the planes weighted by activity ** power; max: the most active plane",
+        choices=("soft", "max"),
+    )
+    power: int = option(
+        8,
+        "exponent of the activity in soft weights; the higher, the nearer to max",
+        choices=(1, 2, 4, 8, 16, 32),
+    )
+    window: int = option(
+        2,
+        "radius of the window that activity is averaged over, in coefficients",
+        minimum=0,
+        maximum=8,
+    )
+    noise: float = option(
+        0.001,
+        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
+        minimum=1e-6,
+        maximum=1,
+    )
+    clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
+    background: str = option(
+        "skip",
+        "skip: empty glass becomes the mean of the planes; fuse: it is fused like all else",
+        choices=("skip", "fuse"),
+    )
+    glass: tuple[float, float] | None = option(
+        None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
+    )
+    device: str = option(
+        "cpu",
+        "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
+        choices=DEVICES,
+    )
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        if isinstance(self.glass, list):  # all that JSON has
+            object.__setattr__(self, "glass", tuple(self.glass))
+
+    def prepare(self, overview: Overview) -> Self:
+        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
+        if self.background == "fuse" or self.glass is not None:
+            return self
+        return replace(self, glass=glass_ranges(overview))
+
+    def __call__(self, stack: Planes, /) -> Fused:
+        """Fuse ``stack`` (Z, C, Y, X)."""
+        if self.background == "fuse" or self.glass is None:
+            return self._fuse(stack)
+        return fuse_unless_empty(stack, self.glass, self._fuse)
+
+    def _fuse(self, stack: Planes) -> Fused:
+        raise NotImplementedError
+
+    def _footprint(self, halo: int) -> Footprint:
+        """Of a transform that reaches so many px: bit-exact, on the grid of empty blocks."""
+        footprint = Footprint(halo=halo, period=2**self.levels)
+        return with_blocks(footprint) if self.background == "skip" else footprint
