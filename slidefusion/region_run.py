@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import ProcessingError
+from slidefusion.errors import OutputError, ProcessingError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
@@ -116,21 +116,8 @@ class _Regions:
         state = "failed"
         try:
             self._make(report)
-            for _ in range(_REPAIRS if options.verify else 0):
-                for output in outputs:
-                    output.write_upper()
-                damaged = self._verify()
-                if damaged is None:
-                    report.verified = "every shard was read again and agrees with its neighbours"
-                    break
-                self._take_back(damaged)
-                self._make(report)
-            else:
-                if options.verify:
-                    raise ProcessingError(
-                        f"{self.where} is damaged again each time that it is written: check the "
-                        "disk, then run again"
-                    )
+            if options.verify:
+                self._repair(report)
             self._look_for_all(report)
             for output in outputs:
                 output.finish()
@@ -141,7 +128,32 @@ class _Regions:
         finally:
             _LOG.info("output=%s state=%s %s", self.where, state, report.summary())
             if options.report is not None:
-                report.write(options.report, state)
+                self._write_report(options.report, report, state)
+
+    def _repair(self, report: RunReport) -> None:
+        """Read all again and make anew what is damaged, until nothing is."""
+        for repairs in range(_REPAIRS + 1):
+            for output in self.outputs:
+                output.write_upper()
+            damaged = self._verify()
+            if damaged is None:
+                report.verified = "every shard was read again and agrees with its neighbours"
+                return
+            self._take_back(damaged)
+            if repairs < _REPAIRS:
+                self._make(report)
+        raise ProcessingError(
+            f"{self.where} is damaged again each time that it is written: check the disk, then run "
+            "again"
+        )
+
+    def _write_report(self, path: str | Path, report: RunReport, state: str) -> None:
+        try:
+            report.write(path, state)
+        except OutputError as error:
+            if state == "complete":
+                raise
+            _LOG.warning("%s", error)  # why the run ended matters more
 
     def _done(self) -> npt.NDArray[np.bool_]:
         """Which regions every output has."""

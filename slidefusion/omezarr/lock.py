@@ -99,8 +99,7 @@ class Lock:
             found = None
             while not self._file.create(self._record):
                 found = self._file.read()
-                if found is not None:
-                    self._refuse_alive(found)
+                if found is not None and self._is_dead(found):
                     _LOG.warning(
                         "%s: taking over from a run that is dead (%s)", self.where, _who(found)
                     )
@@ -112,23 +111,30 @@ class Lock:
             if winner.get("token") != self._record["token"]:
                 raise _held(self.where, winner)
 
-    def _refuse_alive(self, owner: dict[str, Any]) -> None:
-        """Return if the owner is dead."""
+    def _is_dead(self, owner: dict[str, Any]) -> bool:
+        """True if the owner is dead; False if it ended, and took its record away.
+
+        Raises
+        ------
+        OutputError
+            It is alive.
+        """
         own = self._record
         if owner.get("machine") == own["machine"]:
             if _started(owner.get("pid")) == owner.get("started"):
                 raise _held(self.where, owner)
-            return
+            return True
         beat_seconds = max(_BEAT_SECONDS, float(owner.get("beat_seconds", _BEAT_SECONDS)))
         deadline = time.monotonic() + beat_seconds * _BEATS_MISSED
         _LOG.info("%s: is the run on %s alive?", self.where, owner.get("host"))
         while time.monotonic() < deadline:
             time.sleep(beat_seconds / 4)
             now = self._file.read()
-            if now is None:  # it ended
-                return
+            if now is None:
+                return False
             if (now.get("token"), now.get("beat")) != (owner.get("token"), owner.get("beat")):
                 raise _held(self.where, now)
+        return True
 
 
 def _beat(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from slidefusion.errors import StackError
 
@@ -67,6 +67,7 @@ def multiscales(
     z_step_um: float | None = None,
     z_start_um: float = 0.0,
     name: str = "",
+    method: Literal["mean", "nearest"] = "mean",
 ) -> list[dict[str, Any]]:
     """The ``multiscales`` block of an image whose levels "0", "1", … halve in y and x.
 
@@ -80,6 +81,8 @@ def multiscales(
         (y, x) µm a level-0 pixel; None writes a scale of 1 without a unit.
     z_step_um, z_start_um
         Distance of the planes (NGFF has no unequal spacing: the mean) and place of the first.
+    method
+        How a level is made of the one below: the mean of 2 x 2 pixels, or the first of them.
 
     >>> multiscales("cyx", 2, pixel_size_um=(0.25, 0.25))[0]["datasets"][1]["path"]
     '1'
@@ -98,8 +101,9 @@ def multiscales(
         factor = 2.0**level
         scale = [scale0[a] * (factor if a in "yx" else 1.0) for a in axes]
         # The centre of a level's first pixel lies between the pixels that it is the mean of.
-        shift = {"c": 0.0, "z": z_start_um, "y": size_y, "x": size_x}
-        translation = [shift[a] * ((factor - 1) / 2 if a in "yx" else 1.0) for a in axes]
+        middle = (factor - 1) / 2 if method == "mean" else 0.0
+        shift = {"c": 0.0, "z": z_start_um, "y": size_y * middle, "x": size_x * middle}
+        translation = [shift[a] for a in axes]
         transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
         if any(translation):
             transforms.append({"type": "translation", "translation": translation})
@@ -109,8 +113,11 @@ def multiscales(
             "name": name,
             "axes": described,
             "datasets": datasets,
-            "type": "mean",
-            "metadata": {"method": "2x2 mean", "description": "each level halves y and x"},
+            "type": method,
+            "metadata": {
+                "method": "2x2 mean" if method == "mean" else "every second pixel",
+                "description": "each level halves y and x",
+            },
         }
     ]
 

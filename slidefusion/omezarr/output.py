@@ -52,6 +52,7 @@ class ImageSpec:
                 z_step_um=self.z_step_um,
                 z_start_um=self.z_start_um,
                 name=title,
+                method=self.layout.method,
             ),
             **self.blocks,
         }

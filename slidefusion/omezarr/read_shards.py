@@ -228,7 +228,17 @@ class _ShuffledPairs:
         group, word, size = self._bits.GROUP_BYTES, self._bits.WORD_BYTES, self._chunk.itemsize
         top, bottom = source[-2].start, source[-2].stop
         left, right, x = source[-1].start * size, source[-1].stop * size, target[-1].start * size
-        if self._part_words is not None and left % group == right % group == x % word == 0:
+        whole = all(
+            (one.start, one.stop, other.start) == (0, length, 0)
+            for one, other, length in zip(
+                source[:-2], target[:-2], self._chunk.shape[:-2], strict=True
+            )
+        )
+        if (
+            self._part_words is not None
+            and whole
+            and left % group == right % group == x % word == 0
+        ):
             wanted, place = (top, bottom, left, right), (target[-2].start, x // word)
             self._undo(block, wanted, self._part_words, place)
         else:
