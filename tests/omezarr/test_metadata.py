@@ -49,6 +49,13 @@ def test_pixel_centres_of_a_level_lie_between_those_below() -> None:
     assert translation["translation"] == [0.0, 0.75, 0.75]
 
 
+def test_levels_of_every_second_pixel_begin_where_the_image_does() -> None:
+    (block,) = multiscales("cyx", 3, pixel_size_um=(0.5, 0.5), method="nearest")
+    assert block["type"] == "nearest"
+    for dataset in block["datasets"]:
+        assert [t["type"] for t in dataset["coordinateTransformations"]] == ["scale"]
+
+
 def test_no_pixel_size_means_no_unit() -> None:
     block = multiscales("cyx", 1, pixel_size_um=None)
     assert not any("unit" in axis for axis in block[0]["axes"])

@@ -66,6 +66,15 @@ def test_equals_zarr_whatever_an_element_is(tmp_path: Path, dtype: str, element:
             assert np.array_equal(read_part(path, "0", array, index), array[index])
 
 
+@pytest.mark.parametrize("images", [slice(0, 2), slice(1, 3), slice(1, 2), slice(2, 4)])
+def test_chunks_several_planes_deep(tmp_path: Path, images: slice) -> None:
+    kind = {"shards": (4, 256, 256), "chunks": (2, 128, 128), "compressors": BLOSC}
+    array = zarr.create_array(str(tmp_path), name="0", shape=(4, 256, 256), dtype="uint16", **kind)
+    array[:] = np.random.default_rng(0).integers(0, 999, array.shape).astype("uint16")
+    index = (images, slice(0, 256), slice(0, 256))
+    assert np.array_equal(read_part(str(tmp_path), "0", array, index), array[index])
+
+
 def test_what_is_written_here_is_read_directly(tmp_path: Path) -> None:
     layout = PyramidLayout("cyx", (3, 700, 700), "uint8", 512)
     group = zarr.create_group(str(tmp_path))
