@@ -222,7 +222,13 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         group = open_group(where)
     else:
         group = store
-        where = _root(group.store) or ""
+        root = _root(group.store)
+        if root is None:
+            raise StackError(
+                f"the Zarr group in a {type(group.store).__name__} cannot be opened by tasks: "
+                "give its array of level 0, which is read into memory, or write it to a folder"
+            )
+        where = root
         prefix = f"{group.path}/" if group.path else ""
     attributes = dict(group.attrs)
     mine = attributes.get("slidefusion")

@@ -7,6 +7,7 @@ the disk and still decode.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -61,10 +62,9 @@ class CheckedImage:
     method: Literal["mean", "nearest"] | None
     """None when it is not known: then the levels are not compared."""
 
-    def open(self, where: str, level: int) -> Any:
-        """The array of that level, opened for reading."""
+    def open(self, where: str, level: int, stamp: str) -> Any:
+        """The array of that level, opened for reading; once for each ``stamp``."""
         path = self.arrays[level]
-        stamp = "check"
         if not is_url(where):
             metadata = Path(where, path, "zarr.json")
             if metadata.is_file():
@@ -76,6 +76,8 @@ class CheckedImage:
 class _Job:
     where: str
     images: tuple[CheckedImage, ...]
+    stamp: str
+    """Of this check: arrays that an earlier one opened may have been written anew since."""
 
 
 def find_damage(
@@ -96,6 +98,7 @@ def find_damage(
         The store does not answer.
     """
     found: list[Damage] = []
+    job = _Job(where, tuple(images), uuid.uuid4().hex)
 
     def note(_: Any, outcome: Outcome) -> None:
         if outcome.verdict == "done":
@@ -103,8 +106,8 @@ def find_damage(
 
     run_tasks(
         _check_block,
-        _Job(where, tuple(images)),
-        list(_blocks(where, images)),
+        job,
+        list(_blocks(job)),
         client=client,
         name="verify",
         on_done=on_block or (lambda key: None),
@@ -116,14 +119,14 @@ def find_damage(
 
 def count_blocks(where: str, images: Sequence[CheckedImage]) -> int:
     """How many blocks :func:`find_damage` checks."""
-    return sum(1 for _ in _blocks(where, images))
+    return sum(1 for _ in _blocks(_Job(where, tuple(images), uuid.uuid4().hex)))
 
 
-def _blocks(where: str, images: Sequence[CheckedImage]) -> Iterator[tuple[int, ...]]:
+def _blocks(job: _Job) -> Iterator[tuple[int, ...]]:
     """What is checked at once: image, level, plane, row and column of a block."""
-    for k, image in enumerate(images):
+    for k, image in enumerate(job.images):
         for level in range(len(image.arrays)):
-            array = image.open(where, level)
+            array = image.open(job.where, level, job.stamp)
             height, width = array.shape[-2:]
             rows, columns = _side(array, -2), _side(array, -1)
             planes = array.shape[image.axes.index("z")] if "z" in image.axes else 1
@@ -144,7 +147,7 @@ def _side(array: Any, axis: int) -> int:
 
 def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -> list[Damage]:
     image = job.images[k]
-    array = image.open(job.where, level)
+    array = image.open(job.where, level, job.stamp)
     height, width = array.shape[-2:]
     rows, columns = _side(array, -2), _side(array, -1)
     y, x = row * rows, column * columns
@@ -172,11 +175,17 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
         ]
     if image.method is None or level + 1 == len(image.arrays):
         return []
-    above = image.open(job.where, level + 1)
+    above = image.open(job.where, level + 1, job.stamp)
     half = halve_mean(block) if image.method == "mean" else halve_nearest(block)
+    halved = Window(y // 2, x // 2, *half.shape[1:])
+    # What is missing or damaged there is told of where that level is checked.
+    if any(_shard_faults(job.where, image, level + 1, above, _in_shards(above, halved), plane)):
+        return []
     try:
-        stored = _read(image, above, Window(y // 2, x // 2, *half.shape[1:]), plane)
-    except Exception:  # told of where that level is checked
+        stored = _read(image, above, halved, plane)
+    except Exception as error:
+        if may_pass(error) == "retry":
+            raise
         return []
     differs = half != stored
     if half.dtype.kind == "f":
@@ -194,6 +203,13 @@ def _shards_in(array: Any, window: Window) -> Iterator[Window]:
     for y in range(window.y, window.bottom, side_y):
         for x in range(window.x, window.right, side_x):
             yield Window(y, x, min(side_y, window.bottom - y), min(side_x, window.right - x))
+
+
+def _in_shards(array: Any, window: Window) -> Window:
+    """The window grown to begin with a shard (or chunk)."""
+    side_y, side_x = (array.shards or array.chunks)[-2:]
+    y, x = window.y // side_y * side_y, window.x // side_x * side_x
+    return Window(y, x, window.bottom - y, window.right - x)
 
 
 def _halved(at: Window, window: Window) -> tuple[slice, slice]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.errors import OptionError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.metadata import level_sizes
 from slidefusion.omezarr.shards import shard_path, write_whole_shards
@@ -34,6 +35,7 @@ CHUNK_PX = 256
 """Side of a chunk: a window's halo decodes whole chunks, 1.6 times its pixels here, 2.3 at 512."""
 _SHARD_PX = 2048
 _SMALLEST_SHARD_PX = 128
+_MOST_CHUNKS = 64  # along the side of a region, unless they are as large as was asked for
 _BAND_PX = 1024
 
 
@@ -44,6 +46,11 @@ class PyramidLayout:
     >>> layout = PyramidLayout("cyx", (3, 5000, 4321), "uint8", region_px=2048)
     >>> layout.shape(1), layout.shard(1), layout.chunk(1), layout.levels, layout.region_levels
     ((3, 2500, 2161), (3, 1024, 1024), (3, 256, 256), 6, 5)
+
+    Raises
+    ------
+    OptionError
+        The side of a region has no divisors but small ones, so that its chunks are too many.
     """
 
     axes: str
@@ -59,6 +66,16 @@ class PyramidLayout:
     """Longest side of a level-0 shard; 0 chooses."""
     chunk_px: int = CHUNK_PX
     """Longest side of a chunk."""
+
+    def __post_init__(self) -> None:
+        chunk = self.chunk(0)[-1]
+        if chunk < self.chunk_px and self.region_px > _MOST_CHUNKS * chunk:
+            better = max(1, round(self.region_px / CHUNK_PX)) * CHUNK_PX
+            raise OptionError(
+                f"regions or shards of {self.region_px} px (chunks=, shard_px=) only divide into "
+                f"chunks of {chunk} px, which are too many: choose {better}, or another "
+                f"multiple of {CHUNK_PX}"
+            )
 
     @functools.cached_property
     def _side(self) -> int:

@@ -29,6 +29,7 @@ from slidefusion.errors import (
 )
 from slidefusion.geometry import Window
 from slidefusion.omezarr.remote import url_store
+from slidefusion.tasks.outcomes import may_pass
 
 if TYPE_CHECKING:
     import zarr
@@ -243,6 +244,8 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
     ------
     StackError
         There is no such array.
+    ProcessingError
+        The store does not answer.
     """
     import zarr
 
@@ -255,9 +258,10 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
         with codec_pipeline(path, fast=False):
             return zarr.open_array(_store(path, mode), path=name, mode=mode)
     except Exception as error:
-        raise StackError(
-            f"the array {name!r} of {path} cannot be opened: {_cause(error)}"
-        ) from error
+        message = f"the array {name!r} of {path} cannot be opened: {_cause(error)}"
+        if may_pass(error) == "retry":
+            raise ProcessingError(message) from error
+        raise StackError(message) from error
 
 
 def has_plain_shards(metadata: Any) -> bool:

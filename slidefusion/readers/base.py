@@ -7,6 +7,7 @@ What the file does not say stays ``None``: a reader never invents a pixel size.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from slidefusion.errors import StackError
 from slidefusion.geometry import Size, Window
 
-__all__ = ["DTYPES", "Reader", "Source", "check_dtype", "reopen", "rgb_names"]
+__all__ = ["DTYPES", "Reader", "Source", "check_dtype", "new_opening", "reopen", "rgb_names"]
 
 Source = str | Sequence[str]
 """A path, URL, glob or folder, or the planes one by one."""
@@ -113,16 +114,31 @@ def rgb_names(channels: int, is_rgb: bool) -> tuple[str, ...]:
 
 @lru_cache(maxsize=16)
 def _opened(
-    cls: Callable[..., Reader], source: Source, options: tuple[tuple[str, Any], ...]
+    cls: Callable[..., Reader], source: Source, options: tuple[tuple[str, Any], ...], opening: str
 ) -> Reader:
     return cls(source, **dict(options))
 
 
+def new_opening() -> str:
+    """A name for one opening of a source: what a reader tells its copies apart by.
+
+    A source that was replaced is opened anew by whoever reads it, and the copies of that reader in
+    the processes of a cluster must not be those of the old one.
+    """
+    return uuid.uuid4().hex
+
+
 def reopen(
-    cls: Callable[..., Reader], source: Source, options: tuple[tuple[str, Any], ...]
+    cls: Callable[..., Reader],
+    source: Source,
+    options: tuple[tuple[str, Any], ...],
+    opening: str,
 ) -> Reader:
-    """What unpickling a reader calls: opens the source once a process, not once a task."""
+    """What unpickling a reader calls: opens the source once a process, not once a task.
+
+    ``opening`` is that of the reader that was pickled (see `new_opening`).
+    """
     try:
-        return _opened(cls, source, options)
+        return _opened(cls, source, options, opening)
     except TypeError:  # an option cannot be hashed, such as storage options
         return cls(source, **dict(options))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.base import Source, reopen, rgb_names
+from slidefusion.readers.base import Source, new_opening, reopen, rgb_names
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import (
@@ -56,6 +56,7 @@ class ImagesReader:
     def __init__(self, source: Source):
         files, order = plane_files(source)
         self._source = source if isinstance(source, str) else tuple(source)
+        self._opening = new_opening()
         self._files = files
         headers = [_Header(path) for path in files]
         all_alike("size", files, [f"{h.size.height} x {h.size.width} px" for h in headers])
@@ -95,7 +96,7 @@ class ImagesReader:
         """Nothing stays open."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen, (ImagesReader, self._source, ())
+        return reopen, (ImagesReader, self._source, (), self._opening)
 
 
 class _Header:

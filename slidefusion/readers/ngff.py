@@ -16,7 +16,7 @@ from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.store import open_array, open_group, reading
-from slidefusion.readers.base import Source, reopen
+from slidefusion.readers.base import Source, new_opening, reopen
 from slidefusion.readers.sources import is_url, public_name, single
 from slidefusion.stack_inputs import as_stack
 
@@ -49,6 +49,7 @@ class NgffReader:
         if path is None:
             raise UnknownNameError(f"the ngff reader opens one store, not {len(source)}")
         self._source = path
+        self._opening = new_opening()
         where, attributes = _image_group(path)
         stack: Any = as_stack(where)
         image = parse_multiscales(attributes, where)
@@ -120,7 +121,7 @@ class NgffReader:
         self._last = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen, (NgffReader, self._source, ())
+        return reopen, (NgffReader, self._source, (), self._opening)
 
 
 def _image_group(path: str) -> tuple[str, dict[str, Any]]:

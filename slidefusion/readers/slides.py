@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError, StackError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.base import Source, check_dtype, reopen, rgb_names
+from slidefusion.readers.base import Source, check_dtype, new_opening, reopen, rgb_names
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name
@@ -48,6 +48,7 @@ class SlidesReader:
     def __init__(self, source: Source):
         files, order = plane_files(source)
         self._source = source if isinstance(source, str) else tuple(source)
+        self._opening = new_opening()
         self._slides: list[Any] = []
         # A reader that is let go of closes its files, like one that fails to open.
         self._close = weakref.finalize(self, _close_all, self._slides)
@@ -104,7 +105,7 @@ class SlidesReader:
         self._close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen, (SlidesReader, self._source, ())
+        return reopen, (SlidesReader, self._source, (), self._opening)
 
 
 class _Plane:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError, UnknownNameError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.base import Source, check_dtype, reopen, rgb_names
+from slidefusion.readers.base import Source, check_dtype, new_opening, reopen, rgb_names
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name, single
 from slidefusion.readers.tifflayout import (
@@ -59,6 +59,7 @@ class TiffReader:
         if not is_url(path):
             path = plane_files(path)[0][0]
         self._source = path
+        self._opening = new_opening()
         self._options = (("axes", axes), ("series", series))
         self._files: dict[str, ByteFile] = {}
         with open_tiff(path) as (tif, log):
@@ -127,7 +128,7 @@ class TiffReader:
             file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen, (TiffReader, self._source, self._options)
+        return reopen, (TiffReader, self._source, self._options, self._opening)
 
 
 def _provenance(

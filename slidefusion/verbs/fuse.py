@@ -108,7 +108,8 @@ def fuse(
         from slidefusion.omezarr.output import finished_region_px
 
         chunks = finished_region_px(out) or "auto"
-    plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
+    continued = None if overwrite else out
+    plan = make_plan(stack, fuser, planes, crop, chunks, client, device, continued, options)
     if out is None:
         return lazy_image(plan)
     from slidefusion.write_slide import write_slide

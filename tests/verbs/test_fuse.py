@@ -180,6 +180,11 @@ def test_a_truncated_chunk_is_one_clear_error(store: zarr.Array[Any], tmp_path: 
         sf.open_slide(tmp_path / "o.zarr")
 
 
+AXES = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space"} for a in "zyx")]
+SCALE = {"type": "scale", "scale": [1.0] * 4}
+DATASETS = [{"path": "0", "coordinateTransformations": [SCALE]}]
+NGFF = {"ome": {"version": "0.5", "multiscales": [{"axes": AXES, "datasets": DATASETS}]}}
+
 BAD = [
     ({"fuser": "lppp"}, UnknownNameError, "did you mean 'lpp'"),
     ({"levls": 3}, OptionError, "has no option 'levls'; did you mean 'levels'"),
@@ -191,6 +196,7 @@ BAD = [
     ({"crop": (0, 0)}, OptionError, r"give \(y, x, height, width\)"),
     ({"chunks": 0}, OptionError, "1 or more"),
     ({"chunks": "all"}, OptionError, "or 'auto'"),
+    ({"chunks": 1021}, OptionError, "choose 1024, or another multiple of 256"),
     ({"device": "cuda"}, OptionError, "finds no NVIDIA GPU"),
     ({"fuser": 3}, OptionError, "neither the name"),
     ({"fuser": Lpp}, OptionError, r"is a class: give an object, Lpp\(\)"),
@@ -214,6 +220,24 @@ def test_bad_arguments_are_refused_before_anything_is_written(
         sf.fuse(store, out=tmp_path / "o.zarr", **arguments)
     assert caught.value.exit_code == 2
     assert not (tmp_path / "o.zarr").exists()
+
+
+def test_a_damaged_journal_is_no_obstacle_to_overwriting(
+    store: zarr.Array[Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "o.zarr"
+    sf.fuse(store, out=out, progress=False)
+    (out / "slidefusion-run.json").write_text("{")
+    fused = sf.fuse(store, out=out, progress=False, overwrite=True)
+    assert np.array_equal(fused.values, sf.fuse(store).values)
+
+
+def test_a_group_in_memory_is_refused(tmp_path: Path, store: zarr.Array[Any]) -> None:
+    group = zarr.open_group(zarr.storage.MemoryStore(), mode="w", attributes=NGFF)
+    group.create_array("0", data=np.asarray(store))
+    with pytest.raises(StackError, match="give its array of level 0"):
+        sf.open_stack(group)
+    assert sf.fuse(group["0"]).shape == store.shape[:1] + store.shape[2:]
 
 
 @pytest.mark.parametrize("out", ["", True, b"slide.zarr"])
