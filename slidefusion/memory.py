@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from slidefusion.errors import MemoryBudgetError
@@ -36,6 +37,7 @@ _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
+_LIMIT_V1 = "memory.limit_in_bytes"
 _SHARE = 0.8
 """Part of the machine's memory that a run may plan for."""
 
@@ -43,13 +45,28 @@ _SHARE = 0.8
 def available_bytes() -> int:
     """Memory that this process may use: of the machine, or of its control group if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for file in _limit_files(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")):
         try:
-            limit = int(Path(name).read_text())
+            total = min(total, int(file.read_text()))
         except (OSError, ValueError):  # no such file, or "max"
             continue
-        total = min(total, limit)
     return total
+
+
+def _limit_files(root: Path, own: Path) -> Iterator[Path]:
+    """Where limits of the control groups of this process stand: its own, and those above it."""
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = own.read_text().splitlines()
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers in ("", "memory"):
+            folder, name = root / controllers, "memory.max" if not controllers else _LIMIT_V1
+            place = folder / group.lstrip("/")
+            yield from (
+                above / name for above in (place, *place.parents) if root in (above, *above.parents)
+            )
+    yield from (root / "memory.max", root / "memory" / _LIMIT_V1)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slidefusion.memory import _limit_files
 from slidefusion.phantom import Phantom
 from slidefusion.verbs.phantom import write_phantom
 
@@ -35,3 +36,15 @@ def test_a_run_gives_its_memory_back(tmp_path: Path) -> None:
     after, peak = np.array(ended.stdout.split(), float).reshape(3, 2).T
     assert peak[-1] - after[-1] > 60  # there was something to give back
     assert after[-1] - after[0] < 0.5 * (peak[-1] - after[-1])
+
+
+def test_limits_of_the_groups_above_count_too(tmp_path: Path) -> None:
+    own, root = tmp_path / "own", tmp_path / "cgroup"
+    own.write_text("0::/slurm/job\n5:cpu,cpuacct:/other\n")
+    job = root / "slurm" / "job"
+    found = list(_limit_files(root, own))
+    assert found[:3] == [folder / "memory.max" for folder in (job, job.parent, root)]
+    own.write_text("9:memory:/slurm/job\n")
+    first = next(_limit_files(root, own))
+    assert first == root / "memory" / "slurm" / "job" / "memory.limit_in_bytes"
+    assert root / "memory.max" in _limit_files(root, tmp_path / "missing")

@@ -38,12 +38,12 @@ def run(args: list[str]) -> int:
         _say_nothing_at_exit()
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes standard output once more at exit, and would complain again.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            # Python flushes standard output once more at exit, and would complain again.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _PIPE_CLOSED
         if debug:
             import traceback
 
@@ -51,6 +51,18 @@ def run(args: list[str]) -> int:
         message, code = _explain(error)
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return code
+
+
+def _output_is_closed() -> bool:
+    """Whether it is standard output that nobody reads, and not another pipe or socket."""
+    import select
+
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll here, or no file behind it
+        return True
 
 
 def _say_nothing_at_exit() -> None:

@@ -16,6 +16,7 @@ import torch
 
 __all__ = ["torch_workers"]
 
+_BEGIN_SECONDS = 60.0  # then a thread could not begin, and the others must not wait for it
 _LOCK = threading.Lock()
 _POOL: ThreadPoolExecutor | None = None
 
@@ -48,10 +49,10 @@ def _made(count: int) -> ThreadPoolExecutor:
     def begin() -> None:
         torch.get_num_threads()  # takes the default, which no later call then does
         torch.set_num_threads(1)
-        all_began.wait()
+        all_began.wait(_BEGIN_SECONDS)
 
     pool = ThreadPoolExecutor(count, "slidefusion-torch", initializer=begin)
-    for ready in [pool.submit(all_began.wait) for _ in range(count)]:
+    for ready in [pool.submit(all_began.wait, _BEGIN_SECONDS) for _ in range(count)]:
         ready.result()
     # Each has also set the default of threads that are yet to begin.
     torch.set_num_threads(before)

@@ -78,6 +78,7 @@ class ActiveConv(nn.Module):
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         shape = self.padding, self.stride, self.dilation, self.groups
         fused = x.device.type == "cpu" and _has_pointwise(x.dtype)
+        assert plus is None or not self.slope
         if fused and plus is not None:
             add_to = torch.ops.mkldnn._convolution_pointwise_.binary
             activation = None if self.slope is None else "relu"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["BYTES_DEPEND_ON", "Requirement"]
 
-BYTES_DEPEND_ON = ("slidefusion", "zarr", "zarrs", "numba")
+BYTES_DEPEND_ON = ("slidefusion", "zarr", "zarrs", "numba", "numcodecs")
 """Distributions whose versions decide about the bytes of every output."""
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")

@@ -70,6 +70,19 @@ def test_a_closed_pipe_is_no_error(kept_stack: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+def test_another_broken_pipe_is_an_error() -> None:
+    code = """if True:
+    from slidefusion.cli import run
+    def lose(args):
+        raise BrokenPipeError(32, "Broken pipe")
+    run._invoke = lose
+    raise SystemExit(run.run(["info"]))"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1 and "Broken pipe" in ended.stderr
+
+
 def test_nothing_but_the_interruption_is_told() -> None:
     # Ctrl-C comes while zarr's own thread works: one task of it fails later, one never ends.
     code = """if True:
