@@ -56,6 +56,7 @@ class Lock:
         self._file = _UrlFile(where) if is_url(where) else _LocalFile(where)
         self._record = {**_myself(), "token": uuid.uuid4().hex, "beat": 0}
         self._stop = threading.Event()
+        writing = threading.RLock()  # a release must not be overtaken by a beat under way
         self._lost: str | None = None
         try:
             self._acquire()
@@ -69,12 +70,14 @@ class Lock:
         # The thread holds no reference to the lock, so one that is forgotten is given back.
         beating = threading.Thread(
             target=_beat,
-            args=(self._file, self._record, self._stop, weakref.ref(self)),
+            args=(self._file, self._record, self._stop, writing, weakref.ref(self)),
             name="slidefusion-lock",
             daemon=True,
         )
         beating.start()
-        self._finalizer = weakref.finalize(self, _release, self._file, self._record, self._stop)
+        self._finalizer = weakref.finalize(
+            self, _release, self._file, self._record, self._stop, writing
+        )
 
     def check(self) -> None:
         """Make sure that it is still ours.
@@ -138,7 +141,11 @@ class Lock:
 
 
 def _beat(
-    file: _File, record: dict[str, Any], stop: threading.Event, lock: weakref.ref[Lock]
+    file: _File,
+    record: dict[str, Any],
+    stop: threading.Event,
+    writing: threading.RLock,
+    lock: weakref.ref[Lock],
 ) -> None:
     while not stop.wait(_BEAT_SECONDS):
         try:
@@ -149,17 +156,20 @@ def _beat(
                     mine._lost = _who(found)
                 return
             record["beat"] += 1
-            if not stop.is_set():
-                file.write(record)
+            with writing:
+                if not stop.is_set():
+                    file.write(record)
         except Exception as error:  # the store may be slow or full; the next beat may get through
             _LOG.info("heartbeat of %s: %s", file.where, error)
 
 
-def _release(file: _File, record: dict[str, Any], stop: threading.Event) -> None:
+def _release(
+    file: _File, record: dict[str, Any], stop: threading.Event, writing: threading.RLock
+) -> None:
     # A forked child inherits the lock's memory, not the lock.
     if not stop.is_set() and record["pid"] == os.getpid():
         stop.set()
-        with contextlib.suppress(Exception):
+        with writing, contextlib.suppress(Exception):
             found = file.read()
             if found is None or found.get("token") == record["token"]:
                 file.remove()

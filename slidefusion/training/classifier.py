@@ -48,14 +48,17 @@ class ClassifierLearner:
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of ``step``: two patches (N, 1, 24, 24) and which is in focus (N,), 0 or 1."""
         size, recipe = self.recipe.batch, self.recipe
-        stacks, truths = self.crops.batch(step, size, first=part * size)
+        begin = part * size
+        stacks, truths = self.crops.batch(step, size, first=begin)
         pairs: list[tuple[Floats, Floats]] = []
+        labels = []
         for n in range(size):
-            rng = np.random.default_rng([recipe.seed, step, part, n, 3])
+            rng = np.random.default_rng([recipe.seed, step, 0, begin + n, 3])
             stack, truth = recipe.augmentation(stacks[n], truths[n], rng)
-            pairs += _patch_pairs(stack, truth, rng)
-        rng = np.random.default_rng([recipe.seed, step, part, 4])
-        label = rng.integers(2, size=len(pairs))
+            found = _patch_pairs(stack, truth, rng)
+            pairs += found
+            labels.append(rng.integers(2, size=len(found)))
+        label = np.concatenate(labels)
         first = [pair[swap] for pair, swap in zip(pairs, label, strict=True)]
         second = [pair[1 - swap] for pair, swap in zip(pairs, label, strict=True)]
         return {

@@ -42,10 +42,11 @@ def test_parts_are_what_one_batch_has(corpus: list[Path]) -> None:
     from slidefusion.training.run import _learner
 
     pairs = open_pairs(corpus)
-    for method in ("focusgan", "blur"):
+    for method in ("focusgan", "blur", "cnn"):
+        planes = 3 if method == "cnn" else 1
         for size, count in ((1, 3), (3, 2), (2, 2)):
             part = small(method, batch=size)
-            crops = Crops(pairs, planes=1, side_px=64)
+            crops = Crops(pairs, planes=planes, side_px=64)
             learner = _learner(part, crops, None)
             parts = [learner.sample(5, k) for k in range(count)]
             whole = _learner(small(method, batch=size * count), crops, None).sample(5)
