@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from slidefusion.jit import kernel
 
 __all__ = ["ssim_sum"]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def ssim_sum(
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],

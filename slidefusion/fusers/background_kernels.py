@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 
 __all__ = ["fill_float", "fill_integer", "measure_noise", "note_plane"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.jit import kernel
 from slidefusion.nets.end_kernels import (
     BANDS,
     ROWS,
@@ -13,7 +14,6 @@ from slidefusion.nets.end_kernels import (
     smooth_thrice,
     tops_of,
 )
-from slidefusion.transforms.jit import kernel
 
 __all__ = ["add_grain", "finest_samples"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fusers.selection import Rule, smooth_row, weigh_row
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 from slidefusion.transforms.laplacian_kernels import detail_rows, expand_rows, reduce_row
 
 __all__ = ["LevelSums", "add_planes", "rebuild", "to_integer", "widen"]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 
 __all__ = [
     "HARD",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fusers.selection import Rule, smooth_row, weigh_row
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 
 __all__ = [
     "LevelSums",

@@ -14,8 +14,8 @@ from slidefusion.fusers.subband_kernels import (
     rows_for,
     weigh_newest,
 )
+from slidefusion.jit import kernel
 from slidefusion.transforms.dwt_kernels import analyse
-from slidefusion.transforms.jit import kernel
 
 __all__ = ["add_planes"]
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 
 __all__ = [
     "GROUP_BYTES",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from slidefusion.jit import kernel
 
 __all__ = ["halve_mean", "halve_nearest"]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _mean_integer(image: Any, out: Any) -> None:  # pragma: no cover - compiled
     channels, height, width = image.shape
     _, rows, columns = out.shape
@@ -34,7 +35,7 @@ def _mean_integer(image: Any, out: Any) -> None:  # pragma: no cover - compiled
                 line[full] = (last + np.uint32(1)) >> np.uint32(1)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _mean_float(image: Any, out: Any) -> None:  # pragma: no cover - compiled
     channels, height, width = image.shape
     _, rows, columns = out.shape

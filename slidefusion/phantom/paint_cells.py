@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.jit import kernel
 from slidefusion.phantom.sampling import edge, sample
-from slidefusion.transforms.jit import kernel
 
 __all__ = ["OUTLINE_UM", "CytoplasmLook", "NucleusLook", "paint_cytoplasm", "paint_nucleus"]
 

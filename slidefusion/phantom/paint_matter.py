@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.jit import kernel
 from slidefusion.phantom.sampling import edge, sample
-from slidefusion.transforms.jit import kernel
 
 __all__ = ["BlobLook", "StrandLook", "paint_blob", "paint_rods", "paint_strand"]
 

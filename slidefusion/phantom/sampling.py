@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 
 __all__ = ["edge", "sample"]
 

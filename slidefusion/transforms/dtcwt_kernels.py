@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 from slidefusion.transforms.rows import extend, interleave, split, weighted_sums
 
 __all__ = ["analyse", "split_columns", "synthesise", "to_complex", "to_quads"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 from slidefusion.transforms.rows import extend, interleave, split, weighted_sums
 
 __all__ = ["analyse", "synthesise"]

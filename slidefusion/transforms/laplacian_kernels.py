@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.transforms.jit import kernel
+from slidefusion.jit import kernel
 
 __all__ = ["collapse", "column_dtype", "detail_rows", "expand_rows", "reduce", "reduce_row"]
 
