@@ -78,7 +78,7 @@ def train(
     PosixPath('runs/focusgan-1/focusgan-1.safetensors')
     """
     from slidefusion import weights
-    from slidefusion.training.samples import Crops, open_pairs
+    from slidefusion.training.samples import Crops, digest_of, open_pairs
     from slidefusion.training.trainer import run
 
     folder = Path(out)
@@ -109,6 +109,10 @@ def train(
     network = run(
         learner,
         folder,
+        inputs={
+            "slides": f"{len(pairs)}, {digest_of(pairs)}",
+            "blur_model": blur.card.sha256 if blur else None,
+        },
         validation=validation,
         devices=devices,
         accelerator=accelerator,

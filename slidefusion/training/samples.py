@@ -6,6 +6,8 @@ sees the same crops when it goes on.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from slidefusion.omezarr.store import location
 from slidefusion.stack import FocusStack, from_group
 from slidefusion.verbs.phantom import beside
 
-__all__ = ["Crops", "Pair", "open_pairs"]
+__all__ = ["Crops", "Pair", "digest_of", "open_pairs"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -64,6 +66,15 @@ class Pair:
         assert stack.source is not None
         crop = np.asarray(stack.source.read(z, window))
         return np.broadcast_to(crop, (3, *crop.shape[1:])) if len(crop) == 1 else crop
+
+
+def digest_of(pairs: Sequence[Pair]) -> str:
+    """A short digest of which slides these are, wherever they lie."""
+    digest = hashlib.sha256()
+    for slide in (slide for pair in pairs for slide in (pair.stack, pair.truth)):
+        known = {**slide.identity, "store": Path(slide.store or "").name}
+        digest.update(json.dumps(known, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:12]
 
 
 def open_pairs(

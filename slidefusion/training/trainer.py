@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import csv
 import hashlib
+import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ def run(
     learner: Learner,
     folder: Path,
     *,
+    inputs: Mapping[str, str | None] | None = None,
     validation: Learner | None = None,
     devices: int | str = 1,
     accelerator: str = "auto",
@@ -67,7 +69,8 @@ def run(
     """Train ``learner`` to the end of its recipe; returns the network to export.
 
     ``folder`` holds ``checkpoint.safetensors`` (a run that finds one goes on from it to the same
-    result), ``losses.csv``, ``validation.csv`` and TensorBoard's files. ``validation`` samples
+    result), ``losses.csv``, ``validation.csv`` and TensorBoard's files. ``inputs`` names what the
+    run learns from beside its recipe; one that goes on must have the same. ``validation`` samples
     from slides that are not trained on. ``stop_after`` stops at that step, as an interruption
     would.
 
@@ -79,7 +82,7 @@ def run(
     Raises
     ------
     OptionError
-        The folder has a checkpoint of another recipe, or there are not so many devices.
+        The folder has a checkpoint of another recipe or inputs, or there are not so many devices.
     ProcessingError
         One of several processes failed.
     """
@@ -88,9 +91,10 @@ def run(
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     count = count_devices(devices, accelerator)
     average = _Average(learner.modules[learner.exported], recipe.average)
-    job = _Run(learner, average, validation, folder, checkpoint_steps, stop_after)
+    settings = json.dumps({**json.loads(recipe.to_json()), **(inputs or {})}, sort_keys=True)
+    job = _Run(learner, average, validation, folder, checkpoint_steps, stop_after, settings)
     if job.checkpoint.exists():
-        job.done = read_checkpoint(job.checkpoint, recipe.to_json(), job.saved, learner.optimisers)
+        job.done = read_checkpoint(job.checkpoint, settings, job.saved, learner.optimisers)
     told = on_step or (lambda step, losses: None)
     if count == 1:
         _train(job, _fabric(recipe, 1, accelerator), told)
@@ -111,6 +115,8 @@ class _Run:
     folder: Path
     checkpoint_steps: int
     stop_after: int | None
+    settings: str
+    """Of recipe and inputs, as JSON: what a checkpoint must have been made with."""
     done: int = 0
 
     @property
@@ -159,7 +165,7 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
             if finished or (step + 1) % job.checkpoint_steps == 0:
                 if fabric.is_global_zero:
                     write_checkpoint(
-                        job.checkpoint, step + 1, recipe.to_json(), saved, learner.optimisers
+                        job.checkpoint, step + 1, job.settings, saved, learner.optimisers
                     )
                 if log and validation is not None:
                     log.validate(step + 1, validation, average.network, fabric)
