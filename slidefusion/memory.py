@@ -106,26 +106,34 @@ def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: 
 
 
 def check(
-    fuser: Fuser, tiling: Tiling, planes: int, channels: int, itemsize: int, parallel: int
+    fuser: Fuser,
+    tiling: Tiling,
+    planes: int,
+    channels: int,
+    itemsize: int,
+    parallel: int,
+    total: int | None = None,
 ) -> int:
-    """Peak bytes of ``parallel`` tasks at once.
+    """Peak bytes of ``parallel`` tasks at once, in a process with ``total`` (this one's if None).
 
     Raises
     ------
     MemoryBudgetError
         When that is more than 80 % of the memory there is; the message has both numbers and a
-        region size that fits.
+        region size that fits, if one does.
     """
     window = tiling.largest_window()
     needed = task_bytes(fuser, planes, channels, itemsize, window)
     needed *= min(parallel, tiling.count)
-    allowed = int(available_bytes() * _SHARE)
+    allowed = int((total or available_bytes()) * _SHARE)
     if needed > allowed:
-        fits = choose_region_px(fuser, tiling.size, planes, channels, itemsize, parallel)
+        args = fuser, tiling.size, planes, channels, itemsize, parallel, tiling.area, total
+        fits = choose_region_px(*args)
+        smaller = f"pass chunks={fits}, or " if fits < tiling.region_px else ""
         raise MemoryBudgetError(
             f"regions of {tiling.region_px} px need {needed / 1e9:.1f} GB with {parallel} at a "
-            f"time, and {allowed / 1e9:.1f} GB may be used ({_SHARE:.0%} of the memory here): "
-            f"pass chunks={fits}, or run fewer tasks at a time"
+            f"time, and {allowed / 1e9:.1f} GB may be used ({_SHARE:.0%} of the memory there is): "
+            f"{smaller}run fewer tasks at a time"
         )
     return needed
 
@@ -138,9 +146,15 @@ def choose_region_px(
     itemsize: int,
     parallel: int,
     area: Window | None = None,
+    total: int | None = None,
 ) -> int:
-    """The largest region side whose tasks fit: 704 MiB each, and together in the machine."""
-    allowed = min(_DEFAULT_TASK_BYTES, int(available_bytes() * _SHARE) // max(1, parallel))
+    """The largest region side whose tasks fit: 704 MiB each, and together in the process.
+
+    The process has ``total`` bytes, all that this machine has if None. The smallest side there is
+    when none fits.
+    """
+    share = int((total or available_bytes()) * _SHARE) // max(1, parallel)
+    allowed = min(_DEFAULT_TASK_BYTES, share)
     large = (_LARGE_REGION_PX,) if fuser.footprint.halo >= _LARGE_HALO_PX else ()
     sides: tuple[int, ...] = (*large, *REGION_CHOICES_PX)
     for side in sides:

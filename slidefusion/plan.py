@@ -19,7 +19,7 @@ from slidefusion.geometry import Size, Window
 from slidefusion.registry import FUSERS, find, fuser_options, get_fuser
 from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
-from slidefusion.tasks.placement import check_placement
+from slidefusion.tasks.placement import check_placement, worker_bytes
 from slidefusion.tasks.scheduling import active_client, parallelism
 from slidefusion.tiling import Tiling
 
@@ -88,7 +88,7 @@ def make_plan(
     area = _area(crop, size)
     itemsize = focus_stack.dtype.itemsize
     check_placement(chosen, client)
-    parallel = parallelism(client)
+    parallel, total = parallelism(client), worker_bytes(client, chosen)
     prepare = getattr(chosen, "prepare", None)
     if prepare is not None:
         from slidefusion.overview import SlideOverview
@@ -97,7 +97,7 @@ def make_plan(
     count = len(indices)
     if chunks == "auto":
         side = _interrupted_region_px(out) or memory.choose_region_px(
-            chosen, size, count, channels, itemsize, parallel, area
+            chosen, size, count, channels, itemsize, parallel, area, total
         )
     elif isinstance(chunks, int) and not isinstance(chunks, bool) and chunks >= 1:
         side = chunks
@@ -106,7 +106,7 @@ def make_plan(
             f"chunks={chunks!r}: give the side of a region in pixels (1 or more), or 'auto'"
         )
     tiling = Tiling(size, side, chosen.footprint, area)
-    memory.check(chosen, tiling, count, channels, itemsize, parallel)
+    memory.check(chosen, tiling, count, channels, itemsize, parallel, total)
     return FusePlan(focus_stack, chosen, indices, tiling, client)
 
 

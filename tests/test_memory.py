@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slidefusion.memory import _limit_files
+from slidefusion.errors import MemoryBudgetError
+from slidefusion.fusers.lpp import Lpp
+from slidefusion.geometry import Size
+from slidefusion.memory import _limit_files, check, choose_region_px
 from slidefusion.phantom import Phantom
+from slidefusion.tiling import Tiling
 from slidefusion.verbs.phantom import write_phantom
 
 FUSE_THRICE = r"""
@@ -48,3 +52,15 @@ def test_limits_of_the_groups_above_count_too(tmp_path: Path) -> None:
     first = next(_limit_files(root, own))
     assert first == root / "memory" / "slurm" / "job" / "memory.limit_in_bytes"
     assert root / "memory.max" in _limit_files(root, tmp_path / "missing")
+
+
+def test_regions_fit_into_the_process_that_fuses_them() -> None:
+    size, fuser = Size(20_000, 20_000), Lpp()
+    sides = [choose_region_px(fuser, size, 5, 3, 1, 2, total=total) for total in (2**33, 2**28)]
+    assert sides[0] == 2048 > sides[1] > 256
+    tiling = Tiling(size, 2048, fuser.footprint)
+    with pytest.raises(MemoryBudgetError, match=rf"pass chunks={sides[1]}, or run fewer"):
+        check(fuser, tiling, 5, 3, 1, 2, total=2**28)
+    smallest = Tiling(size, 256, fuser.footprint)
+    with pytest.raises(MemoryBudgetError, match=r"there is\): run fewer tasks at a time"):
+        check(fuser, smallest, 5, 3, 1, 2, total=2**20)

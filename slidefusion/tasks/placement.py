@@ -17,7 +17,7 @@ from slidefusion.errors import ProcessingError
 from slidefusion.fuser import Fuser
 from slidefusion.tasks.pools import has_resources, workers_of
 
-__all__ = ["GPU", "check_placement", "refuse_wrong_worker", "resources_for"]
+__all__ = ["GPU", "check_placement", "refuse_wrong_worker", "resources_for", "worker_bytes"]
 
 GPU: Mapping[str, float] = {"GPU": 1}
 """What a worker with a GPU declares."""
@@ -27,6 +27,23 @@ def resources_for(fuser: Fuser) -> Mapping[str, float] | None:
     """What a worker must declare to run this fuser; None when any will do."""
     on_cpu = str(fuser.device).partition(":")[0] in ("cpu", "torch-cpu")
     return None if on_cpu else GPU
+
+
+def worker_bytes(client: Any | None, fuser: Fuser) -> int | None:
+    """Memory in bytes of the smallest worker that this fuser may run on.
+
+    None when nobody knows: without a cluster, or when its workers have no limit.
+
+    Raises
+    ------
+    ProcessingError
+        When the scheduler does not answer.
+    """
+    if client is None:
+        return None
+    resources = resources_for(fuser) or {}
+    workers = (w for w in workers_of(client).values() if has_resources(w, resources))
+    return min((int(w["memory_limit"]) for w in workers if w.get("memory_limit")), default=None)
 
 
 def check_placement(fuser: Fuser, client: Any | None) -> None:

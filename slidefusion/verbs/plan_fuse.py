@@ -16,7 +16,7 @@ from slidefusion.fuser import Fuser
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.plan import FusePlan, make_plan
 from slidefusion.sampling import Timing, take_sample, window_pixels
-from slidefusion.tasks.placement import resources_for
+from slidefusion.tasks.placement import resources_for, worker_bytes
 from slidefusion.tasks.pools import has_resources, workers_of
 from slidefusion.tasks.scheduling import parallelism
 from slidefusion.tiling import Tiling
@@ -204,8 +204,7 @@ class _Pool:
             resources = resources_for(plan.fuser) or {}
             found = [w for w in workers_of(plan.client).values() if has_resources(w, resources)]
             each = max((int(w["nthreads"]) for w in found), default=1)
-            own = [int(w["memory_limit"]) for w in found if w.get("memory_limit")]
-            limit = limit or min(own, default=memory.available_bytes())
+            limit = limit or worker_bytes(plan.client, plan.fuser) or memory.available_bytes()
             workers, threads = workers or max(1, len(found)), threads or each
             return cls(workers, threads, int(limit * _SHARE), max(1, each * len(found)))
         cores = parallelism(None)

@@ -18,6 +18,7 @@ from slidefusion.errors import MemoryBudgetError, OptionError, OutputError, Proc
 from slidefusion.plan import FusePlan, make_plan
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.outcomes import Outcome
+from slidefusion.tasks.placement import worker_bytes
 from slidefusion.verbs.plan_fuse import FuseEstimate
 
 from ..conftest import BlockSum
@@ -133,6 +134,8 @@ def test_a_cluster(stack: np.ndarray) -> None:
         Client(cluster, set_as_default=False) as client,
     ):
         found = sf.plan_fuse(stack, BlockSum(), chunks=64, client=client)
+        assert worker_bytes(client, BlockSum()) == 3_000_000_000
+    assert worker_bytes(None, BlockSum()) is None
     assert (found.workers, found.threads) == (1, 2)
     assert found.memory_allowed_bytes == pytest.approx(2.4e9)
 
