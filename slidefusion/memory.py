@@ -24,6 +24,7 @@ __all__ = [
     "choose_region_px",
     "give_back_freed_memory",
     "keep_freed_memory",
+    "share_one_heap",
     "task_bytes",
 ]
 
@@ -70,18 +71,30 @@ def _limit_files(root: Path, own: Path) -> Iterator[Path]:
 
 
 @functools.cache
+def share_one_heap() -> None:
+    """Have the C library make no further heaps: to be called before there are threads.
+
+    Left alone, glibc keeps a heap for each thread, whose gaps add up, so that the peak grows with
+    the number of regions; and it gives these heaps back to the system whatever it is told, so that
+    arrays are new pages again each time. A heap that a thread already has stays, and may be that of
+    later threads. Elsewhere nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 1)
+
+
+@functools.cache
 def keep_freed_memory() -> None:
     """Have the C library keep what is freed for the next region, in one heap for all threads.
 
     Every region allocates arrays of the same sizes. Left alone, glibc gives large ones back to the
-    system and asks for them again, each time as new pages that are filled with zeros; and it keeps
-    the smaller ones in a heap for each thread, whose gaps add up, so that the peak grows with the
-    number of regions. Only arrays of 64 MB and more are still given back at once, so that no heap
-    grows by them. Elsewhere nothing happens.
+    system and asks for them again, each time as new pages that are filled with zeros. Only arrays
+    of 64 MB and more are still given back at once, so that no heap grows by them. Elsewhere nothing
+    happens.
     """
+    share_one_heap()
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
-        library.mallopt(_M_ARENA_MAX, 1)
         library.mallopt(_M_MMAP_THRESHOLD, 64 * 2**20)
         library.mallopt(_M_TRIM_THRESHOLD, 2**30)
 

@@ -84,10 +84,13 @@ class Plugin:
 def plugins(group: str) -> tuple[Plugin, ...]:
     """Every plugin of a group, sorted by name, without importing any of them."""
     found: dict[tuple[str, str], Plugin] = {}
+    known: dict[int, tuple[str, str]] = {}  # each question to a distribution parses its metadata
     for entry in importlib.metadata.entry_points(group=group):
         name, version = "unknown", "unknown"
         if entry.dist is not None:
-            name, version = _normalised(entry.dist.name or name), entry.dist.version
+            if id(entry.dist) not in known:
+                known[id(entry.dist)] = _normalised(entry.dist.name or name), entry.dist.version
+            name, version = known[id(entry.dist)]
         # The first on the path is what an import would give.
         found.setdefault((name, entry.name), Plugin(entry.name, name, version, entry.value, group))
     return tuple(sorted(found.values(), key=lambda p: (p.name, not p.built_in, p.distribution)))

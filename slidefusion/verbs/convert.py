@@ -13,6 +13,7 @@ from typing import Any
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
 from slidefusion.errors import OptionError, StackError
 from slidefusion.geometry import Size
+from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -103,6 +104,7 @@ def convert(
     >>> sf.convert("slide.ome.tif", "stack.zarr")  # doctest: +SKIP
     >>> sf.convert("field/z*.png", "stack.zarr", pixel_size_um=0.25, z_step_um=1)  # doctest: +SKIP
     """
+    share_one_heap()
     options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     opened = open_reader(source, reader=reader, **reader_options)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slidefusion.errors import OptionError
 from slidefusion.fuser import Fuser
 from slidefusion.lazy_image import lazy_image
-from slidefusion.memory import keep_freed_memory
+from slidefusion.memory import keep_freed_memory, share_one_heap
 from slidefusion.plan import make_plan
 from slidefusion.stack import open_slide
 
@@ -102,8 +102,9 @@ def fuse(
     (3, 90, 80)
     """
     run = _run_options(out, progress, overwrite, verify, retries, report)
+    share_one_heap()
     if out is not None:
-        keep_freed_memory()  # before there are threads, each of which would have its own heap
+        keep_freed_memory()
     if verify and out is not None and chunks == "auto":
         from slidefusion.omezarr.output import finished_region_px
 

@@ -13,6 +13,7 @@ import numpy as np
 from slidefusion.errors import SlidefusionError
 from slidefusion.fuser import Footprint
 from slidefusion.geometry import Size, Window
+from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -92,6 +93,7 @@ def write_phantom(
     >>> write_phantom(Phantom(2000, 3000, planes=5), "p.zarr").truth  # doctest: +SKIP
     '/data/p-truth.zarr'
     """
+    share_one_heap()
     region_px = _region_px(phantom)
     paths = PhantomPaths(
         location(out), location(beside(out, "truth")), location(beside(out, "depth"))
