@@ -29,7 +29,7 @@ class Store:
 
 
 def overview_of(store):
-    stack = FocusStack(PIXELS, store, ("red", "green", "blue"), (0.25, 0.25), (-1.0, 1.0))
+    stack = FocusStack(store, None, store.shape, store.dtype, {}, z_um=(-1.0, 1.0))
     return SlideOverview(stack, (0, 1))
 
 
