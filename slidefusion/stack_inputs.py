@@ -119,15 +119,14 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
     stack = (
         _from_dask(data) if type(data).__module__.startswith("dask") else from_numpy(array.values)
     )
-    if stack.store is not None:
-        return stack  # as open_stack made it, coordinates included
     offsets = stack.offsets
     if "focus_offset" in array.coords:
         offsets = tuple(int(v) for v in np.atleast_1d(array.coords["focus_offset"].values))
     names = (
         tuple(map(str, array.coords["c"].values)) if "c" in array.coords else stack.channel_names
     )
-    y, x = (_spacing(array, axis) for axis in "yx")
+    known = stack.pixel_size_um or (None, None)
+    y, x = (_spacing(array, axis, size) for axis, size in zip("yx", known, strict=True))
     z = array.coords["z"] if "z" in array.coords else None
     in_um = z is not None and z.attrs.get("units") == "micrometer"
     return replace(
@@ -140,9 +139,9 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
     )
 
 
-def _spacing(array: xr.DataArray, axis: str) -> float | None:
-    """µm between the pixels of an axis, or None when its coordinate does not say."""
+def _spacing(array: xr.DataArray, axis: str, known: float | None) -> float | None:
+    """µm between the pixels of an axis; ``known`` of a single one; None if nothing says so."""
     if axis not in array.coords or array.coords[axis].attrs.get("units") != "micrometer":
         return None
     values = array.coords[axis].values
-    return float(values[1] - values[0]) if len(values) > 1 else None
+    return float(values[1] - values[0]) if len(values) > 1 else known

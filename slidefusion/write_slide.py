@@ -165,6 +165,8 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
         "fuser": provenance["fuser"],
         "options": provenance["options"],
         "planes": provenance["planes"],
+        "planes_z_um": provenance["planes_z_um"],
+        "pixel_size_um": stack.pixel_size_um,
         "crop": provenance["crop"],
         "region_px": tiling.region_px,
         "software": provenance["software"],

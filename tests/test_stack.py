@@ -131,6 +131,22 @@ def test_an_opened_stack_is_read_from_its_store_directly(store: Path) -> None:
     assert as_stack(opened.isel(z=[3, 1])).offsets == (1, -1)
 
 
+def test_what_is_assigned_to_an_opened_stack_counts(store: Path, tmp_path: Path) -> None:
+    um = {"units": "micrometer"}
+    opened = sf.open_stack(store)
+    y, x = (np.arange(opened.sizes[axis]) for axis in "yx")
+    changed = opened.assign_coords(
+        z=("z", 3.0 * np.arange(5), um), y=("y", 0.2 * y, um), x=("x", 0.3 * x, um)
+    )
+    found = as_stack(changed)
+    assert (found.store, found.pixel_size_um) == (str(store), (0.2, pytest.approx(0.3)))
+    assert found.z_um == (0.0, 3.0, 6.0, 9.0, 12.0)
+    one = as_stack(opened.assign_coords(focus_offset=("z", np.arange(5))))
+    assert one.offsets == (0, 1, 2, 3, 4)
+    slide = sf.fuse(changed, "lpp", out=tmp_path / "slide.zarr", progress=False)
+    assert float(slide.y[1]) == pytest.approx(0.2)
+
+
 def test_unnamed_axes_and_missing_channel() -> None:
     array = np.zeros((3, 2, 5, 6), np.float32)
     assert as_stack(array).channel_names == ("red", "green", "blue")
