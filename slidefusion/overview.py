@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +103,8 @@ def _patches(source: PlaneSource, planes: Sequence[int]) -> npt.NDArray[Any]:
         window = Window(y - y % side_y, x - x % side_x, side_y, side_x)
         return np.stack([source.read(z, window) for z in planes])
 
-    first, *rest = itertools.product(range(_PATCH_GRID), repeat=2)
+    steps = range(_PATCH_GRID)
+    first, *rest = ((row, column) for row in steps for column in steps)
     start = time.perf_counter()
     found = [patch(first)]
     # More threads than processors where a store is waited for; where it is not, they only compete.

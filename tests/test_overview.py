@@ -1,4 +1,4 @@
-"""What ``prepare`` sees: the same pixels from a store that is waited for and from one that is not."""
+"""What ``prepare`` sees is the same from a store that is waited for and from one that is not."""
 
 import threading
 import time
