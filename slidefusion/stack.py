@@ -130,10 +130,15 @@ def open_slide(store: str | Path) -> xr.DataArray:
     return _to_dataarray(stack).isel(z=0, drop=True)
 
 
-def default_names(channels: int) -> tuple[str, ...]:
-    if channels == 3:
-        return ("red", "green", "blue")
-    return ("gray",) if channels == 1 else tuple(f"channel {k}" for k in range(channels))
+def default_names(channels: int, is_rgb: bool | None = None) -> tuple[str, ...]:
+    """Names for channels that their source leaves unnamed; three are colours unless it knows.
+
+    >>> default_names(3), default_names(1), default_names(2)
+    (('red', 'green', 'blue'), ('gray',), ('channel 0', 'channel 1'))
+    """
+    if channels == 3 if is_rgb is None else is_rgb:
+        return "red", "green", "blue"
+    return ("gray",) if channels == 1 else tuple(f"channel {c}" for c in range(channels))
 
 
 def from_numpy(array: npt.NDArray[Any]) -> FocusStack:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from slidefusion.errors import OptionError
 from slidefusion.fuser import Fuser
 from slidefusion.registry import get_fuser
+from slidefusion.value_range import value_range
 from slidefusion.verbs.fuse import fuse
 
 __all__ = ["DEFAULT_FUSERS", "Candidate", "candidates", "reason_to_skip"]
@@ -101,8 +102,7 @@ def _sample(planes: int, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any
     y, x = np.mgrid[:64, :64] / 64.0
     spots = np.stack([np.sin(9 * y + z) * np.sin(11 * x - z) for z in range(planes)])
     values = np.clip(0.8 - 0.5 * np.maximum(spots, 0), 0, 1)
-    top = np.iinfo(dtype).max if dtype.kind in "ui" else 1.0
-    return np.repeat((values * top)[np.newaxis], channels, axis=0).astype(dtype)
+    return np.repeat((values * value_range(dtype))[np.newaxis], channels, axis=0).astype(dtype)
 
 
 def _name(fuser: Any) -> str:

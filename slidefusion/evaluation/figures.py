@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from slidefusion.evaluation.measuring import Patch
-from slidefusion.evaluation.patches import value_range
+from slidefusion.value_range import value_range
 
 __all__ = ["COLOURS", "crops", "curves", "eight_bit"]
 

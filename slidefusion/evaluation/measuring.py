@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from slidefusion import metrics
 from slidefusion.evaluation.candidates import Candidate
-from slidefusion.evaluation.patches import grid, has_content, value_range, worst_place
+from slidefusion.evaluation.patches import grid, has_content, worst_place
 from slidefusion.evaluation.scores import MEAN, PLANE_0, Measured, PatchScore, Planes
 from slidefusion.evaluation.slides import Slide
 from slidefusion.geometry import Window
+from slidefusion.value_range import value_range
 from slidefusion.verbs.fuse import fuse
 
 __all__ = ["Patch", "measure", "pick", "survey"]

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
+from slidefusion.value_range import value_range
 
-__all__ = ["grid", "has_content", "value_range", "worst_place"]
+__all__ = ["grid", "has_content", "worst_place"]
 
 _BLOCK_PX = 4
 
@@ -33,16 +34,6 @@ def grid(height: int, width: int, patch_px: int) -> list[Window]:
         for y in range(0, height - patch_px + 1, patch_px)
         for x in range(0, width - patch_px + 1, patch_px)
     ]
-
-
-def value_range(dtype: Any) -> float:
-    """Largest value of an integer dtype, 1.0 for floats.
-
-    >>> value_range("uint8"), value_range("float32")
-    (255.0, 1.0)
-    """
-    kind = np.dtype(dtype)
-    return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
 
 
 def has_content(truth: npt.NDArray[Any], minimum: float) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Overview, Planes
+from slidefusion.value_range import value_range
 
 __all__ = [
     "BLOCK_PX",
@@ -86,7 +87,7 @@ def glass_ranges(overview: Overview) -> tuple[float, float]:
         found = np.concatenate(list(threads.map(_noise_of, patches)))
     related = found[..., 0].max(axis=1)
     whole = patches.dtype.kind != "f"
-    full = float(np.iinfo(patches.dtype).max) if whole else 1.0
+    full = value_range(patches.dtype)
     # Rounding to integers hides noise below half a step; never assume less than what it adds.
     rounding = 12**-0.5 if whole else 0.0
     noise = found[related < _UNRELATED][..., 1]
@@ -120,7 +121,7 @@ class _Watched:
     """Planes (Z, C, Y, X) whose blocks' ranges and sum are noted when a plane is first read."""
 
     def __init__(self, stack: Planes, limits: tuple[float, float]) -> None:
-        full = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
+        full = value_range(stack.dtype)
         self._stack = stack
         self._limits = limits[0] * full, limits[1] * full * CELL_PX**2
         self._seen: set[int] = set()

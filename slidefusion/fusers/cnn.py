@@ -18,7 +18,8 @@ import numpy.typing as npt
 from slidefusion.errors import OptionError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
-from slidefusion.fusers.generative import full_range, white_level
+from slidefusion.fusers.generative import white_level
+from slidefusion.value_range import value_range
 from slidefusion.weights import load, look_up
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Cnn:
         loaded = load(self.weights, fuser=self.name, device=self.device, sha256=self.sha256)
         network = network_tiles.inference_form(loaded, self.precision)
         white = self.white if stack.dtype != np.uint8 else None
-        white = white or full_range(stack.dtype)
+        white = white or value_range(stack.dtype)
         height, width = stack.shape[2:]
         decision = best_plane(self._odds(stack, network, white))
         with network_tiles.running(self.device):

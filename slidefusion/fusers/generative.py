@@ -14,13 +14,14 @@ from slidefusion.fusers import network_tiles
 from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.network_tiles import RGB
+from slidefusion.value_range import value_range
 from slidefusion.weights import Card, load, look_up
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["GenerativeFuser", "full_range", "white_level"]
+__all__ = ["GenerativeFuser", "white_level"]
 
 _BATCH = {"cpu": 1, "cuda": 8}
 _GRAIN_OF_NOISY_PLANE = 1 / 3
@@ -40,14 +41,9 @@ def white_level(overview: Overview) -> float | None:
         return None
     samples = np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()])
     samples = samples[np.isfinite(samples)]  # what is not finite is refused when it is read
-    full = full_range(dtype)
+    full = value_range(dtype)
     bright = float(np.percentile(samples, 99.9)) if samples.size else full
     return full if full / 2 < bright <= full or bright <= 0 else bright
-
-
-def full_range(dtype: np.dtype[Any]) -> float:
-    """Largest value of an integer dtype; 1.0 for float."""
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ class GenerativeFuser:
         white = white_level(overview) if self.white is None else self.white
         noise = self.noise
         if noise is None and self.grain != 0:
-            noise = noise_level(overview.patches, white or full_range(overview.patches.dtype))
+            noise = noise_level(overview.patches, white or value_range(overview.patches.dtype))
         return replace(
             self,
             white=white,
@@ -161,7 +157,7 @@ class GenerativeFuser:
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        white = (self.white if stack.dtype != np.uint8 else None) or full_range(stack.dtype)
+        white = (self.white if stack.dtype != np.uint8 else None) or value_range(stack.dtype)
         share = self._grain_of(len(stack))
         image, maps = network_tiles.fuse_tiles(
             stack,

@@ -22,6 +22,7 @@ from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers.background import background_bytes
 from slidefusion.fusers.transform_fuser import TransformFuser
 from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
+from slidefusion.value_range import value_range
 
 if TYPE_CHECKING:
     from slidefusion.fusers.lpp_kernels import LevelSums
@@ -160,8 +161,7 @@ def _sum_planes(
     from slidefusion.transforms.laplacian_kernels import column_dtype
 
     channels = stack.shape[1]
-    full_range = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
-    scale = np.float32(1 / (4 * channels * full_range))
+    scale = np.float32(1 / (4 * channels * value_range(stack.dtype)))
     shapes = [(channels, *level.best.shape) for level in sums]
     coarser = [(np.empty(shape, np.float32), np.empty(shape, np.float32)) for shape in shapes]
     clamped: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from slidefusion.fuser import Planes
 from slidefusion.transforms.laplacian import pad_to_period
+from slidefusion.value_range import value_range
 
 if TYPE_CHECKING:
     from slidefusion.fusers.subband_kernels import LevelSums
@@ -172,8 +173,7 @@ def activity_scale(energy: bool, coefficients: int, dtype: np.dtype[Any]) -> np.
 
     The root of the mean square, or the mean magnitude.
     """
-    full_range = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
-    return np.float32(1 / (coefficients**0.5 if energy else coefficients) / full_range)
+    return np.float32(1 / (coefficients**0.5 if energy else coefficients) / value_range(dtype))
 
 
 def depth_dtype(planes: int) -> type[np.unsignedinteger[Any]]:

@@ -31,6 +31,7 @@ from slidefusion.fusers.torch_selection import (
     smoothed,
     weigh,
 )
+from slidefusion.value_range import value_range
 
 if TYPE_CHECKING:
     from slidefusion.fusers.lpp import Lpp
@@ -87,8 +88,7 @@ def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., No
     period: int = 2**fuser.levels
     rows, columns = height + -height % period, width + -width % period
     rule = rule_for(fuser.selection, fuser.power, fuser.window, fuser.noise)
-    full_range = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
-    scale = float(np.float32(1 / (4 * channels * full_range)))
+    scale = float(np.float32(1 / (4 * channels * value_range(stack.dtype))))
     levels = [_level(channels, rows >> j, columns >> j, count, device) for j in range(fuser.levels)]
     coarsest = _bordered(channels, rows // period, columns // period, device)
     low = torch.zeros((channels, rows // period, columns // period), device=device)

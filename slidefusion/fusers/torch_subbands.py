@@ -29,6 +29,7 @@ from slidefusion.fusers.torch_selection import (
     smoothed,
     weigh,
 )
+from slidefusion.value_range import value_range
 
 if TYPE_CHECKING:
     from slidefusion.fusers.dtcwt import Dtcwt
@@ -89,8 +90,7 @@ def sum_planes(
     """
     rule = rule_for(options.selection, options.power, options.window, options.noise)
     energy = options.activity == "energy"
-    full_range = 1.0 if stack.dtype.kind == "f" else float(np.iinfo(stack.dtype).max)
-    scale = float(np.float32(1 / (bands**0.5 if energy else bands) / full_range))
+    scale = float(np.float32(1 / (bands**0.5 if energy else bands) / value_range(stack.dtype)))
     measure = _Activity(scale, None if energy else modulus)
     add = torch.compile(_add) if compiled else _add
     coarsest = levels[-1]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from slidefusion.errors import StackError
 from slidefusion.geometry import Size, Window
 
-__all__ = ["DTYPES", "Reader", "Source", "check_dtype", "new_opening", "reopen", "rgb_names"]
+__all__ = ["DTYPES", "Reader", "Source", "check_dtype", "new_opening", "reopen"]
 
 Source = str | Sequence[str]
 """A path, URL, glob or folder, or the planes one by one."""
@@ -99,17 +99,6 @@ def check_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
             "convert the values first"
         )
     return native
-
-
-def rgb_names(channels: int, is_rgb: bool) -> tuple[str, ...]:
-    """Names for channels that their source leaves unnamed.
-
-    >>> rgb_names(3, True), rgb_names(1, False)
-    (('red', 'green', 'blue'), ('gray',))
-    """
-    if is_rgb:
-        return "red", "green", "blue"
-    return ("gray",) if channels == 1 else tuple(f"channel {c}" for c in range(channels))
 
 
 @lru_cache(maxsize=16)

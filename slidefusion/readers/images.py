@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.base import Source, new_opening, reopen, rgb_names
+from slidefusion.readers.base import Source, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import (
@@ -26,6 +26,7 @@ from slidefusion.readers.sources import (
     public_name,
     refuse_unsupported,
 )
+from slidefusion.stack import default_names
 
 __all__ = ["ImagesReader"]
 
@@ -68,7 +69,7 @@ class ImagesReader:
         self.pixel_size_um: tuple[float, float] | None = None
         self.z_um: tuple[float, ...] | None = None
         self.is_rgb = first.channels == 3
-        self.channel_names = rgb_names(first.channels, self.is_rgb)
+        self.channel_names = default_names(first.channels, self.is_rgb)
         self.tile: Size = first.size
         self.provenance = _provenance(files, order, first.format)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError
+from slidefusion.value_range import value_range
 
 __all__ = ["drop_alpha"]
 
@@ -24,8 +25,7 @@ def drop_alpha(image: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
     >>> drop_alpha(np.full((4, 2, 2), 255, np.uint8), "a.png").shape
     (3, 2, 2)
     """
-    opaque = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
-    transparent = int(np.count_nonzero(image[-1] != opaque))
+    transparent = int(np.count_nonzero(image[-1] != value_range(image.dtype)))
     if transparent:
         raise StackError(
             f"{what} has {transparent} transparent pixels, and what they show is not defined: "

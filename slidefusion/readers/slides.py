@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError, StackError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.base import Source, check_dtype, new_opening, reopen, rgb_names
+from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name
 from slidefusion.readers.tifflayout import check_nothing_left, choose_series, layout_of, open_tiff
 from slidefusion.readers.tiffmeta import physical
 from slidefusion.readers.tiffpages import check_coding
+from slidefusion.stack import default_names
 
 __all__ = ["SlidesReader"]
 
@@ -74,7 +75,7 @@ class SlidesReader:
         stated = len(positions) == len(planes) > 1
         self.z_um = tuple(positions) if stated and ascend else None
         self.is_rgb = channels == 3 and first.photometric in ("RGB", "YCBCR")
-        self.channel_names = rgb_names(channels, self.is_rgb)
+        self.channel_names = default_names(channels, self.is_rgb)
         self.tile: Size = first.tile
         self.provenance = _provenance(files, order, first.format)
         if stated and not ascend:

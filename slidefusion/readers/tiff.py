@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError, UnknownNameError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.base import Source, check_dtype, new_opening, reopen, rgb_names
+from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name, single
 from slidefusion.readers.tifflayout import (
@@ -21,6 +21,7 @@ from slidefusion.readers.tifflayout import (
 )
 from slidefusion.readers.tiffmeta import physical
 from slidefusion.readers.tiffpages import ByteFile, pages_of
+from slidefusion.stack import default_names
 
 __all__ = ["TiffReader"]
 
@@ -98,7 +99,7 @@ class TiffReader:
         photometric = getattr(coding.photometric, "name", "")
         self.is_rgb = channels == samples == 3 and photometric in ("RGB", "YCBCR")
         named = facts.channel_names if len(facts.channel_names) == channels else ()
-        self.channel_names = named or rgb_names(channels, self.is_rgb)
+        self.channel_names = named or default_names(channels, self.is_rgb)
         self.tile: Size = page.tile
         self.provenance = _provenance(self._files, chosen.kind, layout.axes, order, left_out, log)
 

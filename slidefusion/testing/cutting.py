@@ -12,8 +12,8 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, fuse_region
 from slidefusion.fuser import Footprint, Fused, Fuser
 from slidefusion.geometry import Size, Window
-from slidefusion.testing.stacks import value_range
 from slidefusion.tiling import Tiling
+from slidefusion.value_range import value_range
 
 __all__ = [
     "Difference",

@@ -20,7 +20,7 @@ from slidefusion.testing.cutting import (
     periods_to_try,
     tiling_of,
 )
-from slidefusion.testing.stacks import value_range
+from slidefusion.value_range import value_range
 
 __all__ = ["CuttingLaws"]
 

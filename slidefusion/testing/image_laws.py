@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from slidefusion.fuser import Fused
 from slidefusion.testing.base import Case, ContractBase, rms
-from slidefusion.testing.stacks import blur, texture, to_dtype, value_range
+from slidefusion.testing.stacks import blur, texture, to_dtype
+from slidefusion.value_range import value_range
 
 __all__ = ["ImageLaws"]
 

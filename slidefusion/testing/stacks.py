@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.overview import MemoryOverview
+from slidefusion.value_range import value_range
 
 __all__ = [
     "LazyPlanes",
@@ -18,17 +19,10 @@ __all__ = [
     "pad_to_period",
     "texture",
     "to_dtype",
-    "value_range",
 ]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-
-
-def value_range(dtype: npt.DTypeLike) -> float:
-    """Largest value of an integer dtype, or 1.0."""
-    dtype = np.dtype(dtype)
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
 def blur(image: Floats, passes: int) -> Floats:

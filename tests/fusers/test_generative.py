@@ -17,7 +17,7 @@ from slidefusion import memory, weights
 from slidefusion.engine import ArraySource, fuse_array, fuse_region
 from slidefusion.errors import OptionError, StackError, UnknownNameError, WeightsError
 from slidefusion.fuser import Fuser
-from slidefusion.fusers import generative, network_tiles
+from slidefusion.fusers import network_tiles
 from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.focusgan import Focusgan
 from slidefusion.fusers.fusiongan import FusionGan
@@ -29,6 +29,7 @@ from slidefusion.overview import MemoryOverview
 from slidefusion.testing import FuserContract
 from slidefusion.testing.stacks import focus_stack, overview
 from slidefusion.tiling import Tiling
+from slidefusion.value_range import value_range
 
 torch = pytest.importorskip("torch")
 from tests.fusers.networks import save_tiny  # noqa: E402
@@ -114,7 +115,7 @@ class TestSrgan(GenerativeContract):
 
 def random_stack(*shape: int, dtype: str = "uint8") -> np.ndarray:
     values = np.random.default_rng(shape[-1]).random(shape)
-    full = generative.full_range(np.dtype(dtype))
+    full = value_range(dtype)
     return (values * full).astype(dtype)
 
 
