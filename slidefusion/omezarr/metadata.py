@@ -205,6 +205,14 @@ class Multiscale:
         return (self.scale[y], self.scale[x]) if known else None
 
 
+_COLLECTIONS = {
+    "bioformats2raw.layout": "a collection of images, as bioformats2raw writes it",
+    "plate": "a plate with wells",
+    "well": "a well with several images",
+}
+"""Groups that hold images and are none, by the attribute that tells."""
+
+
 def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
     """Read the first multiscale image of a group's attributes, NGFF 0.4 or 0.5.
 
@@ -217,6 +225,12 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
     block = ome if isinstance(ome, Mapping) else attributes
     scales = block.get("multiscales")
     if not isinstance(scales, Sequence) or not scales or isinstance(scales, str):
+        for key, collection in _COLLECTIONS.items():
+            if key in block:
+                raise StackError(
+                    f"{where} is {collection}, and a focus stack is one image: give the path of "
+                    f"one, such as {where}/{'A/1/0' if key == 'plate' else '0'}"
+                )
         raise StackError(
             f"{where} is no OME-Zarr image: its attributes have no 'multiscales' "
             f"(they have: {', '.join(sorted(map(str, attributes))) or 'nothing'})"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -132,3 +133,17 @@ def test_omero_has_a_colour_and_a_window_for_every_channel(channels: int) -> Non
     for channel in block["channels"]:
         assert len(channel["color"]) == 6
         assert channel["window"] == {"min": 0, "max": 65535, "start": 0, "end": 65535}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "example"),
+    [
+        ({"bioformats2raw.layout": 3}, "here/0"),
+        ({"ome": {"version": "0.5", "bioformats2raw.layout": 3}}, "here/0"),
+        ({"plate": {"wells": []}}, "here/A/1/0"),
+        ({"well": {"images": [{"path": "0"}]}}, "here/0"),
+    ],
+)
+def test_a_collection_of_images_says_where_they_are(attributes: Any, example: str) -> None:
+    with pytest.raises(StackError, match=f"one image: give the path of one, such as {example}$"):
+        parse_multiscales(attributes, "here")
