@@ -184,8 +184,9 @@ def _begin(learner: Learner) -> dict[str, Any]:
             f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "
             f"{network.config}: choose other weights, or change network.* of the recipe"
         )
-    card = found.card
-    return {"name": card.name, "sha256": card.sha256, "steps": card.facts.get("steps")}
+    told = ("steps", "command", "commit", "started_from")  # of every run since the first
+    told_of = {key: found.card.facts.get(key) for key in told}
+    return {"name": found.card.name, "sha256": found.card.sha256, **told_of}
 
 
 def _card(
