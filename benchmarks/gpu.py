@@ -261,35 +261,107 @@ def networks(report: Report, options: argparse.Namespace) -> bool:
 
     device = torch_device(options.device)
     small = device.type == "cpu"
-    side, batch = (128, 1) if small else (512, 8)
+    side = 128 if small else 512
     size = 1024 if small else 8192
     left = torch.randn(size, size, dtype=torch.bfloat16, device=device)
     matrix_rate = 2 * size**3 / seconds(lambda: left @ left)
     report(f"bf16 matrix product: {matrix_rate / 1e12:.1f} TFLOP/s")
-    plain = Generator(width=64, masks=True).eval()
-    stack = torch.rand(batch, 1, 3, side, side)
-    masks = torch.rand(batch, 1, side, side)
-    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
-        Generator(width=64).eval()(stack[:1].to("meta"), masks[:1].to("meta"))
-    tile_flop = counter.get_total_flops()
-    with torch.inference_mode():
-        network = for_inference(plain, torch.bfloat16).to(device)
-        stack, masks = stack.to(device), masks.to(device)
-        for name, run in (("as the fuser runs it", network), ("torch.compile", None)):
-            if run is None:
-                if small:
-                    continue
-                run = torch.compile(network)
-            taken = seconds(lambda run=run: run(stack, masks)) / batch
-            hours = taken * PAPER_SLIDE_TILES * (512 / side) ** 2 / 3600
-            report(
-                f"  {name:22}{tile_flop / taken / 1e12:8.2f} TFLOP/s "
-                f"({tile_flop / taken / matrix_rate:.0%}), the paper's slide in {hours:.2f} h"
-            )
+    stack = torch.rand(16, 1, 3, side, side)
+    masks = torch.rand(16, 1, side, side)
+
+    def measured(name: str, run: Any, batch: int, flop: float) -> None:
+        given = stack[:batch].to(device), masks[:batch].to(device)
+        taken = seconds(lambda: run(*given)) / batch
+        hours = taken * PAPER_SLIDE_TILES * (512 / side) ** 2 / 3600
+        report(
+            f"  {name:34}{batch:3} tiles{flop / taken / 1e12:8.2f} TFLOP/s "
+            f"({flop / taken / matrix_rate:.0%}), the paper's slide in {hours:.2f} h"
+        )
+
+    forms = {
+        "the paper's": {},
+        "as trained here": {
+            "unshuffle": 2,
+            "edge_kernel": 5,
+            "details": True,
+            "upsample": "nearest",
+            "residual": True,
+        },
+    }
+    for form, settings in forms.items():
+        with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
+            Generator(width=64, **settings).eval()(stack[:1].to("meta"), masks[:1].to("meta"))
+        flop = counter.get_total_flops()
+        plain = Generator(width=64, masks=True, **settings).eval()
+        with torch.inference_mode():
+            network = for_inference(plain, torch.bfloat16).to(device)
+            for batch in (1,) if small else (4, 8, 16):
+                measured(f"{form}, as the fuser runs it", network, batch, flop)
+            if small:
+                continue
+            profile(report, network, stack[:8].to(device), masks[:8].to(device))
+            torch.backends.cudnn.benchmark = True
+            measured(f"{form}, algorithms tried", network, 8, flop)
+            measured(f"{form}, CUDA graph", graphed(network, stack, masks, device), 8, flop)
+            measured(f"{form}, torch.compile", torch.compile(network), 8, flop)
+            profile(report, torch.compile(network), stack[:8].to(device), masks[:8].to(device))
+            torch.backends.cudnn.benchmark = False
     return True
 
 
-SECTIONS = [machine, agreement, throughput, networks, tests, compiled]
+def graphed(network: Any, stack: Any, masks: Any, device: torch.device) -> Any:
+    """The network on batches of 8, launched as one."""
+    given = stack[:8].to(device), masks[:8].to(device)
+    for _ in range(3):
+        network(*given)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        network(*given)
+    return lambda *_: graph.replay()
+
+
+def profile(report: Report, network: Any, *given: Any) -> None:
+    """The kernels that take most of a call's time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    network(*given)
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        network(*given)
+        synchronise()
+    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)
+    total = sum(row.self_device_time_total for row in rows)
+    for row in rows[:9]:
+        share = row.self_device_time_total / total
+        report(f"    {share:4.0%} {row.count:4} x {row.key[:100]}")
+
+
+def learned(report: Report, options: argparse.Namespace) -> bool:
+    """Learned fusers with the weights that ship: against the CPU's pixels, and how fast."""
+    from slidefusion.fusers.focusgan import Focusgan
+    from slidefusion.fusers.srgan import Srgan
+
+    device = "cpu" if options.device == "torch-cpu" else "cuda"
+    passed = True
+    for fuser_class in (Focusgan, Srgan):
+        for planes in (1, 3):
+            stack = stack_of(planes, 3, 700)
+            ours = fuser_class(device=device, precision="float32", tile=256, overlap=64)(stack)
+            theirs = fuser_class(device="cpu", precision="float32", tile=256, overlap=64)(stack)
+            error = np.abs(ours.image.astype(float) - theirs.image)
+            good = np.mean(error > 1) < 1e-3
+            passed = passed and bool(good)
+            large = stack_of(planes, 3, options.size)
+            fuser = fuser_class(device=device)
+            taken = seconds(lambda fuser=fuser, large=large: fuser(large), 3)
+            report(
+                f"  {fuser_class.name:10}{planes} planes: largest difference {error.max():.0f}, "
+                f"over 1: {np.mean(error > 1):.4%}{'' if good else '  FAILED'}; "
+                f"{large[0, 0].size / taken / 1e6:.1f} MP/s"
+            )
+    return passed
+
+
+SECTIONS = [machine, agreement, throughput, networks, learned, tests, compiled]
 
 
 def main() -> int:
