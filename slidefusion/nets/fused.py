@@ -150,7 +150,7 @@ class _FusedUpStage(nn.Module):
         skip.weight, skip.bias = nn.Parameter(first.weight[:, half:]), first.bias
         self.skip = ActiveConv(skip)
         self.deeper = nn.ConvTranspose2d(half, first.out_channels, 4, 2, 1, bias=False)
-        sums = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float32)
+        sums = first.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
         weight = torch.einsum("oiyx,ay,bx->ioab", first.weight[:, :half], sums, sums)
         self.deeper.weight = nn.Parameter(weight, requires_grad=False)
         self.rest = _with_activations(nn.Sequential(*rest))
