@@ -278,6 +278,7 @@ def networks(report: Report, options: argparse.Namespace) -> bool:
             f"({flop / taken / matrix_rate:.0%}), the paper's slide in {hours:.2f} h"
         )
 
+    passed = True
     forms = {
         "the paper's": {},
         "as trained here": {
@@ -294,24 +295,24 @@ def networks(report: Report, options: argparse.Namespace) -> bool:
         flop = counter.get_total_flops()
         plain = Generator(width=64, masks=True, **settings).eval()
         with torch.inference_mode():
-            network = for_inference(plain, torch.bfloat16).to(device)
-            for batch in (1,) if small else (4, 8, 16):
+            exact = plain.to(device)(stack[:1].to(device), masks[:1].to(device))
+            network = for_inference(plain, torch.bfloat16)
+            made = network(stack[:1].to(device), masks[:1].to(device))
+            error = float((made.float() - exact).abs().max()) * 255
+            report(f"  {form}: largest difference to float32, of 255 steps: {error:.2f}")
+            passed = passed and error < 16  # random weights exaggerate
+            for batch in (1,) if small else (1, 2, 4, 8):
                 measured(f"{form}, as the fuser runs it", network, batch, flop)
             if small:
                 continue
-            profile(report, network, stack[:8].to(device), masks[:8].to(device))
-            torch.backends.cudnn.benchmark = True
-            measured(f"{form}, algorithms tried", network, 8, flop)
-            measured(f"{form}, CUDA graph", graphed(network, stack, masks, device), 8, flop)
-            measured(f"{form}, torch.compile", torch.compile(network), 8, flop)
-            profile(report, torch.compile(network), stack[:8].to(device), masks[:8].to(device))
-            torch.backends.cudnn.benchmark = False
-    return True
+            profile(report, network, stack[:4].to(device), masks[:4].to(device))
+            measured(f"{form}, CUDA graph", graphed(network, stack, masks, device), 2, flop)
+    return passed
 
 
 def graphed(network: Any, stack: Any, masks: Any, device: torch.device) -> Any:
-    """The network on batches of 8, launched as one."""
-    given = stack[:8].to(device), masks[:8].to(device)
+    """The network on batches of 2, launched as one."""
+    given = stack[:2].to(device), masks[:2].to(device)
     for _ in range(3):
         network(*given)
     graph = torch.cuda.CUDAGraph()

@@ -151,7 +151,7 @@ class GenerativeFuser:
         ]
         sharpest = 0
         if planes > 1 and self._grain_of(planes):
-            sharpest = self._transform.working_bytes(planes, RGB, self.tile, self.tile)
+            sharpest = batch * self._transform.working_bytes(planes, RGB, self.tile, self.tile)
         result = (channels * 4 + maps) * height * width
         return result + strips + tiles + sum(networks) + sharpest
 
@@ -187,7 +187,8 @@ class GenerativeFuser:
 
     @property
     def _transform(self) -> Dtcwt:
-        return Dtcwt(background="fuse", device=self.device)
+        # Also beside a GPU, which is idle most of the time with a tile of this at a time.
+        return Dtcwt(background="fuse", device="cpu")
 
     def _sharpest(self, planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The planes (Z, C, y, x) of a tile, each place as the sharpest shows it: (C, y, x)."""

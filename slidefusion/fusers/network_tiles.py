@@ -193,6 +193,8 @@ def fuse_tiles(
     255 does. ``more`` makes of the planes of a tile (Z, 3, tile, tile) one image (3, tile, tile),
     which ``compute`` gets behind them.
     """
+    from slidefusion.fusers.torch_workers import torch_workers
+
     cut = as_cut(stack)
     channels, height, width = stack.shape[1:]
     grid = TileGrid(cut.on_slide, tile, overlap)
@@ -213,8 +215,11 @@ def fuse_tiles(
             for plane, made in zip(strip, out, strict=False):
                 np.multiply(cut_tile(plane[chosen], x, tile), np.float32(1 / white), out=made)
             np.clip(out[: len(strip)], 0, 1, out=out[: len(strip)])
-            if more is not None:
-                out[-1] = more(out[:-1])
+        if more is not None:
+            # on the CPU this is one of the workers, with a tile of its own
+            each = map if device == "cpu" else torch_workers().map
+            for out, made in zip(tiles, each(more, tiles[:, :-1]), strict=True):
+                out[-1] = made
         return tiles
 
     def batches() -> Iterator[_Batch]:

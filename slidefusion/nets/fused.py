@@ -3,8 +3,8 @@
 In the compact networks a convolution of few channels takes about as long as writing its result to
 memory, so an activation as an operation of its own costs half as much again. oneDNN applies it
 before the result is written. PyTorch has that as an operation of its compiler, which also works
-without compiling; where it is missing, or on a GPU, the same modules run the two one after the
-other.
+without compiling; where it is missing the same modules run the two one after the other. On a GPU
+what comes after a convolution is one pass of a kernel of ours (`gpu_kernels`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slidefusion.nets import gpu_kernels
 from slidefusion.nets.blur_model import Bottleneck
+from slidefusion.nets.folded_conv import convolve_folded, fold_weight
 from slidefusion.nets.folding import fold_batch_norm
 from slidefusion.nets.fused_ends import FusedEntrance, FusedHead
-from slidefusion.nets.generator import DenseBlock, UpStage
+from slidefusion.nets.generator import DenseBlock, UpStage, enlarged_beside
 from slidefusion.nets.heads import Entrance, ImageHead
 
 __all__ = ["ActiveConv", "for_inference"]
+
+
+_FEW = 16
+"""Channels, of which a GPU's matrix units take more at a time."""
 
 
 @functools.cache
@@ -47,6 +53,7 @@ class ActiveConv(nn.Module):
         self.register_buffer("weight", conv.weight.detach())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         self.slope = slope
+        self.folded = 1
         self.stride, self.padding = list(conv.stride), list(conv.padding)
         self.dilation, self.groups = list(conv.dilation), conv.groups
         self._packed: Tensor | None = None
@@ -69,35 +76,62 @@ class ActiveConv(nn.Module):
             )
         return self._packed
 
-    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+    def fold(self, side: int) -> None:
+        """Work on ``side`` x ``side`` px in channels (see `folded_conv`); for a GPU only."""
+        self.weight, self.folded = fold_weight(self.weight, side), side
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, after: Tensor | None = None) -> Tensor:
         """(N, inputs, H, W) of any float dtype to (N, outputs, h, w) of the weights' dtype.
 
-        ``plus``, of the result's shape and dtype, is added before the activation, which is then
-        ReLU or none; the result may be written over it.
+        ``plus``, of the result's shape and dtype, is added before the activation, and the result
+        may be written over it; ``after`` is added after the activation.
         """
+        if x.device.type != "cpu":
+            return self._on_gpu(x, plus, after)
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         shape = self.padding, self.stride, self.dilation, self.groups
-        fused = x.device.type == "cpu" and _has_pointwise(x.dtype)
-        assert plus is None or not self.slope
-        if fused and plus is not None:
-            add_to = torch.ops.mkldnn._convolution_pointwise_.binary
-            activation = None if self.slope is None else "relu"
-            weight = self._ordered(x.shape)
-            return _tensor(
-                add_to(plus, x, weight, self.bias, *shape, "add", 1.0, activation, [], "")
+        if not _has_pointwise(x.dtype):
+            result = functional.conv2d(
+                x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
             )
-        if fused:
+            return self._finished(result, plus, after)
+        slope = self.slope
+        if plus is not None:
+            add_to = torch.ops.mkldnn._convolution_pointwise_.binary
+            activation = "relu" if slope == 0 else None
+            weight = self._ordered(x.shape)
+            result = add_to(plus, x, weight, self.bias, *shape, "add", 1.0, activation, [], "")
+            if slope:
+                functional.leaky_relu_(result, slope)
+        else:
             convolve = torch.ops.mkldnn._convolution_pointwise
-            name, slopes = ("leaky_relu", [self.slope]) if self.slope else ("relu", [])
-            if self.slope is None:
+            name, slopes = ("leaky_relu", [slope]) if slope else ("relu", [])
+            if slope is None:
                 name = "none"
-            return _tensor(convolve(x, self._ordered(x.shape), self.bias, *shape, name, slopes, ""))
-        result = functional.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+            weight = self._ordered(x.shape)
+            result = convolve(x, weight, self.bias, *shape, name, slopes, "")
+        return _tensor(result if after is None else result.add_(after))
+
+    def _on_gpu(self, x: Tensor, plus: Tensor | None, after: Tensor | None) -> Tensor:
+        if self.folded > 1:
+            result = convolve_folded(x, self.weight, self.folded)
+        else:
+            x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
+            result = functional.conv2d(
+                x, self.weight, None, self.stride, self.padding, self.dilation, self.groups
+            )
+        if gpu_kernels.works():
+            return gpu_kernels.finish(result, self.bias, self.slope, plus, after)
+        if self.bias is not None:
+            result += self.bias[:, None, None]
+        return self._finished(result, plus, after)
+
+    def _finished(self, result: Tensor, plus: Tensor | None, after: Tensor | None) -> Tensor:
         if plus is not None:
             result += plus
-        return result if self.slope is None else functional.leaky_relu_(result, self.slope)
+        if self.slope is not None:
+            functional.leaky_relu_(result, self.slope)
+        return result if after is None else result.add_(after)
 
 
 class _Cast(nn.Module):
@@ -124,8 +158,8 @@ class _FusedDenseBlock(nn.Module):
             self.third.bias = self.third.bias * 0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        total = self.first(x).add_(x)
-        total = self.second(total).add_(total)
+        total = self.first(x, after=x)
+        total = self.second(total, after=total)
         return _tensor(self.third(total, plus=x))  # the block's input is nobody else's
 
 
@@ -142,13 +176,11 @@ class _FusedUpStage(nn.Module):
         assert stage.upsample == "nearest"
         begin, *rest = stage
         first, activation = begin.children()
-        slope = _slope(activation)
-        assert isinstance(first, nn.Conv2d) and slope is not None
-        self.slope = slope
+        assert isinstance(first, nn.Conv2d)
         half = first.in_channels // 2
         skip = nn.Conv2d(half, first.out_channels, 3, padding=1)
         skip.weight, skip.bias = nn.Parameter(first.weight[:, half:]), first.bias
-        self.skip = ActiveConv(skip)
+        self.skip = ActiveConv(skip, _slope(activation))
         self.deeper = nn.ConvTranspose2d(half, first.out_channels, 4, 2, 1, bias=False)
         sums = first.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
         weight = torch.einsum("oiyx,ay,bx->ioab", first.weight[:, :half], sums, sums)
@@ -157,8 +189,31 @@ class _FusedUpStage(nn.Module):
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
         enlarged = self.deeper(deeper.to(self.deeper.weight.dtype))
-        both = self.skip(skip, plus=enlarged)
-        return _tensor(self.rest(functional.leaky_relu_(both, self.slope)))
+        return _tensor(self.rest(self.skip(skip, plus=enlarged)))
+
+
+class _LinearUpStage(nn.Module):
+    """``UpStage`` of enlarged images that are linear between pixels."""
+
+    def __init__(self, stage: UpStage) -> None:
+        super().__init__()
+        assert stage.upsample == "bilinear"
+        self.layers = _with_activations(nn.Sequential(*(_rewritten(layer) for layer in stage)))
+
+    def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
+        ours = deeper.device.type != "cpu" and gpu_kernels.works() and deeper.dtype == skip.dtype
+        if ours:
+            return _tensor(self.layers(gpu_kernels.enlarge_beside(deeper, skip)))
+        return _tensor(self.layers(enlarged_beside(deeper, skip, "bilinear")))
+
+
+class _Halve(nn.Module):
+    """``AvgPool2d(2)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" and gpu_kernels.works():
+            return gpu_kernels.halve(x)
+        return functional.avg_pool2d(x, 2)
 
 
 class _FusedBottleneck(nn.Module):
@@ -197,17 +252,34 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         makes_image = head is not None and not head.residual and name.startswith("exit")
         if isinstance(module, ActiveConv | nn.ConvTranspose2d) and not makes_image:
             module.to(dtype)
+        if isinstance(module, ActiveConv) and module.weight.is_cuda and dtype == torch.bfloat16:
+            _fold(module, makes_image)
     entrance = getattr(copy, "entrance", None)
     if dtype == torch.bfloat16 and isinstance(entrance, Entrance):
         copy.entrance = FusedEntrance(entrance)
     return copy.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
+def _fold(conv: ActiveConv, makes_image: bool) -> None:
+    """As a GPU is fastest with it, if that is with its pixels in channels.
+
+    float16 has more steps than 8 bits, and its range is enough for what makes an image.
+    """
+    outputs, inputs, kernel, _ = conv.weight.shape
+    if makes_image:
+        conv.to(torch.float16)
+    if kernel >= 5 and min(inputs, outputs) <= _FEW and conv.stride == [1, 1]:
+        conv.fold(4 if outputs <= _FEW else 2)
+
+
 def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, DenseBlock):
         return _FusedDenseBlock(module)
-    if isinstance(module, UpStage) and module.upsample == "nearest":
-        return _FusedUpStage(module)
+    if isinstance(module, UpStage):
+        nearest = module.upsample == "nearest"
+        return _FusedUpStage(module) if nearest else _LinearUpStage(module)
+    if isinstance(module, nn.AvgPool2d) and module.kernel_size == 2:
+        return _Halve()
     if isinstance(module, Bottleneck):
         return _FusedBottleneck(module)
     if isinstance(module, ImageHead) and module.residual:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, zero_start
 from slidefusion.nets.initial import kaiming_start
 
-__all__ = ["DenseBlock", "Generator", "UpStage"]
+__all__ = ["DenseBlock", "Generator", "UpStage", "enlarged_beside"]
 
 
 class DenseBlock(nn.Module):
@@ -56,14 +56,19 @@ class UpStage(nn.ModuleList):
 
     def forward(self, deeper: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """(N, C, H / 2, W / 2) and (N, C, H, W) to what the last layer makes of them."""
-        corners = None if self.upsample == "nearest" else False
-        enlarged = functional.interpolate(
-            deeper, scale_factor=2, mode=self.upsample, align_corners=corners
-        )
-        x = torch.cat([enlarged, skip], dim=1)
+        x = enlarged_beside(deeper, skip, self.upsample)
         for layer in self:
             x = layer(x)
         return x
+
+
+def enlarged_beside(
+    deeper: torch.Tensor, skip: torch.Tensor, upsample: Literal["bilinear", "nearest"]
+) -> torch.Tensor:
+    """``deeper`` (N, C, H / 2, W / 2) enlarged by 2, and ``skip`` (N, D, H, W) behind it."""
+    corners = None if upsample == "nearest" else False
+    enlarged = functional.interpolate(deeper, scale_factor=2, mode=upsample, align_corners=corners)
+    return torch.cat([enlarged, skip], dim=1)
 
 
 class Generator(nn.Module):
@@ -131,6 +136,7 @@ class Generator(nn.Module):
         self.down1 = nn.Sequential(_conv(w, w), _blocks(w))  # w, H/r: skip 1
         self.down2 = nn.Sequential(_conv(w, 2 * w), _blocks(2 * w))  # 2w, H/2r: skip 2
         self.down3 = nn.Sequential(_conv(2 * w, 4 * w), _blocks(4 * w))  # 4w, H/4r: skip 3
+        self.halve = nn.AvgPool2d(2)
         self.bottom = nn.Sequential(  # 8w then 4w, H/8r
             _conv(4 * w, 8 * w), _conv(8 * w, 8 * w), _conv(8 * w, 4 * w)
         )
@@ -176,9 +182,9 @@ class Generator(nn.Module):
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""
         x = self.entry(self.entrance(stack, masks if self.masks else None))
         skip1 = self.down1(x)
-        skip2 = self.down2(functional.avg_pool2d(skip1, 2))
-        skip3 = self.down3(functional.avg_pool2d(skip2, 2))
-        x = self.bottom(functional.avg_pool2d(skip3, 2))
+        skip2 = self.down2(self.halve(skip1))
+        skip3 = self.down3(self.halve(skip2))
+        x = self.bottom(self.halve(skip3))
         x = self.up1(x, skip3)
         x = self.up2(x, skip2)
         x = self.up3(x, skip1)
