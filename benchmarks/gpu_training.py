@@ -1,11 +1,12 @@
-"""Train weights on a GPU in a given time: all compact ones further, then a wide ``focusgan``.
+"""Train weights on a GPU in a given time: all compact generators further, then wide ones.
 
     python benchmarks/gpu_training.py --out weights --seconds 400
 
 Makes a corpus of phantoms with all processors (``--corpus-only`` does nothing else), then trains
-the compact generators, at the same time, each from the weights that ship, and the wide generator
-alone in what time is left. How many updates that makes follows from how long a few take. All
-compact generators do as many, of the same crops.
+the compact generators, at the same time, each from the weights that ship, and then ``focusgan`` of
+the paper's width for one plane and for three in what time is left (``--only`` names fewer). How
+many updates that makes follows from how long a few take. All compact generators do as many, of the
+same crops.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ WIDE: dict[str, Any] = {
     "learning_rate": 5e-4,
     "network.width": 64,
     "discriminator.width": 32,
-    "augmentation.single": 0.4,
 }
 
 
@@ -95,8 +95,7 @@ def work(job: dict[str, Any], corpus: str, folder: str, accelerator: str) -> Non
 
         torch.set_num_threads(1)
         stacks = phantom_paths(corpus, PHANTOMS, first_seed=FIRST_SEED)
-        if job["name"] == "focusgan-wide":
-            wait_for(here / "begin")
+        wait_for(here / "begin")
         times: list[float] = []
 
         def trial(step: int, losses: dict[str, float]) -> None:
@@ -214,7 +213,7 @@ def main() -> None:
     ]
     for process in processes:
         process.start()
-    wide = [job["name"] for job in chosen if job["name"] == "focusgan-wide"]
+    wide = [job["name"] for job in chosen if job["changes"] is WIDE]
     compact = [job["name"] for job in chosen if job["name"] not in wide]
     for names, share in ((compact, COMPACT_SHARE), (wide, 1.0)):
         if not names:

@@ -24,10 +24,10 @@ from slidefusion.nets.fused_ends import FusedEntrance, FusedHead
 from slidefusion.nets.generator import DenseBlock, UpStage, enlarged_beside
 from slidefusion.nets.heads import Entrance, ImageHead
 
-__all__ = ["ActiveConv", "for_inference"]
+__all__ = ["ActiveConv", "fold", "for_inference"]
 
 
-_FEW = 16
+_FEW = 8
 """Channels, of which a GPU's matrix units take more at a time."""
 
 
@@ -120,7 +120,7 @@ class ActiveConv(nn.Module):
             result = functional.conv2d(
                 x, self.weight, None, self.stride, self.padding, self.dilation, self.groups
             )
-        if gpu_kernels.works():
+        if gpu_kernels.works_on(result):
             return gpu_kernels.finish(result, self.bias, self.slope, plus, after)
         if self.bias is not None:
             result += self.bias[:, None, None]
@@ -201,8 +201,7 @@ class _LinearUpStage(nn.Module):
         self.layers = _with_activations(nn.Sequential(*(_rewritten(layer) for layer in stage)))
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
-        ours = deeper.device.type != "cpu" and gpu_kernels.works() and deeper.dtype == skip.dtype
-        if ours:
+        if gpu_kernels.works_on(skip) and deeper.dtype == skip.dtype:
             return _tensor(self.layers(gpu_kernels.enlarge_beside(deeper, skip)))
         return _tensor(self.layers(enlarged_beside(deeper, skip, "bilinear")))
 
@@ -211,7 +210,7 @@ class _Halve(nn.Module):
     """``AvgPool2d(2)``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" and gpu_kernels.works():
+        if gpu_kernels.works_on(x):
             return gpu_kernels.halve(x)
         return functional.avg_pool2d(x, 2)
 
@@ -253,14 +252,14 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(module, ActiveConv | nn.ConvTranspose2d) and not makes_image:
             module.to(dtype)
         if isinstance(module, ActiveConv) and module.weight.is_cuda and dtype == torch.bfloat16:
-            _fold(module, makes_image)
+            fold(module, makes_image)
     entrance = getattr(copy, "entrance", None)
     if dtype == torch.bfloat16 and isinstance(entrance, Entrance):
         copy.entrance = FusedEntrance(entrance)
     return copy.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
-def _fold(conv: ActiveConv, makes_image: bool) -> None:
+def fold(conv: ActiveConv, makes_image: bool) -> None:
     """As a GPU is fastest with it, if that is with its pixels in channels.
 
     float16 has more steps than 8 bits, and its range is enough for what makes an image.

@@ -16,9 +16,16 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["enlarge_beside", "finish", "halve", "works"]
+__all__ = ["enlarge_beside", "finish", "halve", "works", "works_on"]
 
 _BLOCK = 4096
+_MOST = 2**30
+"""Values of an image, so that twice as many can be counted with 32 bits."""
+
+
+def works_on(image: Tensor) -> bool:
+    """Whether these work on such an image, here."""
+    return image.device.type != "cpu" and image.numel() <= _MOST and works()
 
 
 @functools.cache

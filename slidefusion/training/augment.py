@@ -37,9 +37,6 @@ class Augmentation:
     repeat: float = 0.1
     """Share of crops of three planes whose outer one repeats the middle one, so that the network
     also serves two planes."""
-    single: float = 0.0
-    """Share of crops of three planes that all show the middle one, so that the network also serves
-    one plane."""
 
     def __call__(
         self, planes: Bytes, truth: Bytes, rng: np.random.Generator
@@ -59,9 +56,7 @@ class Augmentation:
                 images = _mixed(images, rng)
             images = self._stain(images, rng, shared=False)
         planes, truth = images[:-1], images[-1]
-        if len(planes) == 3 and self.single and rng.random() < self.single:
-            planes = planes[[1, 1, 1]]
-        elif len(planes) == 3 and rng.random() < self.repeat:
+        if len(planes) == 3 and rng.random() < self.repeat:
             planes = planes[[1, 1, 2]] if rng.random() < 0.5 else planes[[0, 1, 1]]
         return np.ascontiguousarray(planes), np.ascontiguousarray(truth)
 

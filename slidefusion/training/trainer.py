@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Learner", "run"]
 
 _LOG_STEPS = 10
-_SAMPLERS = {"cpu": 1, "cuda": 4}
+_SAMPLERS = {"cpu": 1, "cuda": 8}
 """Threads that make the next batches; a GPU learns from one faster than a thread makes one."""
 VALIDATION_STEP = 2**31
 """Crops of "steps" from here on are for validation: no training step has their numbers."""
