@@ -2,9 +2,34 @@
 # Everything there is to check and measure on a GPU, in one call of a few minutes.
 #
 #   OUT=results sh benchmarks/gpu.sh [arguments of benchmarks/gpu.py]
+#   OUT=results TRAIN_SECONDS=400 sh benchmarks/gpu.sh     # and then train for so long
 #
-# Needs an NVIDIA GPU, Python 3.11 or newer, torch and NumPy, and no internet. What else is missing
-# (numba, pytest, PyWavelets) is said, and left out. The results are also written to $OUT/gpu.txt.
-# It fails when a check fails.
+# Needs an NVIDIA GPU, Python 3.11 or newer, torch and NumPy, and no internet; training needs what
+# `pip install slidefusion[train]` brings. What else is missing (numba, pytest, PyWavelets) is said,
+# and left out. The results are also written to $OUT/gpu.txt, and the weights, cards and curves to
+# $OUT/weights.tar.* in parts of 15 MB. It fails when a check fails; training begins all the same.
 cd "$(dirname "$0")/.." || exit 1
-exec "${PYTHON:-python3}" benchmarks/gpu.py --out "${OUT:-.}/gpu.txt" "$@"
+python=${PYTHON:-python3}
+out=${OUT:-.}
+mkdir -p "$out"
+[ -z "$TRAIN_SECONDS" ] && exec "$python" benchmarks/gpu.py --out "$out/gpu.txt" "$@"
+
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+# The phantoms are made while the GPU is measured, by all processors but a few.
+cores=$(getconf _NPROCESSORS_ONLN)
+train="$python benchmarks/gpu_training.py --corpus $work/corpus"
+nice -n 10 $train --corpus-only --processes $((cores > 8 ? cores - 4 : cores)) &
+"$python" benchmarks/gpu.py --out "$out/gpu.txt" "$@"
+checked=$?
+wait
+OMP_NUM_THREADS=1 $train --out "$work/runs" --seconds "$TRAIN_SECONDS" 2>&1 | tee "$out/training.txt"
+mkdir "$work/weights"
+for run in "$work"/runs/*/run; do
+    name=$(basename "$(dirname "$run")")
+    cp "$run/$name.safetensors" "$run/$name.json" "$work/weights"
+    cp "$run/losses.csv" "$work/weights/$name.losses.csv"
+    cp "$run/validation.csv" "$work/weights/$name.validation.csv"
+done
+tar cf - -C "$work/weights" . | split -b 15000000 - "$out/weights.tar."
+exit $checked

@@ -49,12 +49,14 @@ def finish(
     before: Tensor | None = None,
     after: Tensor | None = None,
 ) -> Tensor:
-    """``leaky_relu(result + bias + before) + after``, written over ``result`` (N, C, H, W).
+    """``leaky_relu(result + bias + before) + after``, (N, C, H, W), channels_last.
 
-    All are channels_last; ``slope`` None is no activation, and what is None is not added.
+    Written over ``result`` if that is channels_last; ``slope`` None is no activation, and what is
+    None is not added.
     """
     from slidefusion.nets.triton_kernels import finish_kernel
 
+    result = result.contiguous(memory_format=torch.channels_last)  # of one channel it may not be
     count = result.numel()
     unused = result  # of the right type, and not read
     finish_kernel[(-(-count // _BLOCK),)](

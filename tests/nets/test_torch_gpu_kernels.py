@@ -65,6 +65,14 @@ def test_finish(slope: float | None, biased: bool, before: bool, after: bool, dt
 
 
 @needs_kernels
+def test_finish_of_another_order_of_memory() -> None:
+    result = torch.randn(2, 24, 17, 13, device=DEVICE)
+    bias = torch.randn(24, device=DEVICE)
+    expected = functional.leaky_relu(result + bias[:, None, None], 0.2)
+    torch.testing.assert_close(gpu_kernels.finish(result, bias, 0.2), expected)
+
+
+@needs_kernels
 def test_halve() -> None:
     given = image(2, 24, 16, 12)
     torch.testing.assert_close(gpu_kernels.halve(given), functional.avg_pool2d(given, 2))
