@@ -46,6 +46,7 @@ class ActiveConv(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    folded: Tensor | None
 
     def __init__(self, conv: nn.Conv2d, slope: float | None = None) -> None:
         super().__init__()
@@ -53,7 +54,8 @@ class ActiveConv(nn.Module):
         self.register_buffer("weight", conv.weight.detach())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         self.slope = slope
-        self.folded = 1
+        self.register_buffer("folded", None)
+        self.side = 1
         self.stride, self.padding = list(conv.stride), list(conv.padding)
         self.dilation, self.groups = list(conv.dilation), conv.groups
         self._packed: Tensor | None = None
@@ -77,8 +79,9 @@ class ActiveConv(nn.Module):
         return self._packed
 
     def fold(self, side: int) -> None:
-        """Work on ``side`` x ``side`` px in channels (see `folded_conv`); for a GPU only."""
-        self.weight, self.folded = fold_weight(self.weight, side), side
+        """On a GPU, work on ``side`` x ``side`` px in channels where they fit: `folded_conv`."""
+        self.side = side
+        self.register_buffer("folded", fold_weight(self.weight, side))
 
     def forward(self, x: Tensor, plus: Tensor | None = None, after: Tensor | None = None) -> Tensor:
         """(N, inputs, H, W) of any float dtype to (N, outputs, h, w) of the weights' dtype.
@@ -113,8 +116,8 @@ class ActiveConv(nn.Module):
         return _tensor(result if after is None else result.add_(after))
 
     def _on_gpu(self, x: Tensor, plus: Tensor | None, after: Tensor | None) -> Tensor:
-        if self.folded > 1:
-            result = convolve_folded(x, self.weight, self.folded)
+        if self.folded is not None and not (x.shape[2] % self.side or x.shape[3] % self.side):
+            result = convolve_folded(x, self.folded, self.side)
         else:
             x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
             result = functional.conv2d(

@@ -111,8 +111,21 @@ def test_a_generator_as_a_gpu_runs_it(
             rtol=0,
             atol=1e-5 if device == "cpu" else 1e-2,
         )
-    assert not form or all(conv.folded == 1 for conv in ours.modules() if is_conv(conv))
-    assert form or sorted({conv.folded for conv in ours.modules() if is_conv(conv)}) == [1, 2, 4]
+    assert not form or all(conv.side == 1 for conv in ours.modules() if is_conv(conv))
+    assert form or sorted({conv.side for conv in ours.modules() if is_conv(conv)}) == [1, 2, 4]
+
+
+def test_what_cannot_be_folded_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_kernels, "works_on", lambda image: False)
+    conv = torch.nn.Conv2d(3, 12, 9, padding=4)
+    ours = ActiveConv(conv, slope=0.2)
+    fused.fold(ours, makes_image=False)
+    assert ours.side == 2
+    for side in (32, 33):
+        x = torch.rand(1, 3, 32, side)
+        with torch.no_grad():
+            expected = functional.leaky_relu(conv(x), 0.2)
+            torch.testing.assert_close(ours._on_gpu(x, None, None), expected)
 
 
 def on_gpu(conv: ActiveConv) -> Any:
