@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-PHANTOMS = int(os.environ.get("PHANTOMS", "400"))
+PHANTOMS = 400
 FIRST_SEED = 100_000
 TRIAL = 100
 """Updates that are timed, the second half of them with the discriminator."""
@@ -55,15 +55,9 @@ def jobs() -> list[dict[str, Any]]:
         made.append(
             {**made[-4], "name": f"focusgan-{planes}-nomask", "blur": None, "changes": changes}
         )
-    made.append(
-        {
-            "name": "focusgan-wide",
-            "method": "focusgan",
-            "planes": 3,
-            "blur": "blur",
-            "changes": WIDE,
-        }
-    )
+    for planes in (1, 3):
+        wide = {"name": f"focusgan-{planes}-wide", "planes": planes, "changes": WIDE}
+        made.append({**made[0], **wide})
     return made
 
 
