@@ -221,6 +221,8 @@ def main() -> None:
             for name in names
             if (out / name / "rate").exists()
         }
+        if not rates:  # all failed, and said why
+            continue
         left = until - time.monotonic()
         if wide and names is compact:
             left = min(left, share * options.seconds)
