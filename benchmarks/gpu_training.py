@@ -4,9 +4,9 @@
 
 Makes a corpus of phantoms with all processors (``--corpus-only`` does nothing else), then trains
 the compact generators, at the same time, each from the weights that ship, and then ``focusgan`` of
-the paper's width for one plane and for three in what time is left (``--only`` names fewer). How
-many updates that makes follows from how long a few take. All compact generators do as many, of the
-same crops.
+the paper's width for one plane and for three, each from the compact weights widened, in what time
+is left (``--only`` names fewer). How many updates that makes follows from how long a few take. All
+compact generators do as many, of the same crops.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ COMPACT_SHARE = 0.4
 """Of the time, for the compact generators."""
 FURTHER: dict[str, Any] = {"seed": 2, "batch": 8, "crop_px": 256, "learning_rate": 5e-4}
 WIDE: dict[str, Any] = {
+    "seed": 3,
     "batch": 16,
     "crop_px": 256,
-    "learning_rate": 5e-4,
+    "learning_rate": 2e-4,
     "network.width": 64,
     "discriminator.width": 32,
 }
@@ -56,7 +57,8 @@ def jobs() -> list[dict[str, Any]]:
             {**made[-4], "name": f"focusgan-{planes}-nomask", "blur": None, "changes": changes}
         )
     for planes in (1, 3):
-        wide = {"name": f"focusgan-{planes}-wide", "planes": planes, "changes": WIDE}
+        changes = {**WIDE, "start": f"focusgan-{planes}"}
+        wide = {"name": f"focusgan-{planes}-wide", "planes": planes, "changes": changes}
         made.append({**made[0], **wide})
     return made
 
@@ -207,7 +209,7 @@ def main() -> None:
     ]
     for process in processes:
         process.start()
-    wide = [job["name"] for job in chosen if job["changes"] is WIDE]
+    wide = [job["name"] for job in chosen if job["name"].endswith("-wide")]
     compact = [job["name"] for job in chosen if job["name"] not in wide]
     for names, share in ((compact, COMPACT_SHARE), (wide, 1.0)):
         if not names:
@@ -226,9 +228,11 @@ def main() -> None:
         left = until - time.monotonic()
         if wide and names is compact:
             left = min(left, share * options.seconds)
-        steps = max(50, int(0.9 * left / max(rates.values())) // 50 * 50)
+        slowest = max(rates.values())  # which the compact ones wait for, to have learnt as much
         for name, rate in rates.items():
-            print(f"{name:20} {rate * 1e3:7.1f} ms an update; {steps} updates", flush=True)
+            rate = rate if names is wide else slowest
+            steps = max(50, int(0.9 * left / rate) // 50 * 50)
+            print(f"{name:20} {rates[name] * 1e3:7.1f} ms an update; {steps} updates", flush=True)
             write(out / name / "go", {"steps": steps})
         print(f"  at {time.monotonic() - start:.0f} s", flush=True)
         wait_all([out / name / "done" for name in rates], until + 20)

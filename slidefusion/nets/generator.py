@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, zero_start
 from slidefusion.nets.initial import kaiming_start
+from slidefusion.nets.widening import widened
 
 __all__ = ["DenseBlock", "Generator", "UpStage", "enlarged_beside"]
 
@@ -160,23 +161,39 @@ class Generator(nn.Module):
                         layer.weight.mul_(0.3)
         zero_start(self.exit, residual)
 
-    def start_without_masks(self, other: Generator) -> None:
-        """Take the weights of the same network without masks, and count masks for nothing yet.
+    def start_from(self, other: Generator, seed: int = 0) -> None:
+        """Take the weights of the same network, of one without masks, or of a narrower one.
+
+        Masks that the other does not know count for nothing at first; where this network has k
+        times the width it computes the same (`slidefusion.nets.widening`).
 
         Raises
         ------
         ValueError
             The two differ in more than that.
         """
-        if not self.masks or other.config != {**self.config, "masks": False}:
-            raise ValueError(f"{other.config} is not {self.config} without masks")
+        mine, given = self.config, other.config
+        shared = {"width": mine["width"], "masks": mine["masks"]}
+        unmasked = mine["masks"] and not given["masks"]
+        if (
+            {**given, **shared} != mine
+            or mine["width"] % given["width"]
+            or (given["masks"] and not mine["masks"])
+        ):
+            raise ValueError(
+                f"a network of {mine} can start from the same, the same without masks, or a "
+                f"narrower one whose width divides {mine['width']}, not from {given}"
+            )
         state = dict(other.state_dict())
-        folded, planes = self.config["unshuffle"] ** 2, self.config["planes"]
-        before = planes * self.config["channels"] * folded  # of the entrance's inputs
-        entry = state["entry.0.weight"]
-        nothing = torch.zeros_like(entry[:, : planes * folded])
-        entry = torch.cat([entry[:, :before], nothing, entry[:, before:]], dim=1)
-        self.load_state_dict({**state, "entry.0.weight": entry})
+        if unmasked:
+            folded, planes = mine["unshuffle"] ** 2, mine["planes"]
+            before = planes * mine["channels"] * folded  # of the entrance's inputs
+            entry = state["entry.0.weight"]
+            nothing = torch.zeros_like(entry[:, : planes * folded])
+            state["entry.0.weight"] = torch.cat(
+                [entry[:, :before], nothing, entry[:, before:]], dim=1
+            )
+        self.load_state_dict(widened(state, self.state_dict(), seed=seed))
 
     def forward(self, stack: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Fuse ``stack`` (N, Z, C, H, W) in [0, 1]; H and W are multiples of ``multiple``."""

@@ -175,15 +175,18 @@ def _begin(learner: Learner) -> dict[str, Any]:
         raise OptionError("start: cnn cannot, since what is exported of it has lost a layer")
     planes = None if recipe.method == "blur" else recipe.planes
     found = weights.load(recipe.start, fuser=recipe.method, planes=planes)
-    if found.network.config == network.config:
-        network.load_state_dict(found.network.state_dict())
-    elif found.network.config == {**network.config, "masks": False}:
-        network.start_without_masks(found.network)
-    else:
+    try:
+        if recipe.method == "focusgan":
+            network.start_from(found.network, seed=recipe.seed)
+        elif found.network.config == network.config:
+            network.load_state_dict(found.network.state_dict())
+        else:
+            raise ValueError
+    except ValueError as error:
         raise OptionError(
             f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "
             f"{network.config}: choose other weights, or change network.* of the recipe"
-        )
+        ) from error
     told = ("steps", "command", "commit", "started_from")  # of every run since the first
     told_of = {key: found.card.facts.get(key) for key in told}
     return {"name": found.card.name, "sha256": found.card.sha256, **told_of}

@@ -129,21 +129,42 @@ def test_generator_unshuffle(unshuffle: int) -> None:
 
 
 @pytest.mark.parametrize("planes", [1, 3])
-def test_generator_starts_from_the_same_without_masks(planes: int) -> None:
-    settings = {"planes": planes, "width": 4, "unshuffle": 2, "details": True}
-    without = build("generator", **settings, masks=False).eval()
-    masked = build("generator", **settings).eval()
-    masked.start_without_masks(without)
+@pytest.mark.parametrize("width", [4, 12])
+def test_generator_starts_from_one_without_masks(planes: int, width: int) -> None:
+    settings = {"planes": planes, "unshuffle": 2, "details": True}
+    without = perturbed(build("generator", **settings, width=4, masks=False)).eval()
+    masked = build("generator", **settings, width=width).eval()
+    masked.start_from(without)
     stack = torch.rand(1, planes, 3, 32, 32)
     blurred = torch.rand(1, planes, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(masked(stack, blurred), without(stack))
+        torch.testing.assert_close(masked(stack, blurred), without(stack), atol=2e-5, rtol=1e-5)
     masked(stack, blurred).square().sum().backward()
     assert masked.entry[0].weight.grad.flatten(2).norm(dim=2).min() > 0  # so masks can be learned
-    with pytest.raises(ValueError, match="without masks"):
-        masked.start_without_masks(build("generator", planes=planes, width=4, masks=False))
-    with pytest.raises(ValueError, match="without masks"):
-        without.start_without_masks(without)
+
+
+def test_generator_starts_from_a_narrower_one() -> None:
+    """It computes the same, and copies of a channel learn different things."""
+    narrow = perturbed(build("generator", width=4, residual=True)).eval()
+    wide = build("generator", width=8, residual=True).eval()
+    wide.start_from(narrow)
+    stack, blurred = torch.rand(1, 1, 3, 32, 32), torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            wide(stack, blurred), narrow(stack, blurred), atol=2e-5, rtol=1e-5
+        )
+    wide(stack, blurred).square().sum().backward()
+    learned = wide.down1[0][0].weight.grad.unflatten(0, (-1, 2))
+    assert not torch.allclose(learned[:, 0], learned[:, 1], rtol=0.1)
+
+
+@pytest.mark.parametrize("other", [{"width": 6}, {"planes": 3}, {"residual": True}, {"width": 16}])
+def test_generator_starts_from_no_other_network(other: dict[str, Any]) -> None:
+    settings = {"planes": 1, "width": 8, **other}
+    with pytest.raises(ValueError, match="can start from the same"):
+        build("generator", width=8).start_from(build("generator", **settings))
+    with pytest.raises(ValueError, match="can start from the same"):
+        build("generator", width=8, masks=False).start_from(build("generator", width=8))
 
 
 def test_detail_bands_are_inputs_of_their_own() -> None:

@@ -139,6 +139,9 @@ def test_a_run_starts_from_weights(corpus: list[Path], tmp_path: Path) -> None:
     assert train(masked, corpus, tmp_path / "masked", accelerator="cpu", blur_model=blur)
     values = zip(one.network.parameters(), two.network.parameters(), strict=True)
     assert all(torch.allclose(a, b, rtol=0.01, atol=1e-4) for a, b in values)  # both were bfloat16
+    twice = {**small("focusgan").network, "width": 8}
+    wide = small("focusgan", start=str(first), steps=2, network=twice)
+    assert train(wide, corpus, tmp_path / "wide", **cpu)
     with pytest.raises(OptionError, match=r"is a network of .*change network\.\*"):
         train(small("focusgan", start=str(first), network={"width": 6}), corpus, tmp_path, **cpu)
 
