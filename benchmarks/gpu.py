@@ -338,13 +338,16 @@ def profile(report: Report, network: Any, *given: Any) -> None:
 
 def learned(report: Report, options: argparse.Namespace) -> bool:
     """Learned fusers with the weights that ship: against the CPU's pixels, and how fast."""
+    from slidefusion.fusers.cnn import Cnn
     from slidefusion.fusers.focusgan import Focusgan
+    from slidefusion.fusers.fusiongan import FusionGan
+    from slidefusion.fusers.pix2pix import Pix2Pix
     from slidefusion.fusers.srgan import Srgan
 
     device = "cpu" if options.device == "torch-cpu" else "cuda"
     passed = True
-    for fuser_class in (Focusgan, Srgan):
-        for planes in (1, 3):
+    for fuser_class in (Focusgan, FusionGan, Pix2Pix, Srgan, Cnn):
+        for planes in (3,) if fuser_class is Cnn else (1, 3):
             stack = stack_of(planes, 3, 700)
             ours = fuser_class(device=device, precision="float32", tile=256, overlap=64)(stack)
             theirs = fuser_class(device="cpu", precision="float32", tile=256, overlap=64)(stack)
