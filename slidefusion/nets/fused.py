@@ -270,7 +270,8 @@ def fold(conv: ActiveConv, makes_image: bool) -> None:
     outputs, inputs, kernel, _ = conv.weight.shape
     if makes_image:
         conv.to(torch.float16)
-    if kernel >= 5 and min(inputs, outputs) <= _FEW and conv.stride == [1, 1]:
+    same = kernel % 2 == 1 and conv.padding == [kernel // 2] * 2 and conv.stride == [1, 1]
+    if same and kernel >= 5 and min(inputs, outputs) <= _FEW:
         conv.fold(4 if outputs <= _FEW else 2)
 
 

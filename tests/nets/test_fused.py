@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from slidefusion.nets import fused  # noqa: E402
-from slidefusion.nets.fused import ActiveConv, for_inference  # noqa: E402
+from slidefusion.nets.fused import ActiveConv, fold, for_inference  # noqa: E402
 from slidefusion.nets.fused_ends import FusedEntrance, FusedHead  # noqa: E402
 from slidefusion.nets.heads import Entrance, ImageHead  # noqa: E402
 from slidefusion.nets.working_set import network_bytes  # noqa: E402
@@ -120,3 +120,21 @@ def test_memory_is_counted_without_computing() -> None:
     assert (half - 6 * parameters) * 2 == activations
     least = 3 * 8 * 128 * 128 * 4  # a skip, an input and an output of the widest stage
     assert activations > least
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"),
+    [
+        ({"out_channels": 3, "kernel_size": 9, "padding": 4}, 4),
+        ({"out_channels": 16, "kernel_size": 5, "padding": 2}, 2),
+        ({"out_channels": 16, "kernel_size": 3, "padding": 1}, 1),
+        ({"out_channels": 3, "kernel_size": 9, "padding": 0}, 1),
+        ({"out_channels": 2, "kernel_size": 8}, 1),  # the classifier's last
+        ({"out_channels": 3, "kernel_size": 9, "padding": 4, "stride": 2}, 1),
+    ],
+)
+def test_only_convolutions_that_keep_the_size_are_folded(settings: Any, side: int) -> None:
+    conv = ActiveConv(torch.nn.Conv2d(4, **settings))
+    fold(conv, makes_image=False)
+    assert conv.side == side
+    assert (conv.folded is None) == (side == 1)
