@@ -51,10 +51,8 @@ class Focusgan(GenerativeFuser):
     def _beside(self) -> str | None:
         return "blur" if self.keep_masks else None
 
-    def _reference(self, planes: int) -> str:
-        if self.weights != "auto":
-            return self.weights
-        return f"{self.name}-{planes}" + ("" if self.blur_mask else "-nomask")
+    def _usual_name(self, planes: int) -> str:
+        return super()._usual_name(planes) + ("" if self.blur_mask else "-nomask")
 
     def _cards(self, planes: int) -> list[Card]:
         (card,) = super()._cards(planes)

@@ -54,7 +54,9 @@ class GenerativeFuser:
     planes: ClassVar[PlaneRange] = PlaneRange(1, 3)
 
     weights: str = option(
-        "auto", "name, path or URL of a .safetensors file; auto: those that ship for so many planes"
+        "auto",
+        "name, path or URL of a .safetensors file; auto: those that ship for so many planes, "
+        "PACK:auto: those of that pack",
     )
     tile: int = option(512, "side of the tiles that the network sees, in px", minimum=16)
     overlap: int = option(
@@ -225,7 +227,12 @@ class GenerativeFuser:
         return 1 if planes == 1 else 3
 
     def _reference(self, planes: int) -> str:
-        return f"{self.name}-{planes}" if self.weights == "auto" else self.weights
+        pack, colon, name = self.weights.rpartition(":")
+        return pack + colon + self._usual_name(planes) if name == "auto" else self.weights
+
+    def _usual_name(self, planes: int) -> str:
+        """What weights for so many planes are called in a pack."""
+        return f"{self.name}-{planes}"
 
     def _cards(self, planes: int) -> list[Card]:
         """The cards of all networks that are needed for so many planes."""

@@ -335,6 +335,9 @@ def test_weights_are_chosen_by_planes_and_masks() -> None:
     assert Focusgan()._reference(1) == "focusgan-1"
     assert Focusgan(blur_mask=False)._reference(3) == "focusgan-3-nomask"
     assert Srgan()._reference(3) == "srgan-3"
+    assert Focusgan(weights="mine:auto")._reference(1) == "mine:focusgan-1"
+    assert Focusgan(weights="mine:auto", blur_mask=False)._reference(3) == "mine:focusgan-3-nomask"
+    assert Focusgan(weights="mine:sharp")._reference(3) == "mine:sharp"
 
 
 def test_a_tile_that_fails_ends_the_call() -> None:
