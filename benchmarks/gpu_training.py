@@ -36,6 +36,7 @@ WIDE: dict[str, Any] = {
     "batch": 16,
     "crop_px": 256,
     "learning_rate": 2e-4,
+    "moved": 0.7,
     "network.width": 64,
     "discriminator.width": 32,
 }

@@ -70,8 +70,11 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Turns, stain jitter and so on."""
     start: str = ""
-    """Weights (a name, path or URL) to begin with, of the same network, or of that without masks;
-    random ones if empty."""
+    """Weights (a name, path or URL) to begin with, of the same network, or for ``focusgan`` of that
+    without masks or narrower; random ones if empty."""
+    moved: float = 1.0
+    """Share of the way from the weights of ``start`` to those trained that the exported ones go.
+    Less than 1 keeps more of what they did for slides unlike these (Wortsman et al. 2022)."""
     seed: int = 0
     """Of initialisation, crops and augmentation."""
 
@@ -91,6 +94,10 @@ class Recipe:
             )
         if not 0.0 <= self.average < 1.0:
             raise OptionError(f"average {self.average}: must be at least 0 and less than 1")
+        if not 0.0 < self.moved <= 1.0 or (self.moved < 1.0 and not self.start):
+            raise OptionError(
+                f"moved {self.moved}: must be above 0 and at most 1; less than 1 needs start"
+            )
 
     @property
     def adversarial(self) -> bool:

@@ -93,7 +93,7 @@ def run(
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     count = count_devices(devices, accelerator)
-    average = _Average(learner.modules[learner.exported], recipe.average)
+    average = _Average(learner.modules[learner.exported], recipe.average, recipe.moved)
     settings = json.dumps({**json.loads(recipe.to_json()), **(inputs or {})}, sort_keys=True)
     job = _Run(learner, average, validation, folder, checkpoint_steps, stop_after, settings)
     if job.checkpoint.exists():
@@ -165,6 +165,8 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
             losses = _mean_of_all(learner.update(batch, step, fabric), fabric)
             average.update()
             finished = step + 1 == recipe.steps
+            if finished:
+                average.finish()
             if log and (finished or (step + 1) % _LOG_STEPS == 0):
                 log.losses(step + 1, losses)
             on_step(step + 1, losses)
@@ -254,12 +256,13 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 
 
 class _Average:
-    """An exponential moving average of a network's weights."""
+    """An exponential moving average of a network's weights; in the end a share of the way to it."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, network: nn.Module, decay: float, moved: float) -> None:
+        self.decay, self.moved = decay, moved
         self.source = network
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.start = copy.deepcopy(self.network.state_dict()) if moved < 1.0 else {}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -270,6 +273,14 @@ class _Average:
             torch._foreach_lerp_([mine[key] for key in moving], news, 1.0 - self.decay)
         for key in mine.keys() - set(moving):
             mine[key].copy_(source[key])
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Go back a part of the way to where the run began."""
+        for key, value in self.network.state_dict().items():
+            if key in self.start and value.is_floating_point():
+                begun = self.start[key].to(value.device)
+                value.copy_(torch.lerp(begun, value, self.moved))
 
 
 class _Log:

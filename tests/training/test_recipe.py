@@ -56,6 +56,8 @@ def test_changes_by_name() -> None:
         ({"schedule": "linear"}, "'epoch' or 'cosine'"),
         ({"precision": "half"}, "'auto', 'float32' or 'bfloat16'"),
         ({"average": 1.0}, "less than 1"),
+        ({"moved": 0.5}, "needs start"),
+        ({"moved": 0.0, "start": "focusgan-1"}, "above 0"),
     ],
 )
 def test_wrong_changes(changes: dict[str, object], message: str) -> None:

@@ -146,6 +146,24 @@ def test_a_run_starts_from_weights(corpus: list[Path], tmp_path: Path) -> None:
         train(small("focusgan", start=str(first), network={"width": 6}), corpus, tmp_path, **cpu)
 
 
+def test_a_run_may_go_a_share_of_the_way(corpus: list[Path], tmp_path: Path) -> None:
+    first = train(small("srgan"), corpus, tmp_path / "first", accelerator="cpu")
+    begun = load_file(str(first))
+    for moved in (1.0, 0.25):
+        recipe = small("srgan", start=str(first), moved=moved, learning_rate=0.05)
+        folder = tmp_path / str(moved)
+        assert train(recipe, corpus, folder, accelerator="cpu", stop_after=4) is None
+        assert train(recipe, corpus, folder, accelerator="cpu")
+        assert train(recipe, corpus, folder, accelerator="cpu"), "a finished run stays as it is"
+    whole, _ = outcome(tmp_path / "1.0")
+    part, _ = outcome(tmp_path / "0.25")
+    assert any((whole[key] - begun[key]).abs().max() > 0.02 for key in whole)
+    weighted = [key for key, value in part.items() if value.is_floating_point()]
+    for key in weighted:  # all three were rounded to bfloat16
+        expected = torch.lerp(begun[key].float(), whole[key].float(), 0.25)
+        torch.testing.assert_close(part[key].float(), expected, rtol=0.02, atol=1e-3)
+
+
 def test_another_recipe_or_a_damaged_checkpoint_is_refused(
     corpus: list[Path], tmp_path: Path
 ) -> None:
