@@ -99,13 +99,13 @@ def train(
 
     masked = recipe.method == "focusgan" and blur_model is not None
     blur = weights.load(str(blur_model), fuser="blur") if masked else None
+    learner = _learner(recipe, crops(training, recipe.crop_px), blur)
+    begun = _begin(learner) if recipe.start else None
+    validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error}); choose another folder") from error
-    learner = _learner(recipe, crops(training, recipe.crop_px), blur)
-    begun = _begin(learner) if recipe.start else None
-    validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
     network = run(
         learner,
         folder,
@@ -181,11 +181,14 @@ def _begin(learner: Learner) -> dict[str, Any]:
         elif found.network.config == network.config:
             network.load_state_dict(found.network.state_dict())
         else:
-            raise ValueError
+            raise ValueError(
+                f"a network of {network.config} can start from the same, not from "
+                f"{found.network.config}"
+            )
     except ValueError as error:
         raise OptionError(
-            f"start={recipe.start!r} is a network of {found.network.config}, to be trained is "
-            f"{network.config}: choose other weights, or change network.* of the recipe"
+            f"start={recipe.start!r}: {error}: choose other weights, or change network.* of the "
+            "recipe"
         ) from error
     told = ("steps", "command", "commit", "started_from")  # of every run since the first
     told_of = {key: found.card.facts.get(key) for key in told}

@@ -121,7 +121,13 @@ def _read_card(reference: str) -> Card:
     known = find()
     matching = [card for card in known if card.name == name and pack in ("", card.pack)]
     if not matching:
-        names = sorted({card.name for card in known})
+        packs = sorted({card.pack for card in known if card.pack})
+        if pack and pack not in packs:
+            raise UnknownNameError(
+                f"no weights {reference!r} are installed: no pack is called {pack!r}"
+                f"{near_match(pack, packs)} (installed: {', '.join(packs) or 'none'})"
+            )
+        names = sorted({card.name for card in known if pack in ("", card.pack)})
         raise UnknownNameError(
             f"no weights {reference!r} are installed{near_match(name, names)} (installed: "
             f"{', '.join(names) or 'none'}); give one of these names, or the path or URL of a "

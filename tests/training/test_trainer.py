@@ -142,8 +142,14 @@ def test_a_run_starts_from_weights(corpus: list[Path], tmp_path: Path) -> None:
     twice = {**small("focusgan").network, "width": 8}
     wide = small("focusgan", start=str(first), steps=2, network=twice)
     assert train(wide, corpus, tmp_path / "wide", **cpu)
-    with pytest.raises(OptionError, match=r"is a network of .*change network\.\*"):
-        train(small("focusgan", start=str(first), network={"width": 6}), corpus, tmp_path, **cpu)
+    with pytest.raises(OptionError, match=r"width divides 6, not from .*change network\.\*"):
+        train(
+            small("focusgan", start=str(first), network={"width": 6}),
+            corpus,
+            tmp_path / "six",
+            **cpu,
+        )
+    assert not (tmp_path / "six").exists()
 
 
 def test_a_run_may_go_a_share_of_the_way(corpus: list[Path], tmp_path: Path) -> None:

@@ -196,6 +196,10 @@ def test_the_wrong_weights_are_refused(saved: Path) -> None:
 def test_what_is_not_there_is_said(saved: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"no weights 'focusgn'.* installed"):
         weights.load("focusgn")
+    with pytest.raises(UnknownNameError, match=r"no pack is called 'larg'.*slidefusion"):
+        weights.load("larg:focusgan-1")
+    with pytest.raises(UnknownNameError, match=r"no weights 'slidefusion:nosuch'.* installed"):
+        weights.load("slidefusion:nosuch")
     with pytest.raises(UnknownNameError, match="there is no such file"):
         weights.load("/nowhere/at/all.safetensors")
     with pytest.raises(WeightsError, match="nothing else is read"):
