@@ -211,7 +211,7 @@ class PhantomSettings:
             "gray": bool(rng.random() < 0.2),
             "white": tuple(float(min(252.0, level + rng.normal(0, 4))) for _ in range(3)),
             "vignette": float(rng.uniform(0.0, 0.05)),
-            "full_well": spread(12000.0, 3.0),
+            "full_well": spread(40000.0, 13.0),
             "sharpen": float(rng.uniform(0.2, 1.2)) if rng.random() < 0.3 else 0.0,
             "jpeg": float(rng.uniform(70, 95)) if rng.random() < 0.3 else 0.0,
         }

@@ -17,7 +17,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Turns and mirrors, stain and lamp jitter in optical density, gray, and repeated planes.
+    """Turns and mirrors, stain and lamp jitter in optical density, gray, repeated planes, borders.
 
     Stain jitter scales the optical density of each channel (Beer-Lambert: more or less of a dye)
     and shifts it (a lamp brighter or darker, another white balance). A factor that all channels
@@ -37,6 +37,9 @@ class Augmentation:
     repeat: float = 0.1
     """Share of crops of three planes whose outer one repeats the middle one, so that the network
     also serves two planes."""
+    border: float = 0.1
+    """Share of crops of which a part lies outside the camera's field: dark, or filled with white,
+    behind an edge that every plane shows sharply, and so does the truth."""
 
     def __call__(
         self, planes: Bytes, truth: Bytes, rng: np.random.Generator
@@ -55,6 +58,8 @@ class Augmentation:
             if self.mix and rng.random() < self.mix:
                 images = _mixed(images, rng)
             images = self._stain(images, rng, shared=False)
+        if self.border and rng.random() < self.border:
+            images = _bordered(images, rng)
         planes, truth = images[:-1], images[-1]
         if len(planes) == 3 and rng.random() < self.repeat:
             planes = planes[[1, 1, 2]] if rng.random() < 0.5 else planes[[0, 1, 1]]
@@ -84,3 +89,27 @@ def _mixed(images: Bytes, rng: np.random.Generator) -> Bytes:
     shares = rng.dirichlet(np.full(3, 0.7), size=3).astype(np.float32)
     mixed: npt.NDArray[np.float32] = 255.0 * 10.0 ** -np.einsum("oc,nchw->nohw", shares, density)
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
+
+
+def _bordered(images: Bytes, rng: np.random.Generator) -> Bytes:
+    """(N, 3, h, w) with one flat value beyond a straight edge or outside a circle.
+
+    The edge lies somewhere in the crop, as steep as pixels allow or a pixel or two wide.
+    """
+    side = images.shape[-1]
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    edge_y, edge_x = rng.uniform(0.1, 0.9, 2) * side
+    straight = rng.random() < 0.5
+    angle = float(rng.integers(4) * math.pi / 2 if straight else rng.uniform(0, 2 * math.pi))
+    along = (y - edge_y) * math.sin(angle) + (x - edge_x) * math.cos(angle)
+    if straight:
+        beyond = along
+    else:
+        radius = side * math.exp(rng.uniform(math.log(0.5), math.log(8.0)))
+        centre_y, centre_x = edge_y - radius * math.sin(angle), edge_x - radius * math.cos(angle)
+        beyond = np.hypot(y - centre_y, x - centre_x) - radius
+    steep = rng.random() < 0.5
+    share = (beyond > 0) if steep else np.clip(beyond / rng.uniform(0.7, 3.0) + 0.5, 0.0, 1.0)
+    value = max(0.0, rng.uniform(-40.0, 40.0)) if rng.random() < 0.8 else 255.0
+    filled = images + (value - images.astype(np.float32)) * share.astype(np.float32)
+    return np.asarray(np.rint(filled), np.uint8)
