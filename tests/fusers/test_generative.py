@@ -252,7 +252,7 @@ def test_grain_of_several_planes_is_that_of_their_fusion() -> None:
         for grain in (0.0, 0.4)
     )
     sharpest = Dtcwt(background="fuse")(stack).image
-    expected = keep_grain(*(torch.from_numpy(i[None]) for i in (sharpest, made)), 0.1, 0.4)
+    expected = keep_grain(*(torch.from_numpy(i[None]) for i in (sharpest, made)), 2 * 0.1, 0.4)
     np.testing.assert_allclose(kept, expected[0].numpy(), atol=1e-5)
     assert np.abs(kept - made).max() > 0.01
 
