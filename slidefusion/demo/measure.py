@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from slidefusion.geometry import Size, Window
 
-__all__ = ["Measured", "Opened", "blurred_places", "measure"]
+__all__ = ["Measured", "Opened", "measure", "worst_places"]
 
 _AREA_PX = 4096
 
@@ -128,7 +128,7 @@ def block_error(image: Pixels, truth: Pixels, block: int = 4) -> Floats:
     return found
 
 
-def blurred_places(
+def worst_places(
     error: Floats, block: int, side: int, size: tuple[int, int], count: int
 ) -> list[Window]:
     """The ``count`` windows of ``side`` px with the largest mean error, apart from each other.

@@ -25,10 +25,10 @@ from slidefusion.errors import (
     UsageError,
     near_match,
 )
+from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Reader, Source
 from slidefusion.readers.sources import (
     IMAGES,
-    is_url,
     kind,
     plane_files,
     public_name,

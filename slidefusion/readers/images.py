@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError
 from slidefusion.geometry import Size, Window
+from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import (
     IMAGES,
     describe,
-    is_url,
     kind,
     plane_files,
     public_name,

@@ -15,9 +15,9 @@ from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import open_array, open_group, reading
+from slidefusion.omezarr.store import is_url, open_array, open_group, reading
 from slidefusion.readers.base import Source, new_opening, reopen
-from slidefusion.readers.sources import is_url, public_name, single
+from slidefusion.readers.sources import public_name, single
 from slidefusion.stack_inputs import as_stack
 
 __all__ = ["NgffReader"]

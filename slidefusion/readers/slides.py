@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError, StackError
 from slidefusion.geometry import Size, Window
+from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
-from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name
+from slidefusion.readers.sources import describe, kind, plane_files, public_name
 from slidefusion.readers.tifflayout import check_nothing_left, choose_series, layout_of, open_tiff
 from slidefusion.readers.tiffmeta import physical
 from slidefusion.readers.tiffpages import check_coding

@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slidefusion.errors import ReaderError, StackError, UnknownNameError
+from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source
 from slidefusion.readers.order import natural_order, one_series, suggested_glob
 
 __all__ = [
     "describe",
-    "is_url",
     "kind",
     "plane_files",
     "public_name",
@@ -59,11 +59,6 @@ _UNSUPPORTED = {
     ".zip": ("a zip archive", "it is not read", "unpack it and pass the folder"),
 }
 _UNSUPPORTED_KINDS = {"dicom": ".dcm", "czi": ".czi", "zip": ".zip"}
-
-
-def is_url(path: str) -> bool:
-    """Whether ``path`` is a URL rather than a local path."""
-    return "://" in path
 
 
 def single(source: Source) -> str | None:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError, UnknownNameError
 from slidefusion.geometry import Size, Window
+from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
-from slidefusion.readers.sources import describe, is_url, kind, plane_files, public_name, single
+from slidefusion.readers.sources import describe, kind, plane_files, public_name, single
 from slidefusion.readers.tifflayout import (
     check_nothing_left,
     choose_series,

@@ -19,7 +19,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from slidefusion.errors import OptionError, ReaderError, StackError
-from slidefusion.readers.sources import is_url, kind, public_name, refuse_unsupported
+from slidefusion.omezarr.store import is_url
+from slidefusion.readers.sources import kind, public_name, refuse_unsupported
 
 __all__ = ["Layout", "check_nothing_left", "choose_series", "layout_of", "open_tiff"]
 

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError, ReaderError
 from slidefusion.geometry import Size, Window
-from slidefusion.readers.sources import is_url, public_name
+from slidefusion.omezarr.store import is_url
+from slidefusion.readers.sources import public_name
 
 __all__ = ["ByteFile", "Page", "check_coding", "pages_of"]
 
