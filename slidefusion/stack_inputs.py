@@ -56,7 +56,7 @@ def as_stack(stack: Any) -> FocusStack:
     if hasattr(stack, "read") and hasattr(stack, "shape"):
         return _from_source(stack)
     raise StackError(
-        f"a {type(stack).__name__} is no focus stack; give a path or URL, a Zarr group or array, "
+        f"{type(stack).__name__} is no focus stack; give a path or URL, a Zarr group or array, "
         "an xarray.DataArray, or a Dask or NumPy array with axes (c, z, y, x)"
     )
 

@@ -33,9 +33,14 @@ def check_shape(shape: Sequence[int], dtype: Any, what: str) -> tuple[int, int, 
         It has not 4 axes, is empty or larger than any slide, or holds values of another dtype.
     """
     if len(shape) != 4:
+        change = (
+            "add the missing ones, for example array[None] for one channel"
+            if len(shape) < 4
+            else "choose one time or position, for example array[0]"
+        )
         raise StackError(
-            f"{what} has {len(shape)} axes {tuple(shape)}; a focus stack has 4: (c, z, y, x). Add "
-            "the missing ones, for example array[None] for one channel"
+            f"{what} has {len(shape)} axes {tuple(shape)}; a focus stack has 4: (c, z, y, x): "
+            f"{change}"
         )
     if min(shape) < 1:
         raise StackError(f"{what} is empty: shape {tuple(shape)} (c, z, y, x)")

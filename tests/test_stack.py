@@ -158,14 +158,15 @@ def test_unnamed_axes_and_missing_channel() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((2, 3, 4), np.uint8), r"has 3 axes \(2, 3, 4\)"),
+        (np.zeros((2, 3, 4), np.uint8), r"has 3 axes \(2, 3, 4\).* add the missing ones"),
+        (np.zeros((1, 1, 2, 3, 4), np.uint8), r"has 5 axes .* choose one time"),
         (np.zeros((1, 0, 4, 4), np.uint8), "is empty"),
         (np.zeros((1, 2, 4, 4), np.float64), "dtype float64; allowed are uint8, uint16, float32"),
         (da.zeros((1, 2, 4, 4), dtype="i8"), "dtype int64"),
         (xr.DataArray(np.zeros((2, 3), np.uint8), dims=("y", "x")), r"has dims \('y', 'x'\)"),
         (xr.Dataset(), "Dataset is no focus stack"),
-        (42, "a int is no focus stack"),
-        (None, "a NoneType is no focus stack"),
+        (42, "int is no focus stack"),
+        (None, "NoneType is no focus stack"),
     ],
 )
 def test_what_is_no_stack_is_refused(given: Any, message: str) -> None:
