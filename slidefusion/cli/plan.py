@@ -19,10 +19,10 @@ __all__ = ["plan"]
 
 def plan(
     stack: Annotated[str, typer.Argument(help="OME-Zarr focus stack: a path or URL.")],
-    *,
     fuser: Annotated[
-        str, typer.Option("--fuser", "-f", help="Name of an installed fuser.")
+        str, typer.Argument(help="Name of an installed fuser; see 'slidefusion fusers'.")
     ] = "lpp",
+    *,
     out: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +70,7 @@ def plan(
     \b
     Examples:
       slidefusion plan stack.zarr --out slide.zarr
-      slidefusion plan stack.zarr --fuser wt --workers 16 --memory-limit 4GiB
+      slidefusion plan stack.zarr wt --workers 16 --memory-limit 4GiB
       slidefusion plan stack.zarr --client tcp://10.0.0.5:8786 --json
     """
     options = fuser_options(fuser, option)

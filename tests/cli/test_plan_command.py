@@ -12,7 +12,7 @@ from .conftest import Runner
 
 def test_plan(cli: Runner, kept_stack: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
-    args = ("--fuser", "lpp", "-O", "levels=2", "--chunks", 64, "--out", out, "--workers", 3)
+    args = ("lpp", "-O", "levels=2", "--chunks", 64, "--out", out, "--workers", 3)
     ended = cli("plan", kept_stack, *args)
     assert (ended.code, ended.err) == (0, "")
     for part in (
@@ -35,6 +35,6 @@ def test_what_does_not_fit(cli: Runner, kept_stack: Path) -> None:
     ended = cli("plan", kept_stack, "--memory-limit", "300MB")
     assert ended.code == 2
     assert "a worker needs" in ended.error and "0.24 GB may be used" in ended.error
-    assert "did you mean 'lpp'" in cli("plan", kept_stack, "--fuser", "lp").error
+    assert "did you mean 'lpp'" in cli("plan", kept_stack, "lp").error
     assert "region" in cli("plan", kept_stack, "--chunks", "big").error
     assert "memory_limit" in cli("plan", kept_stack, "--memory-limit", "big").error
