@@ -9,6 +9,10 @@ FOLDER holds what it finds of (``quality_real.py`` says how they are laid out):
   that came with the stack, and the fusion of all its planes by ``dtcwt``.
 - ``cytology_pairs_ecnu``: two photographs of each field at different focus, aligned here. The more
   blurred one goes in; references: the other one, and the fusion of both by ``dtcwt``.
+- ``pap_smartscope/s*``: Pap fields through a phone on a microscope, a bright disc on black, five
+  planes that are nearly all sharp: how much harm is done where there is little to do. The middle
+  plane, or the middle three; references: the fused image that came with them, and the fusion of all
+  planes by ``dtcwt``; the mean of all fields.
 - ``lytro``: pairs of photographs with published results: SSIM to the published ``cnn``, and Q_AB/F.
 
 Each cell is SSIM / CC over the whole image. ``--pictures`` writes the places where plane 0 is
@@ -82,6 +86,19 @@ def pap_cases(data: Path, count: int) -> list[Case]:
                 column = f"{name} {where} z{centre}" + (f" ±{step}" if step else "")
                 planes = stack[centre - reach : centre + reach + 1 : step or 1]
                 cases.append(Case(column, column, planes, references))
+    return cases
+
+
+def phone_cases(data: Path, count: int) -> list[Case]:
+    """The middle plane or planes of each field."""
+    cases = []
+    for folder in sorted((data / "pap_smartscope").glob("s*")):
+        stack = np.stack([load(path, "L") for path in sorted(folder.glob("plane*.png"))])
+        given = load(folder / "edf_reference.png", "L")
+        first = len(stack) // 2 - count // 2
+        references = {"EDF given": given, "dtcwt of all planes": fuse(stack, "dtcwt")}
+        planes = stack[first : first + count]
+        cases.append(Case("phone", f"phone {folder.name}", planes, references))
     return cases
 
 
@@ -242,6 +259,8 @@ def main() -> None:
     groups = {
         "Pap, one plane": pap_cases(arguments.data, 1),
         "Pap, three planes": pap_cases(arguments.data, 3),
+        "Phone, one plane": phone_cases(arguments.data, 1),
+        "Phone, three planes": phone_cases(arguments.data, 3),
         "Pairs, one plane": ecnu_cases(arguments.data)[: arguments.pairs],
     }
     for title, cases in groups.items():

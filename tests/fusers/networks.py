@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "blur_model": {"width": 4, "blocks": [1, 1, 1]},
     "focus_classifier": {"width": 4},
 }
+
+
+def folder_of(what: str) -> Path:
+    """A folder whose name is known before the tests run, as options of tests hold it.
+
+    One test run has one name, in whatever processes: those of a parallel run collect alike.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    return Path(tempfile.gettempdir()) / f"slidefusion-tiny-{what}-{run}"
 
 
 def tiny(network: str, seed: int = 0, **config: Any) -> torch.nn.Module:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,9 +17,9 @@ from slidefusion.testing.stacks import blur, texture
 torch = pytest.importorskip("torch")
 from slidefusion.fusers import focus_maps  # noqa: E402
 from slidefusion.nets.fused import for_inference  # noqa: E402
-from tests.fusers.networks import save_tiny, tiny  # noqa: E402
+from tests.fusers.networks import folder_of, save_tiny, tiny  # noqa: E402
 
-FOLDER = Path(tempfile.gettempdir()) / f"slidefusion-tiny-cnn-{os.getpid()}"
+FOLDER = folder_of("cnn")
 WEIGHTS = {"weights": str(FOLDER / "cnn.safetensors")}
 
 

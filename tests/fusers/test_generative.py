@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +30,7 @@ from slidefusion.tiling import Tiling
 from slidefusion.value_range import value_range
 
 torch = pytest.importorskip("torch")
-from tests.fusers.networks import save_tiny  # noqa: E402
+from tests.fusers.networks import folder_of, save_tiny  # noqa: E402
 
 FUSERS: dict[str, Any] = {
     "focusgan": Focusgan,
@@ -42,7 +40,7 @@ FUSERS: dict[str, Any] = {
 }
 
 
-FOLDER = Path(tempfile.gettempdir()) / f"slidefusion-tiny-weights-{os.getpid()}"
+FOLDER = folder_of("weights")
 """Known before the tests run, since the contract's options are."""
 
 
