@@ -41,7 +41,7 @@ class RunReport:
         self.total, self.before, self.megapixels = total, before, megapixels
         self.cost = Cost()
         self.task_s = 0.0
-        self.finished = self.retries = 0
+        self.finished = self.failed = self.retries = 0
         self.failures: list[dict[str, Any]] = []
         self.workers: defaultdict[str, dict[str, float]] = defaultdict(
             lambda: {"regions": 0, "retries": 0, "peak_memory_bytes": 0, "task_s": 0.0}
@@ -67,10 +67,12 @@ class RunReport:
         elif outcome.verdict == "retry":
             self.retries += 1
             worker["retries"] += 1
-        elif len(self.failures) < _FAILURES_LISTED:
-            self.failures.append(
-                {"region": region, "attempts": outcome.attempt + 1, "error": str(outcome.error)}
-            )
+        else:
+            self.failed += 1
+            if self.failed <= _FAILURES_LISTED:
+                self.failures.append(
+                    {"region": region, "attempts": outcome.attempt + 1, "error": str(outcome.error)}
+                )
         _LOG.debug(
             "task=%s region=%r state=%s attempt=%d worker=%s seconds=%.3f read_s=%.3f fuse_s=%.3f "
             "write_s=%.3f read_bytes=%d written_bytes=%d",
@@ -103,7 +105,7 @@ class RunReport:
                 "total": self.total,
                 "finished_before": self.before,
                 "finished": self.finished,
-                "failed": len(self.failures),
+                "failed": self.failed,
                 "retries": self.retries,
             },
             "task_seconds": {
@@ -153,7 +155,7 @@ class RunReport:
         parts = found["task_seconds"]
         return (
             f"task={self.run} regions={self.finished}/{self.total} retries={self.retries} "
-            f"failed={len(self.failures)} seconds={found['seconds']} read_s={parts['read']} "
+            f"failed={self.failed} seconds={found['seconds']} read_s={parts['read']} "
             f"fuse_s={parts['fuse']} write_s={parts['write']} "
             f"mp_planes_per_s={found['megapixel_planes_per_second']}"
         )

@@ -307,7 +307,7 @@ def test_fuse_as_users_call_it(tmp_path: Path) -> None:
     assert provenance["sha256"][0] == weights.look_up(path_of("focusgan-3")).sha256
     out = tmp_path / "fused.zarr"
     sf.fuse(stack, "focusgan", out=out, chunks=64, progress=False, **options)
-    written = sf.open_slide(out).values if hasattr(sf, "open_slide") else lazy.values
+    written = sf.open_slide(out).values
     assert np.abs(written.astype(int) - lazy.values).max() <= 1
 
 
