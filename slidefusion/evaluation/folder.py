@@ -22,6 +22,7 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises :class:`OutputError` when ``out`` exists and ``overwrite`` is false, when it is no
     folder that an evaluation made, or when nothing can be written there.
     """
+    out = out.expanduser().absolute()
     check(out, overwrite=overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,9 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def check(out: Path, *, overwrite: bool) -> None:
     """Raise :class:`OutputError` when ``out`` may not be written."""
-    if not out.exists() and not out.is_symlink():
+    if out.is_symlink():
+        raise OutputError(f"{out} is a link; name the folder itself, or choose another one")
+    if not out.exists():
         return
     if out.is_dir() and not any(out.iterdir()):
         return
@@ -52,7 +55,7 @@ def check(out: Path, *, overwrite: bool) -> None:
             f"{out} exists; choose another folder, or pass overwrite=True (--overwrite) to replace "
             "what an earlier evaluation left there"
         )
-    if out.is_symlink() or not (out / _MARKER).is_file():
+    if not (out / _MARKER).is_file():
         raise OutputError(
             f"{out} was not made by an evaluation (it holds no {_MARKER}), and is not deleted; "
             "choose another folder"

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -45,7 +46,7 @@ def write_report(
     """Write it all into ``folder``; ``shown`` are the patches with pictures."""
     write_csv(evaluation, folder)
     write_markdown(evaluation, folder)
-    text = json.dumps(provenance, indent=2, default=str)
+    text = json.dumps(_without_nan(provenance), indent=2, default=str, allow_nan=False)
     (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     parts = []
     for planes in evaluation.measured.planes:
@@ -60,6 +61,15 @@ def write_report(
         provenance=html.escape(text),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for NaN and infinities, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def curve_series(

@@ -127,7 +127,7 @@ class GenerativeFuser:
         white = white_level(overview) if self.white is None else self.white
         noise = self.noise
         if noise is None and self.grain != 0:
-            noise = noise_level(overview.patches, white or value_range(overview.patches.dtype))
+            noise = noise_level(overview.patches, self._white_of(overview.patches.dtype, white))
         return replace(
             self,
             white=white,
@@ -162,7 +162,7 @@ class GenerativeFuser:
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        white = (self.white if stack.dtype != np.uint8 else None) or value_range(stack.dtype)
+        white = self._white_of(stack.dtype, self.white)
         share = self._grain_of(len(stack))
         image, maps = network_tiles.fuse_tiles(
             stack,
@@ -176,6 +176,11 @@ class GenerativeFuser:
             maps=len(stack) if self._beside else 0,
         )
         return Fused(image, maps={self._beside: maps} if self._beside else {})
+
+    @staticmethod
+    def _white_of(dtype: npt.DTypeLike, white: float | None) -> float:
+        """What pixels are divided by: always 255 for uint8."""
+        return (white if np.dtype(dtype) != np.uint8 else None) or value_range(np.dtype(dtype))
 
     @property
     def _noise(self) -> float:

@@ -86,6 +86,12 @@ def parse_card(text: bytes, where: str, pack: str | None = None) -> Card:
                 "write weights and card with slidefusion.weights.save"
             )
     planes, config, blur = facts.get("planes"), facts.get("config", {}), facts.get("blur_model")
+    for key, name in (("name", facts["name"]), ("blur_model", blur)):
+        if isinstance(name, str) and (not name or name[0] == "." or set(name) & set("/\\:")):
+            raise WeightsError(
+                f"{place} has {key}={name!r}; it must be a name, no path or URL: what belongs to "
+                "weights lies beside them or in their pack"
+            )
     if not (planes is None or (isinstance(planes, int) and planes >= 1)):
         raise WeightsError(f"{place} has planes={planes!r}; it must be 1 or more, or null")
     if not isinstance(config, dict) or not (blur is None or isinstance(blur, str)):
@@ -93,13 +99,19 @@ def parse_card(text: bytes, where: str, pack: str | None = None) -> Card:
             f"{place} has config={config!r} and blur_model={blur!r}; they must be an object, and a "
             "name or null"
         )
+    taken = config.get("planes")
+    if isinstance(taken, int) and taken != (taken if planes is None else planes):
+        raise WeightsError(
+            f"{place} has planes={planes}, and its config planes={taken}: the card is of other "
+            "weights; get both files again"
+        )
     return Card(
         where=where,
         name=facts["name"],
         fuser=facts["fuser"],
         network=facts["network"],
         sha256=facts["sha256"].lower(),
-        planes=planes,
+        planes=taken if planes is None and isinstance(taken, int) else planes,
         config=config,
         blur_model=blur,
         facts=facts,

@@ -90,7 +90,7 @@ def _check_fit(
             f"{what} take {card.planes} planes, and {planes} are needed: choose other planes, or "
             f"weights for {planes}"
         )
-    if sha256 is not None and card.sha256 != sha256:
+    if sha256 is not None and card.sha256 != sha256.lower():
         raise WeightsError(
             f"{what} have the SHA-256 {card.sha256[:16]}…, and the run began with {sha256[:16]}…: "
             "install the same weights everywhere, then run again"
@@ -157,9 +157,16 @@ def _check_tensors(card: Card, network: nn.Module, tensors: dict[str, torch.Tens
     given = {name: tuple(t.shape) for name, t in tensors.items()}
     outside = [n for n, t in network.named_buffers() if n not in wanted and t.is_meta]
     assert not outside, f"{card.network} has tensors that no file holds: {outside}"
-    if wanted == given:
+    numbers = {name: t.is_floating_point() for name, t in network.state_dict().items()}
+    wrong = [
+        f"{n} is of {str(t.dtype).removeprefix('torch.')}"
+        for n, t in tensors.items()
+        if n in wanted and t.is_floating_point() != numbers[n]
+    ]
+    if wanted == given and not wrong:
         return
-    faults = [f"{n} is missing" for n in wanted.keys() - given.keys()]
+    faults = wrong
+    faults += [f"{n} is missing" for n in wanted.keys() - given.keys()]
     faults += [f"{n} is not part of it" for n in given.keys() - wanted.keys()]
     faults += [
         f"{n} is {given[n]} instead of {wanted[n]}"

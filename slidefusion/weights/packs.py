@@ -151,15 +151,25 @@ def blur_model_of(card: Card) -> Card | None:
     ------
     UnknownNameError
         When it is nowhere.
+    WeightsError
+        When what has its name is another one than the weights were trained with.
     """
     name = card.blur_model
     if name is None:
         return None
     beside = card.where.replace("\\", "/").rpartition("/")[0] + f"/{name}{WEIGHTS_SUFFIX}"
     try:
-        return look_up(beside) if card.pack is None else look_up(f"{card.pack}:{name}")
+        found = look_up(beside) if card.pack is None else look_up(f"{card.pack}:{name}")
     except UnknownNameError:
-        return look_up(name)
+        found = look_up(name)
+    trained_with = card.facts.get("blur_sha256")
+    if trained_with is not None and str(trained_with).lower() != found.sha256:
+        raise WeightsError(
+            f"weights {card.name!r} ({card.where}) were trained with a blur model {name!r} of the "
+            f"SHA-256 {str(trained_with)[:16]}…, and {found.where} has {found.sha256[:16]}…: put "
+            f"{name}{WEIGHTS_SUFFIX} and its card from the training beside the weights"
+        )
+    return found
 
 
 def _is_location(reference: str) -> bool:

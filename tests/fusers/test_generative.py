@@ -243,6 +243,17 @@ def test_grain_follows_from_the_noise_of_the_slide(
     assert (fuser._grain_of(1), fuser._grain_of(3)) == (one, three)
 
 
+def test_noise_of_uint8_is_measured_against_255_whatever_white_is_given() -> None:
+    glass = np.random.default_rng(0).normal(200, 6, (1, 3, 128, 128)).astype(np.uint8)
+    found = [
+        Focusgan(**settings_of("focusgan-1", white=white))
+        .prepare(MemoryOverview(glass, glass[None]))
+        .noise
+        for white in (None, 4095.0)
+    ]
+    assert found[0] == found[1] > 0.01
+
+
 def test_grain_of_several_planes_is_that_of_their_fusion() -> None:
     stack = random_stack(3, 3, 32, 32, dtype="float32")
     made, kept = (

@@ -122,6 +122,23 @@ def test_the_blur_model_beside_is_found(saved: Path) -> None:
     assert found is not None and found.reference == str(beside)
 
 
+def test_another_blur_model_than_in_training_is_refused(saved: Path) -> None:
+    beside = saved.with_name("blur.safetensors")
+    shutil.copy(saved, beside)
+    shutil.copy(saved.with_suffix(".json"), beside.with_suffix(".json"))
+    right = weights.look_up(str(beside)).sha256
+    change_card(saved, blur_model="blur", blur_sha256=right.upper())
+    assert weights.blur_model_of(weights.look_up(str(saved))) is not None
+    change_card(saved, blur_sha256="0" * 64)
+    with pytest.raises(WeightsError, match=r"trained with a blur model 'blur' .* and .* has"):
+        weights.blur_model_of(weights.look_up(str(saved)))
+
+
+def test_a_checksum_may_be_in_capitals(saved: Path) -> None:
+    digest = hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert weights.load(str(saved), sha256=digest.upper()).card.sha256 == digest
+
+
 def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -147,6 +164,26 @@ def huge(path: Path) -> None:
     change_card(path, config={"planes": 1, "width": 2**20})
 
 
+def outside(path: Path) -> None:
+    change_card(path, blur_model="../../other/blur")
+
+
+def elsewhere(path: Path) -> None:
+    change_card(path, blur_model="https://example.org/blur")
+
+
+def other_planes(path: Path) -> None:
+    change_card(path, planes=3)
+
+
+def whole_numbers(path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    save_file({n: t.to(torch.int8) for n, t in tensors.items()}, path)
+    change_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
 def no_json(path: Path) -> None:
     path.with_suffix(".json").write_text("{")
 
@@ -170,6 +207,10 @@ FAULTS = [
     (other_option, "wdith"),
     (other_network, "'os.system', and there are only"),
     (huge, "does not fit"),
+    (outside, "no path or URL"),
+    (elsewhere, "no path or URL"),
+    (other_planes, "planes=3, and its config planes=1"),
+    (whole_numbers, "is of int8"),
     (no_json, "no JSON"),
     (a_list, "a card is an object"),
     (incomplete, "fuser=None"),
