@@ -116,6 +116,8 @@ class Generator(nn.Module):
         upsample: Literal["bilinear", "nearest"] = "bilinear",
     ) -> None:
         super().__init__()
+        if upsample not in ("bilinear", "nearest"):
+            raise ValueError(f"upsample={upsample!r}: choose 'bilinear' or 'nearest'")
         self.config: dict[str, Any] = {
             "planes": planes,
             "channels": channels,

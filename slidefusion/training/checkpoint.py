@@ -71,6 +71,8 @@ def read_checkpoint(
         raise WeightsError(
             f"{path} is no readable checkpoint ({error}); delete it to start again"
         ) from error
+    if not header or not {"recipe", "step"} <= header.keys():
+        raise WeightsError(f"{path} is no checkpoint of a training; delete it to start again")
     _check_recipe(path, header["recipe"], recipe)
     for name, module in modules.items():
         start = f"module/{name}/"

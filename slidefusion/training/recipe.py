@@ -16,6 +16,12 @@ __all__ = ["METHODS", "Recipe", "compact"]
 
 METHODS = ("focusgan", "fusiongan", "pix2pix", "srgan", "blur", "cnn")
 
+_NOT_OF_A_NETWORK = {
+    "planes": "give planes (--planes)",
+    "channels": "crops have three, gray slides each thrice",
+    "masks": "focusgan takes blur masks unless the blur model is none (--blur-model none)",
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -86,6 +92,14 @@ class Recipe:
                 f"planes {self.planes}, steps {self.steps}, batch {self.batch}, epoch_steps "
                 f"{self.epoch_steps}, crop_px {self.crop_px}: all must be at least 1, crops 32 px"
             )
+        rates = self.learning_rate, self.discriminator_rate
+        if self.seed < 0 or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+            raise OptionError(
+                f"seed {self.seed}, learning_rate {rates[0]}, discriminator_rate {rates[1]}: a "
+                "seed must be at least 0, rates above 0"
+            )
+        for name in sorted(_NOT_OF_A_NETWORK.keys() & self.network.keys()):
+            raise OptionError(f"network.{name} is not chosen so: {_NOT_OF_A_NETWORK[name]}")
         if self.schedule not in ("epoch", "cosine"):
             raise OptionError(f"schedule {self.schedule!r}: choose 'epoch' or 'cosine'")
         if self.precision not in ("float32", "bfloat16", "auto"):

@@ -81,6 +81,7 @@ def train(
     from slidefusion.training.samples import Crops, digest_of, open_pairs
     from slidefusion.training.trainer import run
 
+    _check(accelerator, checkpoint_steps, stop_after)
     folder = Path(out)
     recipe = _with_precision(recipe, accelerator)
     pairs = open_pairs(stacks, truths)
@@ -100,6 +101,12 @@ def train(
     masked = recipe.method == "focusgan" and blur_model is not None
     blur = weights.load(str(blur_model), fuser="blur") if masked else None
     learner = _learner(recipe, crops(training, recipe.crop_px), blur)
+    multiple = getattr(learner.modules[learner.exported], "multiple", 1)
+    if recipe.crop_px % multiple:
+        raise OptionError(
+            f"crop_px {recipe.crop_px}: this network takes crops whose side is a multiple of "
+            f"{multiple} px"
+        )
     begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
     try:
@@ -112,6 +119,7 @@ def train(
         inputs={
             "slides": f"{len(pairs)}, {digest_of(pairs)}",
             "blur_model": blur.card.sha256 if blur else None,
+            "start_sha256": begun["sha256"] if begun else None,
         },
         validation=validation,
         devices=devices,
@@ -148,7 +156,27 @@ def _with_precision(recipe: Recipe, accelerator: str) -> Recipe:
     return recipe.changed({"precision": precision})
 
 
+def _check(accelerator: str, checkpoint_steps: int, stop_after: int | None) -> None:
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"accelerator {accelerator!r}: choose 'auto', 'cpu' or 'cuda'")
+    if checkpoint_steps < 1 or (stop_after is not None and stop_after < 1):
+        raise OptionError(
+            f"checkpoint_steps {checkpoint_steps}, stop_after {stop_after}: both must be at least 1"
+        )
+
+
 def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
+    try:
+        return _built(recipe, crops, blur)
+    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise OptionError(
+            f"there is no network {recipe.network_name} of {recipe.network} with a discriminator "
+            f"of {recipe.discriminator} ({type(error).__name__}: {error}): change network.* or "
+            "discriminator.*"
+        ) from error
+
+
+def _built(recipe: Recipe, crops: Any, blur: Any) -> Learner:
     import torch
 
     torch.manual_seed(recipe.seed)  # the networks start alike in every run

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from slidefusion.errors import OptionError
+from slidefusion.errors import OptionError, ProcessingError
 from slidefusion.training.checkpoint import read_checkpoint, write_checkpoint
 from slidefusion.training.devices import count_devices, in_processes
 from slidefusion.training.losses import ssim
@@ -163,6 +163,7 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
             torch.manual_seed(_step_seed(recipe.seed, step, fabric.global_rank))
             _set_rates(learner, recipe, step)
             losses = _mean_of_all(learner.update(batch, step, fabric), fabric)
+            _check_finite(step + 1, losses)
             average.update()
             finished = step + 1 == recipe.steps
             if finished:
@@ -180,6 +181,16 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
                 fabric.barrier()
     if log:
         log.close()
+
+
+def _check_finite(step: int, losses: dict[str, float]) -> None:
+    """A run that diverged ends at once, before it writes over its last good checkpoint."""
+    lost = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if lost:
+        raise ProcessingError(
+            f"training diverged at update {step} (loss: {', '.join(lost)}): train into another "
+            "folder with a smaller learning_rate, or with clip"
+        )
 
 
 def _ahead(

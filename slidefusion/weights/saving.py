@@ -39,7 +39,7 @@ def save(
     Raises
     ------
     WeightsError
-        When the card lacks something, or ``module`` is none of the networks.
+        When the card lacks something, ``module`` is none of the networks, or holds NaN or infinity.
     """
     import safetensors.torch
     import torch
@@ -58,6 +58,12 @@ def save(
     data = safetensors.torch.save(
         {n: t.float() if t.is_floating_point() and t.ndim < 2 else t for n, t in tensors.items()}
     )
+    lost = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
+    if lost:
+        raise WeightsError(
+            f"{len(lost)} of {len(tensors)} tensors hold NaN or infinity ({lost[0]}, …), and are "
+            f"not written to {weights}: the training diverged"
+        )
     config = dict(getattr(module, "config", {}))
     facts = {
         "name": target.name,

@@ -57,6 +57,12 @@ def test_changes_by_name() -> None:
         ({"precision": "half"}, "'auto', 'float32' or 'bfloat16'"),
         ({"average": 1.0}, "less than 1"),
         ({"moved": 0.5}, "needs start"),
+        ({"seed": -1}, "at least 0"),
+        ({"learning_rate": float("nan")}, "rates above 0"),
+        ({"discriminator_rate": -1.0}, "rates above 0"),
+        ({"network.planes": 3}, "--planes"),
+        ({"network.channels": 1}, "crops have three"),
+        ({"network.masks": False}, "--blur-model none"),
         ({"moved": 0.0, "start": "focusgan-1"}, "above 0"),
     ],
 )

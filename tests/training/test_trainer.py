@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from slidefusion import weights
-from slidefusion.errors import OptionError, WeightsError
+from slidefusion.errors import OptionError, ProcessingError, WeightsError
 from slidefusion.fusers.network_tiles import resolve_precision
 from slidefusion.training.recipe import Recipe, compact
 from slidefusion.training.run import train
@@ -182,3 +182,47 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="no readable checkpoint"):
         train(small("blur"), corpus, tmp_path, accelerator="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"crop_px": 100}, {}, "multiple of 8 px"),
+        ({"network": {"width": -4}}, {}, "no network generator"),
+        ({"network": {"width": 4, "upsample": "foo"}}, {}, "'bilinear' or 'nearest'"),
+        ({}, {"accelerator": "mps"}, "'auto', 'cpu' or 'cuda'"),
+        ({}, {"checkpoint_steps": 0}, "at least 1"),
+        ({}, {"stop_after": 0}, "at least 1"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(
+    changes: dict[str, object],
+    arguments: dict[str, object],
+    message: str,
+    corpus: list[Path],
+    tmp_path: Path,
+) -> None:
+    given = {"accelerator": "cpu", "blur_model": None, **arguments}
+    with pytest.raises(OptionError, match=message):
+        train(small("focusgan", **changes), corpus, tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_ends(corpus: list[Path], tmp_path: Path) -> None:
+    wild = small("srgan", learning_rate=1e30, clip=0.0, steps=20)
+    with pytest.raises(ProcessingError, match=r"diverged at update \d+ \(loss: .*nan"):
+        train(wild, corpus, tmp_path, accelerator="cpu", checkpoint_steps=1)
+    assert not (tmp_path / "srgan-1.safetensors").exists()
+
+
+def test_other_weights_to_start_from_are_another_run(corpus: list[Path], tmp_path: Path) -> None:
+    first = train(small("srgan"), corpus, tmp_path / "first", accelerator="cpu")
+    recipe = small("srgan", start=str(first), seed=1)
+    given = {"accelerator": "cpu", "checkpoint_steps": 2}
+    assert train(recipe, corpus, tmp_path / "run", stop_after=2, **given) is None
+    other = train(small("srgan", seed=5), corpus, tmp_path / "other", accelerator="cpu")
+    assert first and other
+    for suffix in (".safetensors", ".json"):
+        first.with_suffix(suffix).write_bytes(other.with_suffix(suffix).read_bytes())
+    with pytest.raises(OptionError, match="start_sha256"):
+        train(recipe, corpus, tmp_path / "run", accelerator="cpu")

@@ -252,6 +252,15 @@ def test_what_is_not_there_is_said(saved: Path) -> None:
         weights.load(str(saved))
 
 
+def test_what_diverged_is_not_saved(tmp_path: Path) -> None:
+    network = build("generator", planes=1, width=8)
+    with torch.no_grad():
+        next(network.parameters())[0] = float("nan")
+    with pytest.raises(WeightsError, match=r"1 of \d+ tensors hold NaN"):
+        weights.save(tmp_path / "mine", network, {"fuser": "focusgan"})
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_known_networks_are_saved(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="none of slidefusion's networks"):
         weights.save(tmp_path / "w", torch.nn.Linear(2, 2), {"fuser": "focusgan"})
