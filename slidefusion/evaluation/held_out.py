@@ -35,7 +35,7 @@ STAINS: dict[str, dict[str, tuple[float, float, float]]] = {
 ``giemsa``: purple nuclei, pure blue and brick-red cytoplasm, as in a Romanowsky stain. ``blue``:
 blue nuclei over lilac and gray cytoplasm, as where hematoxylin dominates. Training jitters each
 density of the Papanicolaou stains by a sigma of 0.07 or 0.08; here every stain has at least one
-that differs by more than three sigma, and the nuclei have two."""
+that differs by three sigma or more (before its own jitter of 0.02), and the nuclei have two."""
 
 
 def held_out(seed: int) -> PhantomSettings:

@@ -117,10 +117,12 @@ def load_image(image: Any, channels: int) -> Any:
         return image
     path = Path(image)
     if path.is_file():
-        from PIL import Image, UnidentifiedImageError
+        from PIL import UnidentifiedImageError
+
+        from slidefusion.readers.images import opened
 
         try:
-            with Image.open(path) as picture:
+            with opened(str(path)) as picture:
                 pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
         except (UnidentifiedImageError, OSError) as error:
             raise UsageError(

@@ -17,7 +17,6 @@ __all__ = [
     "Entrance",
     "ImageHead",
     "detail_bands",
-    "finest_band",
     "middle_plane",
     "stack_planes",
     "zero_start",
@@ -150,11 +149,6 @@ def detail_bands(image: Tensor) -> list[Tensor]:
         bands.append(image - smooth)
         image = smooth
     return bands
-
-
-def finest_band(image: Tensor) -> Tensor:
-    """The first of the :func:`detail_bands` of an image (N, C, H, W)."""
-    return image - _smooth(_smooth(image, 2, 1), 3, 1)
 
 
 def _smooth(image: Tensor, axis: int, step: int) -> Tensor:

@@ -28,7 +28,7 @@ from slidefusion.readers.sources import (
 )
 from slidefusion.stack import default_names
 
-__all__ = ["ImagesReader"]
+__all__ = ["ImagesReader", "opened"]
 
 _MODES = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4, "P": 3, "YCbCr": 3}
 _PNG_16_BIT = b"\x10"
@@ -112,7 +112,7 @@ class _Header:
                 f"{', '.join(sorted(IMAGES))}"
             )
         try:
-            with _opened(path) as image:
+            with opened(path) as image:
                 frames = getattr(image, "n_frames", 1)
                 width, height = image.size
                 mode, self.format = image.mode, str(image.format)
@@ -140,7 +140,7 @@ class _Header:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def opened(path: str) -> Iterator[Any]:
     """Open with Pillow, without its limit of 179 megapixels: slides are larger."""
     from PIL import Image
 
@@ -165,7 +165,7 @@ def _decode(path: str) -> npt.NDArray[Any]:
         return decoded
     from PIL import ImageOps
 
-    with _opened(path) as image:
+    with opened(path) as image:
         turned = _orientation(image) != 1
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")

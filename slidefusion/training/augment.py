@@ -27,7 +27,8 @@ class Augmentation:
     flips: bool = True
     """The eight symmetries of the square."""
     stain: float = 0.2
-    """Standard deviation of the logarithm of the density factors; 0 for none."""
+    """Standard deviation of the logarithm of the density factor that all channels share; each has
+    one of half of it on top. 0 for none."""
     lamp: float = 0.02
     """Standard deviation of the density shift of each channel."""
     mix: float = 0.0

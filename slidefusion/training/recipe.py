@@ -70,7 +70,8 @@ class Recipe:
     max_step: int = 3
     """Planes are up to this many steps of the stack apart."""
     spacing_um: float = 6.0
-    """Planes are at most this far apart in um, where the stack says how far they are."""
+    """Planes that are no neighbours are at most this far apart in um, where the stack says how far
+    they are."""
     real_masks: float = 0.5
     """``blur`` only: share of crops with a real mask; the others are degraded artificially."""
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -120,9 +120,9 @@ class Crops:
     """Random crops of ``side_px`` from ``pairs`` with ``planes`` planes each.
 
     The planes are neighbours of a centre plane, the same number of steps apart. The number of
-    steps is drawn among those that keep neighbours within ``spacing_um`` of each other (slides of
-    unknown spacing: up to ``max_step``). The centre is the middle plane, in ``off_centre`` of the
-    crops one beside it.
+    steps is 1, or one of those up to ``max_step`` that keep the planes within ``spacing_um`` of
+    each other (slides of unknown spacing: any of them). The centre is the middle plane, in
+    ``off_centre`` of the crops one beside it.
     """
 
     pairs: Sequence[Pair]

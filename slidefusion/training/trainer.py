@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import hashlib
 import json
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from slidefusion.errors import OptionError, ProcessingError
+from slidefusion.training.average import WeightAverage
 from slidefusion.training.checkpoint import read_checkpoint, write_checkpoint
 from slidefusion.training.devices import count_devices, in_processes
 from slidefusion.training.losses import ssim
@@ -93,7 +93,7 @@ def run(
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     count = count_devices(devices, accelerator)
-    average = _Average(learner.modules[learner.exported], recipe.average, recipe.moved)
+    average = WeightAverage(learner.modules[learner.exported], recipe.average, recipe.moved)
     settings = json.dumps({**json.loads(recipe.to_json()), **(inputs or {})}, sort_keys=True)
     job = _Run(learner, average, validation, folder, checkpoint_steps, stop_after, settings)
     if job.checkpoint.exists():
@@ -113,7 +113,7 @@ class _Run:
     """A run as it begins, and goes on from its checkpoint."""
 
     learner: Learner
-    average: _Average
+    average: WeightAverage
     validation: Learner | None
     folder: Path
     checkpoint_steps: int
@@ -264,34 +264,6 @@ def _set_rates(learner: Learner, recipe: Recipe, step: int) -> None:
 def _step_seed(seed: int, step: int, rank: int) -> int:
     text = f"{seed}/{step}/{rank}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
-
-
-class _Average:
-    """An exponential moving average of a network's weights; in the end a share of the way to it."""
-
-    def __init__(self, network: nn.Module, decay: float, moved: float) -> None:
-        self.decay, self.moved = decay, moved
-        self.source = network
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.start = copy.deepcopy(self.network.state_dict()) if moved < 1.0 else {}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        source, mine = self.source.state_dict(), self.network.state_dict()
-        moving = [key for key, value in mine.items() if value.is_floating_point() and self.decay]
-        if moving:
-            news = [source[key].to(mine[key].device, mine[key].dtype) for key in moving]
-            torch._foreach_lerp_([mine[key] for key in moving], news, 1.0 - self.decay)
-        for key in mine.keys() - set(moving):
-            mine[key].copy_(source[key])
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Go back a part of the way to where the run began."""
-        for key, value in self.network.state_dict().items():
-            if key in self.start and value.is_floating_point():
-                begun = self.start[key].to(value.device)
-                value.copy_(torch.lerp(begun, value, self.moved))
 
 
 class _Log:
