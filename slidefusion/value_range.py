@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["value_range"]
+__all__ = ["value_range", "white_of"]
 
 
 def value_range(dtype: npt.DTypeLike) -> float:
@@ -16,3 +18,21 @@ def value_range(dtype: npt.DTypeLike) -> float:
     """
     kind = np.dtype(dtype)
     return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
+
+
+def white_of(samples: npt.NDArray[Any]) -> float:
+    """The value that counts as white in a slide of which ``samples`` are pixels, of any shape.
+
+    The dtype's range (1.0 for float), unless the brightest values (99.9th percentile) lie in the
+    lower half of it, as those of a 12-bit camera in uint16 do, or above it: then it is those.
+    Always 255 for uint8.
+
+    >>> white_of(np.full(100, 3000, np.uint16)), white_of(np.full(100, 40000, np.uint16))
+    (3000.0, 65535.0)
+    """
+    full = value_range(samples.dtype)
+    finite = samples[np.isfinite(samples)]
+    if samples.dtype == np.uint8 or not finite.size:
+        return full
+    bright = float(np.percentile(finite, 99.9))
+    return full if full / 2 < bright <= full or bright <= 0 else bright

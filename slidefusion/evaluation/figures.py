@@ -50,7 +50,7 @@ def crops(patches: Sequence[Patch], columns: Mapping[str, Any]) -> Image.Image:
         draw.text((left + 2, 4), _fitted(draw, title, font, cell), fill="black", font=font)
         for k, patch in enumerate(patches):
             top = _HEAD_PX + 2 * k * (cell + _GAP_PX)
-            whole = eight_bit(patch.shown[key])
+            whole = eight_bit(patch.shown[key], patch.white)
             y, x, side, _ = patch.worst
             part = whole.crop((x, y, x + side, y + side))
             scale = cell / whole.width
@@ -87,10 +87,13 @@ def curves(
     return sheet.resize((sheet.width // _FINER, sheet.height // _FINER), Image.Resampling.LANCZOS)
 
 
-def eight_bit(image: npt.NDArray[Any]) -> Image.Image:
-    """(C, Y, X) of any dtype as a picture: three channels as RGB, else the first as gray."""
+def eight_bit(image: npt.NDArray[Any], white: float | None = None) -> Image.Image:
+    """(C, Y, X) of any dtype as a picture: three channels as RGB, else the first as gray.
+
+    ``white`` (the range of the dtype if None) becomes 255.
+    """
     if image.dtype != np.uint8:
-        scaled = image.astype(np.float32) * np.float32(255 / value_range(image.dtype))
+        scaled = image.astype(np.float32) * np.float32(255 / (white or value_range(image.dtype)))
         image = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     if image.shape[0] == 3:
         return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))

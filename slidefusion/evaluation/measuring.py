@@ -20,7 +20,6 @@ from slidefusion.evaluation.patches import grid, has_content, worst_place
 from slidefusion.evaluation.scores import MEAN, PLANE_0, Measured, PatchScore, Planes
 from slidefusion.evaluation.slides import Slide
 from slidefusion.geometry import Window
-from slidefusion.value_range import value_range
 from slidefusion.verbs.fuse import fuse
 
 __all__ = ["Patch", "measure", "pick", "survey"]
@@ -44,6 +43,8 @@ class Patch:
     """Mean absolute error of plane 0 there, as a fraction of the range."""
     values: dict[str, float]
     """Metrics of plane 0."""
+    white: float | None = None
+    """The value that counts as white in pictures; the range of the dtype if None."""
     shown: dict[tuple[Planes, str], Pixels] = field(default_factory=dict)
     """Pictures (C, Y, X) by planes and method; only of patches that are shown."""
 
@@ -59,13 +60,13 @@ def survey(slides: Sequence[Slide], measured: Measured, min_content: float) -> l
 
         def look(window: Window, slide: Slide = slide, k: int = k) -> Patch | None:
             truth = slide.truth(window)
-            if not has_content(truth, min_content):
+            if not has_content(truth, min_content, slide.white):
                 return None
             plane = slide.plane(0, window)
             side = window.height // _ENLARGED_SHARE
-            worst, error = worst_place(plane, truth, side)
+            worst, error = worst_place(plane, truth, side, slide.white)
             values = _values(plane, truth, slide, window, measured)
-            return Patch(k, window, worst, error, values)
+            return Patch(k, window, worst, error, values, slide.white)
 
         looked = _threaded(look, grid(height, width, measured.patch_px))
         found += [patch for patch in looked if patch is not None]
@@ -214,7 +215,7 @@ def _score(
 def _values(
     image: Pixels, truth: Pixels, slide: Slide, window: Window, measured: Measured
 ) -> dict[str, float]:
-    values = metrics.compare(image, truth, data_range=value_range(truth.dtype))
+    values = metrics.compare(image, truth, data_range=slide.white)
     if not measured.exact:
         # The edges of the whole stack, so a method gets no credit for what its planes lack.
         values["qabf"] = metrics.qabf(

@@ -36,24 +36,24 @@ def grid(height: int, width: int, patch_px: int) -> list[Window]:
     ]
 
 
-def has_content(truth: npt.NDArray[Any], minimum: float) -> bool:
+def has_content(truth: npt.NDArray[Any], minimum: float, white: float | None = None) -> bool:
     """Whether a patch of the truth (C, Y, X) shows more than glass.
 
     It does when the standard deviation of its gray values (mean of the channels) is at least
-    ``minimum`` times the range of the dtype. At 0.02, a single pale cell on a patch of 512 px is
-    content; dust, noise and uneven light are not.
+    ``minimum`` times ``white`` (the range of the dtype if None). At 0.02, a single pale cell on a
+    patch of 512 px is content; dust, noise and uneven light are not.
     """
     gray = truth.mean(axis=0, dtype=np.float32)
-    return float(gray.std()) >= minimum * value_range(truth.dtype)
+    return float(gray.std()) >= minimum * (white or value_range(truth.dtype))
 
 
 def worst_place(
-    image: npt.NDArray[Any], truth: npt.NDArray[Any], side_px: int
+    image: npt.NDArray[Any], truth: npt.NDArray[Any], side_px: int, white: float | None = None
 ) -> tuple[Window, float]:
     """The square of ``side_px`` where ``image`` (C, Y, X) is furthest from ``truth``.
 
-    Also returns its mean absolute error as a fraction of the range of the dtype. The error is
-    averaged over channels and blocks of 4 px, and squares lie on that grid.
+    Also returns its mean absolute error, as a fraction of ``white`` (the range of the dtype if
+    None). The error is averaged over channels and blocks of 4 px, and squares lie on that grid.
     """
     b = _BLOCK_PX
     _, height, width = truth.shape
@@ -67,4 +67,4 @@ def worst_place(
     place = Window(
         min(int(row) * b, height - side_px), min(int(column) * b, width - side_px), side_px, side_px
     )
-    return place, float(boxes[row, column]) / (n * n) / value_range(truth.dtype)
+    return place, float(boxes[row, column]) / (n * n) / (white or value_range(truth.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from slidefusion.fuser import Fuser
 from slidefusion.geometry import Window
 from slidefusion.stack import FocusStack, open_slide
 from slidefusion.stack_inputs import as_stack
+from slidefusion.value_range import white_of
 from slidefusion.verbs.fuse import fuse
 from slidefusion.verbs.phantom import beside
 
 __all__ = ["Slide", "fused_reference", "load_image", "open_slides"]
+
+_SAMPLE_PX = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,17 @@ class Slide:
             return np.asarray(self.stack.source.read(z, window))
         assert self.stack.lazy is not None
         return np.asarray(self.stack.lazy[(slice(None), z, *window.slices)])
+
+    @functools.cached_property
+    def white(self) -> float:
+        """The value that counts as white (`white_of`), of 16 windows spread over the reference."""
+        if np.dtype(self.stack.dtype) == np.uint8:
+            return 255.0
+        *_, height, width = self.shape
+        side = min(height, width, _SAMPLE_PX)
+        places = [np.linspace(0, size - side, 4).astype(int) for size in (height, width)]
+        windows = [Window(int(y), int(x), side, side) for y in places[0] for x in places[1]]
+        return white_of(np.concatenate([self.truth(window).ravel() for window in windows]))
 
     def truth(self, window: Window) -> npt.NDArray[Any]:
         """``window`` of the reference, (C, h, w)."""

@@ -14,7 +14,7 @@ from slidefusion.fusers import network_tiles
 from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.network_tiles import RGB
-from slidefusion.value_range import value_range
+from slidefusion.value_range import value_range, white_of
 from slidefusion.weights import Card, load, look_up
 
 if TYPE_CHECKING:
@@ -33,20 +33,10 @@ this much Cervix93 (three planes, two steps apart) has the SSIM of the fusion; b
 
 
 def white_level(overview: Overview) -> float | None:
-    """The value that counts as white in a slide of uint16 or float32; None for uint8.
-
-    The dtype's range (1.0 for float), unless the slide's brightest values (the 99.9th percentile of
-    its overview) lie in the lower half of it, as those of a 12-bit camera in uint16 do, or above
-    it: then it is those.
-    """
-    dtype = overview.patches.dtype
-    if dtype == np.uint8:
+    """The value that counts as white in a slide (`white_of` its overview); None for uint8."""
+    if overview.patches.dtype == np.uint8:
         return None
-    samples = np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()])
-    samples = samples[np.isfinite(samples)]  # what is not finite is refused when it is read
-    full = value_range(dtype)
-    bright = float(np.percentile(samples, 99.9)) if samples.size else full
-    return full if full / 2 < bright <= full or bright <= 0 else bright
+    return white_of(np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()]))
 
 
 @dataclass(frozen=True)

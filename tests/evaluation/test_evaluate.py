@@ -244,6 +244,47 @@ def test_folders_are_replaced_only_when_asked_and_ours(cases: list[Case], tmp_pa
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_a_12_bit_camera_in_uint16_scores_as_its_8_bit_picture(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    stretch = 4095 / max(int(case.truth.max()) for case in cases)  # its white is its brightest
+    wide = [
+        Case(*(np.rint(a * stretch).astype(np.uint16) for a in (case.stack, case.truth)))
+        for case in cases[:1]
+    ]
+    narrow = [
+        Case(*(np.rint(a * stretch * 255 / 4095).astype(np.uint8) for a in (c.stack, c.truth)))
+        for c in cases[:1]
+    ]
+    given: dict[str, Any] = {"planes": [(0,)], "fusers": [Lighter()]}
+    twelve, eight = (
+        run(c, tmp_path / str(k), **given).measured.scores[0] for k, c in enumerate((wide, narrow))
+    )
+    for metric in ("ssim", "cc", "qmi"):
+        assert twelve.values[metric] == pytest.approx(eight.values[metric], abs=0.02)
+
+
+def test_a_link_is_refused_before_anything_is_measured(cases: list[Case], tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(OutputError, match="is a link"):
+        run(cases[:1], tmp_path / "link", planes=[(0,)], fusers=[Weightless()])
+
+
+def test_the_working_folder_may_be_the_output(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run(cases[:1], Path(), planes=[(0,)], fusers=[Lighter()])
+    text = (tmp_path / "here" / "evaluation.json").read_text()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    assert json.loads(text, parse_constant=refuse)
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
