@@ -75,8 +75,10 @@ def cc(image: Any, reference: Any) -> float:
     """Correlation coefficient (Pearson) of the pixels of two images, from -1 to 1.
 
     Over all pixels of a channel, then the mean over channels, so that a colour cast that both
-    images share does not count as agreement. NaN when a channel is constant, where it is
-    undefined. Raises :class:`UsageError` when shapes or dtypes differ.
+    images share does not count as agreement. It is undefined where a channel is constant: one that
+    is so in the reference is left out of the mean, one that is so in the image alone counts as 0.
+    NaN when the whole reference is constant. Raises :class:`UsageError` when shapes or dtypes
+    differ.
     """
     _check_pair(image, reference, None, need_range=False)
     count = 0.0
@@ -95,9 +97,10 @@ def cc(image: Any, reference: Any) -> float:
         means += shift * (n / (count + n))
         count += n
     scale = np.sqrt(moments[0]) * np.sqrt(moments[1])
-    values = np.full(len(scale), np.nan)
+    values = np.zeros(len(scale))
     np.divide(moments[2], scale, out=values, where=scale > 0)
-    return float(np.mean(np.clip(values, -1, 1)))
+    varies = moments[1] > 0
+    return float(np.mean(np.clip(values[varies], -1, 1))) if varies.any() else math.nan
 
 
 def qmi(image: Any, reference: Any, *, data_range: float | None = None, bins: int = 256) -> float:

@@ -117,9 +117,20 @@ def test_colour_is_the_mean_over_channels():
 
 
 def test_cc_of_a_constant_is_undefined_and_warns_of_nothing():
-    flat = np.full((12, 12), 7, np.uint8)
-    assert np.isnan(metrics.cc(flat, texture((12, 12), "uint8")))
+    flat, varied = np.full((12, 12), 7, np.uint8), texture((12, 12), "uint8")
+    assert np.isnan(metrics.cc(varied, flat))
+    assert np.isnan(metrics.cc(flat, flat))
+    assert metrics.cc(flat, varied) == 0
     assert np.isnan(metrics.qabf(flat, [flat]))
+
+
+def test_cc_leaves_out_a_channel_that_is_constant_in_the_reference():
+    image, reference = two_images((3, 30, 30), "uint8", 5)
+    wanted = np.mean([metrics.cc(image[c], reference[c]) for c in (0, 2)])
+    reference[1] = 9
+    assert metrics.cc(image, reference) == pytest.approx(wanted)
+    image[1] = 9
+    assert metrics.cc(image, reference) == pytest.approx(wanted)
 
 
 def test_cc_keeps_its_digits_on_a_large_offset():

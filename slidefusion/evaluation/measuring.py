@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion import metrics
+from slidefusion.errors import StackError
 from slidefusion.evaluation.candidates import Candidate
 from slidefusion.evaluation.patches import grid, has_content, worst_place
 from slidefusion.evaluation.scores import MEAN, PLANE_0, Measured, PatchScore, Planes
@@ -52,7 +53,8 @@ class Patch:
 def survey(slides: Sequence[Slide], measured: Measured, min_content: float) -> list[Patch]:
     """Find the patches that count, and measure plane 0 on them.
 
-    Raises :class:`~slidefusion.errors.StackError` when a slide is smaller than a patch.
+    Raises :class:`~slidefusion.errors.StackError` when a slide is smaller than a patch, or when
+    its reference is not finite.
     """
     found: list[Patch] = []
     for k, slide in enumerate(slides):
@@ -60,6 +62,12 @@ def survey(slides: Sequence[Slide], measured: Measured, min_content: float) -> l
 
         def look(window: Window, slide: Slide = slide, k: int = k) -> Patch | None:
             truth = slide.truth(window)
+            if truth.dtype.kind == "f" and not np.isfinite(truth).all():
+                raise StackError(
+                    f"{slide.name}: the reference has NaN or infinite values at y {window.y}, x "
+                    f"{window.x} (a patch of {window.height} px): nothing can be compared there; "
+                    "give a reference that is finite everywhere"
+                )
             if not has_content(truth, min_content, slide.white):
                 return None
             plane = slide.plane(0, window)

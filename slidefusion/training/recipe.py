@@ -101,6 +101,11 @@ class Recipe:
             )
         for name in sorted(_NOT_OF_A_NETWORK.keys() & self.network.keys()):
             raise OptionError(f"network.{name} is not chosen so: {_NOT_OF_A_NETWORK[name]}")
+        for group in ("network", "discriminator"):
+            for name, given in getattr(self, group).items():
+                sizes = given if isinstance(given, list) else [given]
+                if any(type(size) is int and size < 1 for size in sizes):  # no bool
+                    raise OptionError(f"{group}.{name}={given!r}: must be at least 1")
         if self.schedule not in ("epoch", "cosine"):
             raise OptionError(f"schedule {self.schedule!r}: choose 'epoch' or 'cosine'")
         if self.precision not in ("float32", "bfloat16", "auto"):

@@ -265,7 +265,10 @@ def _last_row(path: Path) -> dict[str, float]:
         return {}
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {key: float(value) for key, value in rows[-1].items()} if rows else {}
+    if not rows:
+        return {}
+    step = {"step": int(rows[-1].pop("step"))}
+    return step | {key: float(value) for key, value in rows[-1].items()}
 
 
 def _commit() -> str | None:

@@ -319,6 +319,14 @@ def test_what_cannot_be_done(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reference_with_a_hole_is_refused(cases: list[Case], tmp_path: Path) -> None:
+    truth = (cases[1].truth / 255).astype(np.float32)
+    truth[0, 3, 5] = np.nan
+    stack = (cases[1].stack / 255).astype(np.float32)
+    with pytest.raises(StackError, match="NaN or infinite values at y 0, x 0"):
+        sf.evaluate([stack], truths=[truth], out=tmp_path / "r", fusers=["lpp"], patch_px=64)
+
+
 def test_nothing_to_measure_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--phantoms"):
         sf.evaluate(out=tmp_path / "r", fusers=["lpp"])

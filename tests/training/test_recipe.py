@@ -63,12 +63,19 @@ def test_changes_by_name() -> None:
         ({"network.planes": 3}, "--planes"),
         ({"network.channels": 1}, "crops have three"),
         ({"network.masks": False}, "--blur-model none"),
+        ({"network.width": 0}, "network.width=0: must be at least 1"),
+        ({"discriminator.width": -4}, "discriminator.width=-4"),
         ({"moved": 0.0, "start": "focusgan-1"}, "above 0"),
     ],
 )
 def test_wrong_changes(changes: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         compact("focusgan").changed(changes)
+
+
+def test_a_size_in_a_list_is_checked() -> None:
+    with pytest.raises(OptionError, match=r"network.blocks=\[1, 0, 2\]: must be at least 1"):
+        compact("blur").changed({"network.blocks": [1, 0, 2]})
 
 
 def test_unknown_method() -> None:
