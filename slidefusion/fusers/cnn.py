@@ -20,7 +20,7 @@ from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, op
 from slidefusion.fusers import network_tiles
 from slidefusion.fusers.generative import white_level
 from slidefusion.value_range import value_range
-from slidefusion.weights import load, look_up
+from slidefusion.weights import fitting_card, load
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Cnn:
 
     def prepare(self, overview: Overview) -> Self:
         """With ``white`` as measured on the slide, and the weights that there are now."""
-        card = look_up(self.weights)
+        card = fitting_card(self.weights, fuser=self.name, sha256=self.sha256)
         return replace(
             self,
             white=white_level(overview) if self.white is None else self.white,
@@ -92,7 +92,7 @@ class Cnn:
         """
         from slidefusion.nets.working_set import network_bytes
 
-        card = look_up(self.weights)
+        card = fitting_card(self.weights, fuser=self.name)
         network = network_bytes(card.network, dict(card.config), 300, 1, self.precision)
         pixels = (height + 42) * (width + 42)
         return pixels * 4 * (4 * channels + 16) + 2 * network

@@ -15,7 +15,7 @@ from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.network_tiles import RGB
 from slidefusion.value_range import value_range, white_of
-from slidefusion.weights import Card, load, look_up
+from slidefusion.weights import Card, fitting_card, load, look_up
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,10 @@ class GenerativeFuser:
         WeightsError, UnknownNameError
             When there are no weights that fit.
         """
-        cards = self._cards(self._input_planes(overview.thumbnail.shape[0]))
+        planes = self._input_planes(overview.thumbnail.shape[0])
+        sha256 = self.sha256[0] if self.sha256 else None
+        fitting_card(self._reference(planes), fuser=self.name, planes=planes, sha256=sha256)
+        cards = self._cards(planes)
         white = white_level(overview) if self.white is None else self.white
         noise = self.noise
         if noise is None and self.grain != 0:

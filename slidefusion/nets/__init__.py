@@ -6,6 +6,7 @@ torch is imported when a network is built, not before.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import OptionError, near_match
@@ -13,7 +14,7 @@ from slidefusion.errors import OptionError, near_match
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS", "build"]
+__all__ = ["NETWORKS", "build", "check_sizes"]
 
 NETWORKS: dict[str, str] = {
     "generator": "slidefusion.nets.generator:Generator",
@@ -46,9 +47,24 @@ def build(name: str, **config: Any) -> nn.Module:
             f"no network is called {name!r}{near_match(name, NETWORKS)}; "
             f"there are {', '.join(sorted(NETWORKS))}"
         )
+    check_sizes(f"network {name}: ", config)
     module, _, attribute = NETWORKS[name].partition(":")
     network_class: type[nn.Module] = getattr(importlib.import_module(module), attribute)
     try:
         return network_class(**config)
     except TypeError as error:
         raise OptionError(f"network {name}: {error}") from error
+
+
+def check_sizes(prefix: str, config: Mapping[str, Any]) -> None:
+    """Numbers of channels, layers… must be at least 1; a discriminator may see no condition.
+
+    Raises :class:`~slidefusion.errors.OptionError`, with ``prefix`` before the name, otherwise.
+
+    >>> check_sizes("network.", {"width": 16, "blocks": [1, 1, 2], "residual": False})
+    """
+    for name, given in config.items():
+        sizes = given if isinstance(given, list | tuple) else [given]
+        least = 0 if name == "condition" else 1
+        if any(type(size) is int and size < least for size in sizes):  # no bool
+            raise OptionError(f"{prefix}{name}={given!r}: must be at least {least}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slidefusion.errors import OptionError, near_match
+from slidefusion.nets import check_sizes
 from slidefusion.training.augment import Augmentation
 
 __all__ = ["METHODS", "Recipe", "compact"]
@@ -101,11 +102,8 @@ class Recipe:
             )
         for name in sorted(_NOT_OF_A_NETWORK.keys() & self.network.keys()):
             raise OptionError(f"network.{name} is not chosen so: {_NOT_OF_A_NETWORK[name]}")
-        for group in ("network", "discriminator"):
-            for name, given in getattr(self, group).items():
-                sizes = given if isinstance(given, list) else [given]
-                if any(type(size) is int and size < 1 for size in sizes):  # no bool
-                    raise OptionError(f"{group}.{name}={given!r}: must be at least 1")
+        check_sizes("network.", self.network)
+        check_sizes("discriminator.", self.discriminator)
         if self.schedule not in ("epoch", "cosine"):
             raise OptionError(f"schedule {self.schedule!r}: choose 'epoch' or 'cosine'")
         if self.precision not in ("float32", "bfloat16", "auto"):

@@ -10,8 +10,17 @@ saved.
 from __future__ import annotations
 
 from slidefusion.weights.card import Card
-from slidefusion.weights.loading import LoadedWeights, load
+from slidefusion.weights.loading import LoadedWeights, fitting_card, load
 from slidefusion.weights.packs import blur_model_of, find, look_up
 from slidefusion.weights.saving import save
 
-__all__ = ["Card", "LoadedWeights", "blur_model_of", "find", "load", "look_up", "save"]
+__all__ = [
+    "Card",
+    "LoadedWeights",
+    "blur_model_of",
+    "find",
+    "fitting_card",
+    "load",
+    "look_up",
+    "save",
+]

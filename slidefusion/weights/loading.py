@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["LoadedWeights", "load"]
+__all__ = ["LoadedWeights", "fitting_card", "load"]
 
 _KEPT = 12
 """Networks that stay loaded; those not used for longest go."""
@@ -64,8 +68,7 @@ def load(
         When there are none.
     """
     with _LOCK:
-        card = look_up(reference)
-        _check_fit(card, reference, fuser, planes, sha256)
+        card = fitting_card(reference, fuser=fuser, planes=planes, sha256=sha256)
         key = (card.sha256, card.network, repr(sorted(card.config.items())), device)
         if key not in _LOADED:
             _LOADED[key] = _read(card, device)
@@ -74,6 +77,24 @@ def load(
         _LOADED.move_to_end(key)
         found = _LOADED[key]
         return LoadedWeights(card, found.network, found.device)
+
+
+def fitting_card(
+    reference: str,
+    *,
+    fuser: str | None = None,
+    planes: int | None = None,
+    sha256: str | None = None,
+) -> Card:
+    """The card of what ``reference`` means, if it is for this use and describes a network.
+
+    Of the weights themselves nothing is read. Parameters and errors: as for :func:`load`.
+    """
+    card = look_up(reference)
+    _check_fit(card, reference, fuser, planes, sha256)
+    with _explained(card):
+        _try(card.network, json.dumps(dict(card.config), sort_keys=True))
+    return card
 
 
 def _check_fit(
@@ -132,10 +153,29 @@ def _read(card: Card, device: str) -> LoadedWeights:
 
 
 def _network(card: Card) -> nn.Module:
+    with _explained(card):
+        return _on_meta(card.network, card.config)
+
+
+def _on_meta(network: str, config: Mapping[str, Any]) -> nn.Module:
     """The network without memory behind its tensors: a card cannot make it allocate any."""
     import torch
 
-    from slidefusion.nets import NETWORKS, build
+    from slidefusion.nets import build
+
+    with torch.device("meta"):
+        return build(network, **config)
+
+
+@functools.lru_cache(maxsize=64)
+def _try(network: str, config: str) -> None:
+    _on_meta(network, json.loads(config))
+
+
+@contextmanager
+def _explained(card: Card) -> Iterator[None]:
+    """Errors of building the card's network say which file is at fault."""
+    from slidefusion.nets import NETWORKS
 
     if card.network not in NETWORKS:
         raise WeightsError(
@@ -143,8 +183,7 @@ def _network(card: Card) -> nn.Module:
             f"{', '.join(sorted(NETWORKS))}: update slidefusion, or use other weights"
         )
     try:
-        with torch.device("meta"):
-            return build(card.network, **card.config)
+        yield
     except Exception as error:
         raise WeightsError(
             f"{card_of(card.where)} has a config that {card.network!r} does not take "

@@ -334,8 +334,13 @@ def test_what_does_not_fit_is_refused() -> None:
         Focusgan(**settings_of("srgan-1"))(one)
     with pytest.raises(WeightsError, match="without blur masks: choose blur_mask=False"):
         Focusgan(**settings_of("focusgan-3-False"))(three)
+    lazily = one.transpose(1, 0, 2, 3)
     with pytest.raises(UnknownNameError, match="no weights 'focusgn-1'"):
-        sf.fuse(one.transpose(1, 0, 2, 3), "focusgan", weights="focusgn-1")
+        sf.fuse(lazily, "focusgan", weights="focusgn-1")
+    with pytest.raises(WeightsError, match="are for 'srgan'"):
+        sf.fuse(lazily, "focusgan", weights=path_of("srgan-1"))
+    with pytest.raises(WeightsError, match="are for 'srgan'"):
+        sf.fuse(three.transpose(1, 0, 2, 3), "cnn", weights=path_of("srgan-1"))
     with pytest.raises(WeightsError, match="install the same weights everywhere"):
         Focusgan(**settings_of("focusgan-1", sha256=("0" * 64,)))(one)
 

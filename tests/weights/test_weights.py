@@ -156,6 +156,10 @@ def other_option(path: Path) -> None:
     change_card(path, config={"planes": 1, "wdith": 8})
 
 
+def no_channels(path: Path) -> None:
+    change_card(path, config={"planes": 1, "width": 0})
+
+
 def other_network(path: Path) -> None:
     change_card(path, network="os.system")
 
@@ -204,7 +208,8 @@ FAULTS = [
     (truncated, "damaged or another"),
     (no_safetensors, "no safetensors file"),
     (other_card, "instead of"),
-    (other_option, "wdith"),
+    (other_option, "json has a config that 'generator' does not take .*wdith"),
+    (no_channels, "json has a config .*width=0: must be at least 1"),
     (other_network, "'os.system', and there are only"),
     (huge, "does not fit"),
     (outside, "no path or URL"),
