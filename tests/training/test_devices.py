@@ -95,7 +95,7 @@ def test_both_processes_agree(corpus: list[Path], tmp_path: Path) -> None:
         for name, module in learner.modules.items()
     }
     average = trainer.WeightAverage(learner.modules["generator"], recipe.average, recipe.moved)
-    job = trainer._Run(learner, average, validation, tmp_path, 2, None)
+    job = trainer._Run(learner, average, validation, tmp_path, 2, None, "{}")
     found = in_processes(2, parts.train_and_compare, job, lambda step, losses: None)
     first, second = found.pop("crops")
     assert not torch.equal(first, second)
