@@ -111,9 +111,10 @@ class WindowPlanes:
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             bad = int(plane.size - np.isfinite(plane).sum())
             raise StackError(
-                f"plane {self._planes[z]} holds {bad} values that are NaN or infinite in the "
-                f"window y={inside.y}, x={inside.x}, {inside.height} x {inside.width} px; fusing "
-                "needs finite values: replace them first (numpy.nan_to_num, or a fill value)"
+                f"the plane at index {self._planes[z]} of the stack (from 0) holds {bad} values "
+                f"that are NaN or infinite in the window y={inside.y}, x={inside.x}, "
+                f"{inside.height} x {inside.width} px; fusing needs finite values: "
+                "replace them first (numpy.nan_to_num, or a fill value)"
             )
         below, right = window.height - inside.height, window.width - inside.width
         if below or right:
@@ -154,20 +155,41 @@ def fuse_region(
 
 
 def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
+    if not isinstance(fused, Fused):
+        raise PluginError(
+            f"fuser {fuser.name!r} returned a {type(fused).__name__}: a fuser returns "
+            "slidefusion.fuser.Fused(image), with depth, confidence and maps if it has them"
+        )
     expected = stack.shape[1:]
     if fused.image.shape != expected or fused.image.dtype != stack.dtype:
         raise PluginError(
             f"fuser {fuser.name!r} returned an image {fused.image.shape} of {fused.image.dtype} "
             f"for a window {expected} of {stack.dtype}: a fuser must keep shape and dtype"
         )
-    for name, found in (("depth", fused.depth), ("confidence", fused.confidence)):
-        if found is not None and found.shape != expected[1:]:
-            raise PluginError(
-                f"fuser {fuser.name!r} returned a {name} map {found.shape} for a window of "
-                f"{expected[1:]} px: it must have the window's height and width"
-            )
+    if fused.depth is not None:
+        most = stack.shape[0] - 1
+        _check_labels(fuser, "depth", fused.depth, stack, "integers", most)
+    if fused.confidence is not None:
+        _check_labels(fuser, "confidence", fused.confidence, stack, "uint8", 255)
     for name, found in fused.maps.items():
         _check_map(fuser, name, found, stack)
+
+
+def _check_labels(
+    fuser: Fuser, name: str, found: npt.NDArray[Any], stack: WindowPlanes, kind: str, most: int
+) -> None:
+    size = stack.shape[2:]
+    if found.shape != size:
+        raise PluginError(
+            f"fuser {fuser.name!r} returned a {name} map {found.shape} for a window of "
+            f"{size} px: it must have the window's height and width"
+        )
+    fits = found.dtype.kind in "iu" if kind == "integers" else found.dtype == kind
+    if not fits or found.min() < 0 or found.max() > most:
+        raise PluginError(
+            f"fuser {fuser.name!r} returned a {name} map of {found.dtype} with values from "
+            f"{found.min()} to {found.max()}: it must hold {kind} from 0 to {most}"
+        )
 
 
 _MAP_NAME = re.compile("[a-z][a-z0-9_]*")

@@ -31,3 +31,7 @@ class RunOptions:
                 f"retries={self.retries!r}: how often a region is tried again, a whole number from "
                 "0 on"
             )
+        if self.report is not None and (not Path(self.report).name or Path(self.report).is_dir()):
+            raise OptionError(
+                f"report={str(self.report)!r} is a folder: give the path of a file to write"
+            )

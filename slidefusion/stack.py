@@ -124,9 +124,14 @@ def open_slide(store: str | Path) -> xr.DataArray:
     UnknownNameError
         Nothing is there.
     StackError
-        It is no OME-Zarr image, or is incomplete.
+        It is no OME-Zarr image, has several planes, or is incomplete.
     """
     stack = from_group(store, need_z=False)
+    if stack.shape[1] > 1:
+        raise StackError(
+            f"{store} is a focus stack of {stack.shape[1]} planes, not a slide: "
+            "open it with open_stack, or fuse it first"
+        )
     return _to_dataarray(stack).isel(z=0, drop=True)
 
 

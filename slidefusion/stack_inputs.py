@@ -143,5 +143,14 @@ def _spacing(array: xr.DataArray, axis: str, known: float | None) -> float | Non
     """µm between the pixels of an axis; ``known`` of a single one; None if nothing says so."""
     if axis not in array.coords or array.coords[axis].attrs.get("units") != "micrometer":
         return None
-    values = array.coords[axis].values
-    return float(values[1] - values[0]) if len(values) > 1 else known
+    values = array.coords[axis].values.astype(np.float64)
+    if len(values) < 2:
+        return known
+    spacing = float(values[-1] - values[0]) / (len(values) - 1)
+    if not spacing > 0 or np.abs(np.diff(values) - spacing).max() > 0.01 * spacing:
+        raise StackError(
+            f"the DataArray's coordinate {axis!r} does not rise in equal steps (it was flipped, or "
+            "pixels were left out): give one whose pixels lie side by side in their order, or drop "
+            "the coordinate with .drop_vars(...)"
+        )
+    return spacing

@@ -66,26 +66,49 @@ def test_window_planes_read_lazily_and_read_only() -> None:
 def test_values_that_are_not_finite_are_refused(block_sum: BlockSum, bad: float) -> None:
     array = np.ones((1, 2, 8, 8), np.float32)
     array[0, 1, 3, 3] = bad
-    with pytest.raises(StackError, match=r"plane 1 holds 1 values that are NaN or infinite"):
+    with pytest.raises(StackError, match=r"at index 1 .* holds 1 values that are NaN or infinite"):
         fuse_array(block_sum, array)
 
 
 class _Wrong(BlockSum):
+    which = 0
+
     def __call__(self, stack: Any) -> Fused:
         right = super().__call__(stack)
-        return {
+        depth, sure = np.zeros((6, 6), np.int64), np.zeros((6, 6), np.uint8)
+        made: dict[int, Any] = {
             1: Fused(right.image[:, 1:], right.depth),
             2: replace(right, image=right.image.astype(np.float64)),
             3: replace(right, depth=np.zeros((1, 1), np.uint8)),
-        }[self.period]
+            4: right.image,
+            5: None,
+            6: replace(right, depth=depth + 2),
+            7: replace(right, depth=depth - 1),
+            8: replace(right, depth=depth.astype(np.float64)),
+            9: replace(right, confidence=sure.astype(np.int64) + 300),
+            10: replace(right, confidence=sure.astype(np.float32)),
+        }
+        return made[self.which]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
     ("which", "message"),
-    [(1, "must keep shape and dtype"), (2, "must keep shape and dtype"), (3, "depth map")],
+    [
+        (1, "must keep shape and dtype"),
+        (2, "must keep shape and dtype"),
+        (3, "depth map"),
+        (4, "a ndarray: a fuser returns slidefusion.fuser.Fused"),
+        (5, "a NoneType: a fuser returns"),
+        (6, "from 2 to 2: it must hold integers from 0 to 1"),
+        (7, "from -1 to -1: it must hold integers from 0 to 1"),
+        (8, "depth map of float64 .* must hold integers"),
+        (9, "confidence map of int64 .* must hold uint8 from 0 to 255"),
+        (10, "confidence map of float32 .* must hold uint8"),
+    ],
 )
 def test_a_fuser_that_breaks_the_protocol_is_named(which: int, message: str) -> None:
     array = np.ones((1, 2, 6, 6), np.uint8)
     tiling = Tiling(Size(6, 6), 6, BlockSum(1).footprint)
+    wrong = type("Wrong", (_Wrong,), {"which": which})(1)
     with pytest.raises(PluginError, match=f"'block-sum' returned .*{message}"):
-        fuse_region(_Wrong(which), ArraySource(array), [0, 1], tiling, Window(0, 0, 6, 6))
+        fuse_region(wrong, ArraySource(array), [0, 1], tiling, Window(0, 0, 6, 6))

@@ -147,6 +147,17 @@ def test_what_is_assigned_to_an_opened_stack_counts(store: Path, tmp_path: Path)
     assert float(slide.y[1]) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("pixels", [slice(None, None, -1), [0, 1, 5, 9]])
+def test_pixels_that_do_not_lie_side_by_side(store: Path, pixels: Any) -> None:
+    with pytest.raises(StackError, match="'x' does not rise in equal steps"):
+        as_stack(sf.open_stack(store).isel(x=pixels))
+
+
+def test_a_stack_is_no_slide(store: Path) -> None:
+    with pytest.raises(StackError, match="a focus stack of 5 planes, not a slide"):
+        sf.open_slide(store)
+
+
 def test_unnamed_axes_and_missing_channel() -> None:
     array = np.zeros((3, 2, 5, 6), np.float32)
     assert as_stack(array).channel_names == ("red", "green", "blue")

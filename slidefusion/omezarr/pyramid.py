@@ -28,6 +28,7 @@ from slidefusion.tiling import divisor_up_to, round_up
 
 if TYPE_CHECKING:
     import zarr
+    from zarr.codecs import BloscCodec
 
 __all__ = ["CHUNK_PX", "PyramidLayout"]
 
@@ -116,13 +117,8 @@ class PyramidLayout:
 
     def create(self, group: zarr.Group, where: str) -> None:
         """Make the arrays of all levels; those that exist already are kept."""
-        from zarr.codecs import BloscCodec, Crc32cCodec
+        from zarr.codecs import Crc32cCodec
 
-        # Bit shuffling lets LZ4 find the few bits that vary between neighbouring pixels: near
-        # zstd in size on slides and faster than it both ways. Blosc uses vector instructions for
-        # elements of two bytes and more only, so two pixels of one byte count as an element.
-        typesize = max(2, np.dtype(self.dtype).itemsize)
-        codec = BloscCodec(typesize=typesize, cname="lz4", clevel=5, shuffle="bitshuffle")
         # Blosc decodes changed bytes to changed pixels, so each chunk has a checksum.
         with writing(f"the arrays of {where}"), codec_pipeline(where):
             for level in range(self.levels):
@@ -133,11 +129,25 @@ class PyramidLayout:
                         dtype=self.dtype,
                         shards=self.shard(level),
                         chunks=self.chunk(level),
-                        compressors=(codec, Crc32cCodec()),
+                        compressors=(self._blosc(level), Crc32cCodec()),
                         filters=None,
                         fill_value=0,
                         dimension_names=tuple(self.axes),
                     )
+
+    def _blosc(self, level: int) -> BloscCodec:
+        """How that level's chunks are compressed.
+
+        Bit shuffling lets LZ4 find the few bits that vary between neighbouring pixels: near zstd in
+        size on slides and faster than it both ways. Blosc uses vector instructions for elements of
+        two bytes and more only, so two pixels of one byte count as an element if they fit.
+        """
+        from zarr.codecs import BloscCodec
+
+        bytes_a_pixel = np.dtype(self.dtype).itemsize
+        even = math.prod(self.chunk(level)) * bytes_a_pixel % 2 == 0
+        typesize = max(2, bytes_a_pixel) if even else 1
+        return BloscCodec(typesize=typesize, cname="lz4", clevel=5, shuffle="bitshuffle")
 
     def write_region(
         self, where: str, name: str, region: Window, block: npt.NDArray[Any], z: int | None = None

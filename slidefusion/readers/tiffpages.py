@@ -197,7 +197,7 @@ def pages_of(
     With ``split`` every separately stored sample counts as a page.
 
     Raises:
-        ReaderError: a page is missing, or reaches beyond the end of its file.
+        ReaderError: a page is missing, or lies nowhere or beyond the end of its file.
     """
     coding = series.keyframe
     root = coding.parent.root.filehandle
@@ -250,6 +250,11 @@ def _open(path: str, files: dict[str, ByteFile]) -> ByteFile:
 def _check_extent(
     file: ByteFile, offsets: Sequence[int], counts: Sequence[int], number: int
 ) -> None:
+    if not all(isinstance(value, int | np.integer) for value in (*offsets, *counts)):
+        raise ReaderError(
+            f"{public_name(file.path)} does not say in numbers where the bytes of its plane "
+            f"{number} lie: the file is damaged; copy it again"
+        )
     end = max((int(o) + int(c) for o, c in zip(offsets, counts, strict=False)), default=0)
     if end > file.size_bytes or not len(offsets):
         raise ReaderError(

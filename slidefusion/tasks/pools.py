@@ -117,7 +117,12 @@ class ThreadPool:
 
     def _begin(self, keys: Sequence[Key]) -> list[Outcome]:
         with stopped_by(self._stop):
-            return self._attempt(keys)
+            try:
+                return self._attempt(keys)
+            except KeyboardInterrupt:
+                if not self._stop.is_set():
+                    raise
+                return []  # ended by `close`, which is no failure of theirs
 
     def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
         """Of the protocol."""

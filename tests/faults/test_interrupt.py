@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import dask
 import pytest
 
+from slidefusion.errors import ProcessingError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.tasks.interrupt import check_stop, stopped_by
@@ -100,6 +102,29 @@ def wait_for_the_stop(job: threading.Event, number: int) -> None:
     while True:
         check_stop()
         time.sleep(0.01)
+
+
+def fail_or_wait(job: threading.Event, number: int) -> None:
+    if number == 0:
+        job.wait(LONGEST_S)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    job.set()
+    while True:
+        check_stop()
+        time.sleep(0.01)
+
+
+def test_a_run_that_gives_up_says_why() -> None:
+    """And not that what ran beside it was interrupted."""
+    with a_client("threads"), pytest.raises(ProcessingError, match="No space left on device"):
+        run_tasks(
+            fail_or_wait,
+            threading.Event(),
+            [(number,) for number in range(10)],
+            client=None,
+            name="disk",
+            on_done=lambda key: None,
+        )
 
 
 def test_what_runs_on_threads_ends_where_it_looks() -> None:

@@ -217,7 +217,7 @@ def test_white(dtype: str, brightest: float, white: float | None) -> None:
 def test_what_is_not_finite_is_refused_where_it_is(what: slice) -> None:
     stack = random_stack(1, 3, 40, 40, dtype="float32").swapaxes(0, 1)
     stack[0, 0, what] = np.nan
-    with pytest.raises(StackError, match=r"plane 0 holds \d+ values that are NaN"):
+    with pytest.raises(StackError, match=r"index 0 .* holds \d+ values that are NaN"):
         sf.fuse(stack, "focusgan", **settings_of("focusgan-1")).compute()
 
 

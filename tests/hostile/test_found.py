@@ -151,6 +151,13 @@ def test_a_page_without_pixels(sound: Path, tmp_path: Path) -> None:
         open_reader(path)
 
 
+def test_places_of_bytes_that_are_text(sound: Path, tmp_path: Path) -> None:
+    change = ("type", 2, "TileByteCounts", 2)
+    path = write_broken(sound / "ome.tif", tmp_path / "in.tif", [change])
+    with pytest.raises(ReaderError, match="not say in numbers where the bytes of its plane 2 lie"):
+        open_reader(path)
+
+
 def test_ome_xml_that_reaches_out_of_its_folder(sound: Path, tmp_path: Path) -> None:
     seeds.make_secret(tmp_path)
     (tmp_path / "below").mkdir()

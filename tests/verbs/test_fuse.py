@@ -205,6 +205,7 @@ BAD = [
     ({"glass": ("a", "b")}, OptionError, "must be tuple"),
     ({"planes": 0}, StackError, "a list of whole numbers"),
     ({"retries": -1}, OptionError, "a whole number from 0 on"),
+    ({"report": "."}, OptionError, "is a folder: give the path of a file"),
 ]
 
 
@@ -267,7 +268,7 @@ def test_too_few_planes(store: zarr.Array[Any]) -> None:
 def test_nan_is_refused(tmp_path: Path) -> None:
     array = np.zeros((1, 2, 64, 64), np.float32)
     array[0, 1, 5, 5] = np.nan
-    with pytest.raises(StackError, match="plane 1 holds 1 values that are NaN"):
+    with pytest.raises(StackError, match=r"index 1 .* holds 1 values that are NaN"):
         sf.fuse(array, out=tmp_path / "o.zarr", progress=False)
     with pytest.raises(StackError, match="is incomplete"):
         sf.open_slide(tmp_path / "o.zarr")
