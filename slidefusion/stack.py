@@ -197,7 +197,9 @@ def _root(store: Any) -> str | None:
     return str(store) if kind == "FsspecStore" and not str(store).startswith("memory") else None
 
 
-def zarr_source(where: str, name: str, axes: str, array: zarr.Array[Any]) -> Any:
+def zarr_source(
+    where: str, name: str, axes: str, array: zarr.Array[Any], *, whole: bool = False
+) -> Any:
     from slidefusion.omezarr.store import ZarrSource
 
     what = f"{where}/{name}"
@@ -215,7 +217,7 @@ def zarr_source(where: str, name: str, axes: str, array: zarr.Array[Any]) -> Any
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
     stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
     dtype = np.dtype(array.dtype).newbyteorder("=").name
-    return ZarrSource(where, name, axes, shape, dtype, stamp)
+    return ZarrSource(where, name, axes, shape, dtype, stamp, whole)
 
 
 def store_identity(source: Any) -> dict[str, Any]:
@@ -256,7 +258,9 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
     levels = []
     for path in image.paths:
         array = array_of(group, path, where)
-        levels.append(zarr_source(where, prefix + path, image.axes, array))
+        # Every shard of a store written here is there, also one that holds nothing.
+        whole = mine.get("complete") is True
+        levels.append(zarr_source(where, prefix + path, image.axes, array, whole=whole))
         check_chunk(array, f"the array {path!r} of {where}")
     channels, planes = levels[0].shape[:2]
     names = image.channel_names if len(image.channel_names) == channels else default_names(channels)

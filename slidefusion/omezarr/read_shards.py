@@ -52,9 +52,12 @@ class _Piece(NamedTuple):
 
 
 def read_part(
-    where: str, name: str, array: zarr.Array[Any], index: Sequence[slice]
+    where: str, name: str, array: zarr.Array[Any], index: Sequence[slice], *, whole: bool = False
 ) -> npt.NDArray[Any]:
     """``array[index]`` of the array ``name`` in the store at ``where``; ``index`` holds ranges.
+
+    Zarr takes a shard that is missing for one that holds nothing but the fill value; of a ``whole``
+    array it counts as lost (this is known of local stores only).
 
     Raises
     ------
@@ -80,6 +83,10 @@ def read_part(
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError:
+            if whole:
+                raise ValueError(
+                    f"the shard {path.relative_to(where)} is missing: copy it again"
+                ) from None
             for _, _, target in pieces:
                 part[target] = array.fill_value
             continue

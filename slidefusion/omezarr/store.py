@@ -300,6 +300,8 @@ class ZarrSource:
     """``"uint8"``, ``"uint16"`` or ``"float32"``."""
     stamp: str = ""
     """Digest of the array's metadata."""
+    whole: bool = False
+    """Whether a shard that is missing was lost; otherwise it counts as the fill value."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -326,7 +328,7 @@ class ZarrSource:
         array = open_array(self.path, self.array, "r", self.stamp)
         index = tuple(where[a] for a in self.axes)
         with reading(what):
-            data = read_part(self.path, self.array, array, index)
+            data = read_part(self.path, self.array, array, index, whole=self.whole)
         data = data.squeeze(tuple(k for k, axis in enumerate(self.axes) if axis in "zt"))
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:

@@ -144,6 +144,16 @@ def test_a_description_of_something_else(
         open_reader(path)
 
 
+def test_a_shard_that_was_lost(sound: Path, tmp_path: Path) -> None:
+    """It was taken for an empty one, and the slide was black there."""
+    store = copy_store(sound / "stack", tmp_path / "in.zarr")
+    (store / "0/c/0/1/0/0").unlink()
+    with pytest.raises(ProcessingError, match="shard 0/c/0/1/0/0 is missing: copy it again"):
+        sf.fuse(store, out=tmp_path / "o.zarr", progress=False)
+    with pytest.raises(ProcessingError, match="shard 0/c/0/1/0/0 is missing: copy it again"):
+        sf.fuse(store).compute()
+
+
 def test_a_page_without_pixels(sound: Path, tmp_path: Path) -> None:
     change = ("tag", 0, "ImageWidth", 0)
     path = write_broken(sound / "big.tif", tmp_path / "in.tif", [change])
