@@ -51,16 +51,15 @@ def lazy_image(plan: FusePlan) -> xr.DataArray:
             name=f"fuse-{plan.fuser.name}-{token}",
             job=plan.job,
         )
-    target = tiling.target
-    size_y, size_x = stack.pixel_size_um or (1.0, 1.0)
+    y, x = stack.places(tiling.target)
     units = {"units": "micrometer" if stack.pixel_size_um else "pixel"}
     return xr.DataArray(
         data,
         dims=("c", "y", "x"),
         coords={
             "c": list(stack.channel_names),
-            "y": ("y", (target.y + np.arange(target.height)) * size_y, units),
-            "x": ("x", (target.x + np.arange(target.width)) * size_x, units),
+            "y": ("y", y, units),
+            "x": ("x", x, units),
         },
         name=plan.fuser.name,
         attrs={"slidefusion": plan.provenance},

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.geometry import Window
 from slidefusion.source_array import SourceArray
 from slidefusion.stack_shape import check_shape
 
@@ -58,12 +59,25 @@ class FocusStack:
     """Focus offset of each plane from the reference plane, …, -1, 0, 1, …"""
     pixel_size_um: tuple[float, float] | None = None
     """(y, x) µm a pixel."""
+    origin: tuple[float, float] = (0.0, 0.0)
+    """(y, x) place of the first pixel in µm, or in pixels where their size is not known."""
     channel_names: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     store: str | None = None
     """Path or URL of the Zarr store, if it is one."""
     levels: tuple[PlaneSource, ...] = ()
     """The pyramid, level 0 first, if there is one."""
+
+    def places(self, window: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Where the rows and the columns of a window lie, in µm, or in pixels if that is unknown.
+
+        >>> stack.places(Window(0, 2, 1, 3))  # doctest: +SKIP
+        (array([0.]), array([0.5 , 0.75, 1.  ]))
+        """
+        size = self.pixel_size_um or (1.0, 1.0)
+        spans = (window.y, window.height), (window.x, window.width)
+        y, x = map(_places, self.origin, size, *zip(*spans, strict=True))
+        return y, x
 
     @property
     def rgb(self) -> bool:
@@ -133,6 +147,14 @@ def open_slide(store: str | Path) -> xr.DataArray:
             "open it with open_stack, or fuse it first"
         )
     return _to_dataarray(stack).isel(z=0, drop=True)
+
+
+def _places(origin: float, size: float, start: int, count: int) -> npt.NDArray[np.float64]:
+    steps = start + np.arange(count, dtype=np.float64)
+    whole = round(origin / size)
+    if abs(origin / size - whole) < 1e-6:  # to the last bit as in the image it was cut out of
+        return (whole + steps) * size
+    return origin + steps * size
 
 
 def default_names(channels: int, is_rgb: bool | None = None) -> tuple[str, ...]:
@@ -274,6 +296,7 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         z_um=z_um,
         offsets=tuple(k - reference for k in range(planes)),
         pixel_size_um=image.pixel_size_um,
+        origin=image.origin,
         channel_names=names,
         provenance=mine or {"source": where},
         store=where,
@@ -300,8 +323,8 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
         OPENED[data.name] = stack
     z_units = "micrometer" if stack.z_um is not None else "plane"
     z = stack.z_um if stack.z_um is not None else tuple(map(float, range(stack.shape[1])))
-    size_y, size_x = stack.pixel_size_um or (1.0, 1.0)
     units = "micrometer" if stack.pixel_size_um else "pixel"
+    y, x = stack.places(Window(0, 0, *stack.shape[2:]))
     array = xr.DataArray(
         data,
         dims=tuple(_AXES),
@@ -309,8 +332,8 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
             "c": list(stack.channel_names),
             "z": ("z", np.asarray(z), {"units": z_units}),
             "focus_offset": ("z", np.asarray(stack.offsets)),
-            "y": ("y", np.arange(stack.shape[2]) * size_y, {"units": units}),
-            "x": ("x", np.arange(stack.shape[3]) * size_x, {"units": units}),
+            "y": ("y", y, {"units": units}),
+            "x": ("x", x, {"units": units}),
         },
         name=(stack.store or "stack").rstrip("/").rpartition("/")[2],
         attrs={"slidefusion": stack.provenance, "source": stack.store or "memory"},

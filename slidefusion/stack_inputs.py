@@ -134,6 +134,7 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
         z_um=tuple(map(float, z.values)) if z is not None and in_um else None,
         offsets=offsets,
         pixel_size_um=(y, x) if y and x else None,
+        origin=_origin(array) if y and x else stack.origin,
         channel_names=names,
         provenance=dict(array.attrs.get("slidefusion", {})) or stack.provenance,
     )
@@ -153,4 +154,10 @@ def _spacing(array: xr.DataArray, axis: str, known: float | None) -> float | Non
             "pixels were left out): give one whose pixels lie side by side in their order, or drop "
             "the coordinate with .drop_vars(...)"
         )
-    return spacing
+    return float(f"{spacing:.12g}")  # differences of rounded numbers are not to the last bit
+
+
+def _origin(array: xr.DataArray) -> tuple[float, float]:
+    """Where the first pixel lies, of an array with pixels."""
+    y, x = (float(array.coords[axis].values[0]) for axis in "yx")
+    return y, x

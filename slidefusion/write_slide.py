@@ -117,16 +117,14 @@ def _ask_for_maps(plan: FusePlan, client: Any | None) -> dict[str, tuple[int, st
     return dict(asked.result())
 
 
-def _map_image(
-    plan: FusePlan, layout: PyramidLayout, name: str, count: int, dtype: str
-) -> ImageSpec:
+def _map_image(plan: FusePlan, slide: ImageSpec, name: str, count: int, dtype: str) -> ImageSpec:
     """The depth as a label image, or another map as an image, beside the fused slide."""
-    stack = plan.stack
+    stack, layout = plan.stack, slide.layout
     layout = dataclasses.replace(layout, shape0=(count, *layout.shape0[1:]), dtype=dtype)
     if name != DEPTH:
         names = [name] if count == 1 else [f"{name} {stack.offsets[z]}" for z in plan.planes]
         block = omero(names, dtype, rgb=False)
-        return ImageSpec(name, layout, stack.pixel_size_um, blocks={"omero": block})
+        return dataclasses.replace(slide, name=name, layout=layout, blocks={"omero": block})
     wide = len(plan.planes) > 256
     layout = dataclasses.replace(layout, dtype="uint16" if wide else "uint8", method="nearest")
     z_um = stack.z_um
@@ -136,7 +134,7 @@ def _map_image(
             for z in plan.planes
         ]
     )
-    return ImageSpec(name, layout, stack.pixel_size_um, blocks={"image-label": label})
+    return dataclasses.replace(slide, name=name, layout=layout, blocks={"image-label": label})
 
 
 def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
@@ -147,9 +145,11 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
         "cyx", (channels, target.height, target.width), stack.dtype.name, plan.tiling.region_px
     )
     block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
-    slide = ImageSpec("", layout, pixel_size_um=stack.pixel_size_um, blocks={"omero": block})
+    y, x = stack.places(target)
+    origin = float(y[0]), float(x[0])
+    slide = ImageSpec("", layout, stack.pixel_size_um, origin=origin, blocks={"omero": block})
     kinds = _ask_for_maps(plan, client)
-    return [slide, *(_map_image(plan, layout, name, *kinds[name]) for name in kinds)]
+    return [slide, *(_map_image(plan, slide, name, *kinds[name]) for name in kinds)]
 
 
 def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
@@ -167,6 +167,7 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
         "planes": provenance["planes"],
         "planes_z_um": provenance["planes_z_um"],
         "pixel_size_um": stack.pixel_size_um,
+        "origin": stack.origin,
         "crop": provenance["crop"],
         "region_px": tiling.region_px,
         "software": provenance["software"],

@@ -66,6 +66,7 @@ def multiscales(
     pixel_size_um: tuple[float, float] | None,
     z_step_um: float | None = None,
     z_start_um: float = 0.0,
+    origin: tuple[float, float] = (0.0, 0.0),
     name: str = "",
     method: Literal["mean", "nearest"] = "mean",
 ) -> list[dict[str, Any]]:
@@ -81,6 +82,8 @@ def multiscales(
         (y, x) µm a level-0 pixel; None writes a scale of 1 without a unit.
     z_step_um, z_start_um
         Distance of the planes (NGFF has no unequal spacing: the mean) and place of the first.
+    origin
+        (y, x) place of the first pixel in µm, or in pixels where their size is not known.
     method
         How a level is made of the one below: the mean of 2 x 2 pixels, or the first of them.
 
@@ -102,7 +105,13 @@ def multiscales(
         scale = [scale0[a] * (factor if a in "yx" else 1.0) for a in axes]
         # The centre of a level's first pixel lies between the pixels that it is the mean of.
         middle = (factor - 1) / 2 if method == "mean" else 0.0
-        shift = {"c": 0.0, "z": z_start_um, "y": size_y * middle, "x": size_x * middle}
+        first_y, first_x = origin
+        shift = {
+            "c": 0.0,
+            "z": z_start_um,
+            "y": first_y + size_y * middle,
+            "x": first_x + size_x * middle,
+        }
         translation = [shift[a] for a in axes]
         transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
         if any(translation):
@@ -203,6 +212,15 @@ class Multiscale:
         y, x = self.axes.index("y"), self.axes.index("x")
         known = self.units_known[y] and self.units_known[x]
         return (self.scale[y], self.scale[x]) if known else None
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """(y, x) place of the first pixel in µm, or in pixels when no unit is given."""
+        y, x = self.axes.index("y"), self.axes.index("x")
+        first = self.translation[y], self.translation[x]
+        if self.pixel_size_um is None:
+            first = first[0] / self.scale[y], first[1] / self.scale[x]
+        return first
 
 
 _COLLECTIONS = {

@@ -38,6 +38,8 @@ class ImageSpec:
     pixel_size_um: tuple[float, float] | None = None
     z_step_um: float | None = None
     z_start_um: float = 0.0
+    origin: tuple[float, float] = (0.0, 0.0)
+    """(y, x) place of the first pixel, as in `multiscales`."""
     blocks: Mapping[str, Any] = field(default_factory=dict)
     """Further NGFF blocks: ``omero``, ``image-label``."""
 
@@ -51,6 +53,7 @@ class ImageSpec:
                 pixel_size_um=self.pixel_size_um,
                 z_step_um=self.z_step_um,
                 z_start_um=self.z_start_um,
+                origin=self.origin,
                 name=title,
                 method=self.layout.method,
             ),

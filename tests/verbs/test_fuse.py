@@ -8,6 +8,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from ome_zarr_models.v05 import Image, ImageLabel
 from skimage.metrics import structural_similarity
@@ -86,6 +87,25 @@ def test_the_fused_image_is_better_than_any_plane(small_stack: np.ndarray) -> No
     blurred = small_stack[:, 0]
     score = structural_similarity(fused, truth, channel_axis=0)
     assert score > 0.95 > structural_similarity(blurred, truth, channel_axis=0)
+
+
+def test_a_crop_lies_where_it_was_cut_out(small_stack: np.ndarray, tmp_path: Path) -> None:
+    um = {"units": "micrometer"}
+    y, x = 2.5 + 0.243 * np.arange(301), 0.1 * np.arange(419)  # 2.5 is no multiple of 0.243
+    coords = {"y": ("y", y, um), "x": ("x", x, um)}
+    stack = xr.DataArray(small_stack, dims=("c", "z", "y", "x"), coords=coords)
+    lazy = sf.fuse(stack, crop=(5, 7, 100, 81))
+    written = sf.fuse(stack, crop=(5, 7, 100, 81), out=tmp_path / "o.zarr", progress=False)
+    cut = sf.fuse(stack[:, :, 5:105, 7:88], out=tmp_path / "cut.zarr", progress=False)
+    for image in (lazy, written, cut):
+        assert np.allclose(image.y, y[5:105], rtol=1e-12)
+        assert np.array_equal(image.x, x[7:88]), "so xarray aligns it with the stack"
+    group = zarr.open_group(tmp_path / "o.zarr", mode="r")
+    for inside in (group, group["labels/depth"]):
+        transforms = inside.attrs["ome"]["multiscales"][0]["datasets"][0]
+        scale, shift = transforms["coordinateTransformations"]
+        assert scale["scale"][-2:] == [0.243, 0.1]
+        assert shift["translation"][-2:] == [lazy.y[0], lazy.x[0]]
 
 
 def test_the_written_slide_is_valid_ome_zarr(store: zarr.Array[Any], tmp_path: Path) -> None:
