@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import operator
 import weakref
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.sources import root_of, store_identity, zarr_source
 from slidefusion.source_array import SourceArray
 from slidefusion.stack_shape import check_shape
 
@@ -189,7 +188,7 @@ def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
     """A stack of an open Zarr array (c, z, y, x), or with the dimension names it has."""
     names = getattr(array.metadata, "dimension_names", None)
     axes = "".join(map(str, names)) if names and all(names) else _AXES[-array.ndim :]
-    root = _root(array.store)
+    root = root_of(array.store)
     if root is None:  # in memory, say: no other process could open it
         data = np.asarray(array[...])
         for axis in _AXES:
@@ -211,41 +210,6 @@ def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
     )
 
 
-def _root(store: Any) -> str | None:
-    """Path or URL that another process can open the Zarr store by, or None."""
-    kind = type(store).__name__
-    if kind == "LocalStore":
-        return str(store.root)
-    return str(store) if kind == "FsspecStore" and not str(store).startswith("memory") else None
-
-
-def zarr_source(
-    where: str, name: str, axes: str, array: zarr.Array[Any], *, whole: bool = False
-) -> Any:
-    from slidefusion.omezarr.store import ZarrSource
-
-    what = f"{where}/{name}"
-    if len(axes) != array.ndim or not set("yx") <= set(axes) <= set("tczyx"):
-        raise StackError(
-            f"the array {what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
-            "(c, z, y, x), of which c may be missing"
-        )
-    sizes = dict(zip(axes, array.shape, strict=True))
-    if sizes.get("t", 1) != 1:
-        raise StackError(
-            f"{what} has {sizes['t']} time points; fuse one at a time: give the array of one"
-        )
-    shape = check_shape([sizes.get(axis, 1) for axis in _AXES], array.dtype, what)
-    metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
-    stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
-    dtype = np.dtype(array.dtype).newbyteorder("=").name
-    return ZarrSource(where, name, axes, shape, dtype, stamp, whole)
-
-
-def store_identity(source: Any) -> dict[str, Any]:
-    return {"store": source.path, "array": source.array, "metadata": source.stamp}
-
-
 def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusStack:
     from slidefusion.omezarr.members import array_of, check_chunk
     from slidefusion.omezarr.metadata import parse_multiscales, plane_positions
@@ -256,7 +220,7 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         group = open_group(where)
     else:
         group = store
-        root = _root(group.store)
+        root = root_of(group.store)
         if root is None:
             raise StackError(
                 f"the Zarr group in a {type(group.store).__name__} cannot be opened by tasks: "

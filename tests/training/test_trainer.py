@@ -188,7 +188,7 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
     ("changes", "arguments", "message"),
     [
         ({"crop_px": 100}, {}, "multiple of 8 px"),
-        ({"network": {"width": -4}}, {}, "no network generator"),
+        ({"network": {"width": -4}}, {}, "network.width=-4: must be at least 1"),
         ({"network": {"width": 4, "upsample": "foo"}}, {}, "'bilinear' or 'nearest'"),
         ({}, {"accelerator": "mps"}, "'auto', 'cpu' or 'cuda'"),
         ({}, {"checkpoint_steps": 0}, "at least 1"),
