@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +74,7 @@ def make_plan(
 ) -> FusePlan:
     """Resolve the arguments of :func:`slidefusion.fuse` (see there), in the order of their cost."""
     chosen = _fuser(fuser, device, options)
+    _check_options(chosen)
     focus_stack = as_stack(stack)
     indices = plane_indices(focus_stack, planes)
     if len(indices) not in chosen.planes:
@@ -139,10 +142,10 @@ def _area(crop: tuple[int, int, int, int] | None, size: Size) -> Window | None:
     if crop is None:
         return None
     try:
-        y, x, height, width = (int(v) for v in crop)
+        y, x, height, width = map(operator.index, crop)
     except (TypeError, ValueError):
         raise OptionError(
-            f"crop={crop!r}: give (y, x, height, width) in pixels of level 0"
+            f"crop={crop!r}: give (y, x, height, width) in whole pixels of level 0"
         ) from None
     area = Window(y, x, height, width)
     return None if area == Window(0, 0, *size) else area
@@ -155,6 +158,19 @@ def _interrupted_region_px(out: str | Path | None) -> int | None:
     from slidefusion.omezarr.output import interrupted_settings
 
     return (interrupted_settings(out) or {}).get("region_px")
+
+
+def _check_options(fuser: Fuser) -> None:
+    """The slide's record says with which options it was made, as JSON."""
+    for name, value in _options(fuser).items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise OptionError(
+                f"the option {name}={value!r} of the fuser {fuser.name!r} cannot be recorded with "
+                "the slide: options are finite numbers, text, True, False, None, and lists of "
+                "these (of a NumPy number give its .item())"
+            ) from None
 
 
 def _options(fuser: Fuser) -> dict[str, Any]:

@@ -207,7 +207,12 @@ class Output:
             what = "is already complete"
             if self._again:
                 what += ", and was made with other settings"
-        elif state in ("zarr", "other"):
+        elif state == "other":
+            raise OutputError(
+                f"the output {self.where} exists and is no Zarr store, so it is never replaced; "
+                "choose another output, or delete it yourself"
+            )
+        elif state == "zarr":
             what = "exists and is not empty"
         else:
             return state

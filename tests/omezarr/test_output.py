@@ -66,7 +66,9 @@ def test_what_is_not_ours_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match="exists and is not empty"):
+        with pytest.raises(
+            OutputError, match="exists and is no Zarr store, so it is never replaced"
+        ):
             begin(tmp_path / "notes", overwrite=overwrite)
         with pytest.raises(OutputError, match="is a file"):
             begin(tmp_path / "notes" / "thesis.txt", overwrite=overwrite)

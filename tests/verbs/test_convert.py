@@ -266,7 +266,7 @@ def test_where_the_output_may_not_be(rgb: tuple[Path, np.ndarray], tmp_path: Pat
             sf.convert(stack if out != rgb[0] else rgb[0], out, overwrite=True, **QUICK)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match="is no Zarr store"):
         sf.convert(rgb[0], tmp_path / "full", overwrite=True, **QUICK)
     assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
     np.testing.assert_array_equal(sf.open_stack(stack).values, rgb[1])

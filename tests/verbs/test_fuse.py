@@ -214,6 +214,8 @@ BAD = [
     ({"planes": []}, StackError, "at least one"),
     ({"crop": (0, 0, 302, 10)}, OptionError, "does not lie inside the slide of 301 x 419"),
     ({"crop": (0, 0)}, OptionError, r"give \(y, x, height, width\)"),
+    ({"crop": (0.5, 0, 3, 3)}, OptionError, "in whole pixels"),
+    ({"fuser": BlockSum(np.int64(4))}, OptionError, r"option period=.* cannot be recorded"),
     ({"chunks": 0}, OptionError, "1 or more"),
     ({"chunks": "all"}, OptionError, "or 'auto'"),
     ({"chunks": 1021}, OptionError, "choose 1024, or another multiple of 256"),
