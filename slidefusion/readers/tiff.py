@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import ProcessingError, ReaderError, UnknownNameError
+from slidefusion.errors import OptionError, ProcessingError, ReaderError, UnknownNameError
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
@@ -58,6 +58,11 @@ class TiffReader:
         path = single(source)
         if path is None:
             raise UnknownNameError(f"the tiff reader opens one file, not {len(source)}")
+        if not (series is None or type(series) is int) or not isinstance(axes, str | None):
+            raise OptionError(
+                f"series={series!r}, axes={axes!r}: give the number of a series, and the names of "
+                "its axes as text like 'ZCYX'"
+            )
         if not is_url(path):
             path = plane_files(path)[0][0]
         self._source = path

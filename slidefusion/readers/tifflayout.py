@@ -18,7 +18,7 @@ from pathlib import PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
 
-from slidefusion.errors import OptionError, ReaderError, StackError
+from slidefusion.errors import OptionError, ReaderError, SlidefusionError, StackError
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.sources import kind, public_name, refuse_unsupported
 
@@ -103,20 +103,30 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
         except Exception as error:  # a damaged file makes tifffile raise almost anything
             if not is_url(path):
                 refuse_unsupported(path, kind(path))
-            raise ReaderError(
-                f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
-                "it is damaged, truncated or of another format"
-            ) from error
+            raise _unreadable(path, error) from error
         if empty:
             raise ReaderError(
                 f"{public_name(path)} holds no picture, or one without pixels; it is damaged, "
                 "truncated or of another format"
             )
-        yield opened, log.messages
+        try:
+            yield opened, log.messages
+        except SlidefusionError:
+            raise
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            # Much of a page is worked out when it is asked for, from tags of any type and number.
+            raise _unreadable(path, error) from error
     finally:
         logger.removeHandler(log)
         if opened is not None:
             opened.close()
+
+
+def _unreadable(path: str, error: Exception) -> ReaderError:
+    return ReaderError(
+        f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
+        "it is damaged, truncated or of another format"
+    )
 
 
 def _file_or_path(path: str) -> Any:

@@ -144,6 +144,24 @@ def test_a_description_of_something_else(
         open_reader(path)
 
 
+@pytest.mark.parametrize(
+    ("seed", "change"),
+    [
+        ("svs", ("count", 0, "TileLength", 0)),
+        ("ome.tif", ("type", 0, "TileWidth", 2)),
+        ("ome.tif", ("type", 0, "TileLength", 12)),
+        ("ome.tif", ("type", 2, "BitsPerSample", 5)),
+        ("ome.tif", ("count", 2, "SamplesPerPixel", 2)),
+        ("ndpi", ("tag", 2, "SamplesPerPixel", 0)),
+    ],
+)
+def test_tags_that_make_no_sense(sound: Path, tmp_path: Path, seed: str, change: Any) -> None:
+    suffix = {"svs": ".svs", "ndpi": ".ndpi"}.get(seed, ".tif")
+    path = write_broken(sound / seed, tmp_path / f"in{suffix}", [change])
+    with pytest.raises(ReaderError, match="cannot be read as TIFF: .* damaged"):
+        open_reader(path)
+
+
 def test_a_shard_that_was_lost(sound: Path, tmp_path: Path) -> None:
     """It was taken for an empty one, and the slide was black there."""
     store = copy_store(sound / "stack", tmp_path / "in.zarr")
