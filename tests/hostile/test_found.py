@@ -158,7 +158,7 @@ def test_a_description_of_something_else(
 def test_tags_that_make_no_sense(sound: Path, tmp_path: Path, seed: str, change: Any) -> None:
     suffix = {"svs": ".svs", "ndpi": ".ndpi"}.get(seed, ".tif")
     path = write_broken(sound / seed, tmp_path / f"in{suffix}", [change])
-    with pytest.raises(ReaderError, match="cannot be read as TIFF: .* damaged"):
+    with pytest.raises(ReaderError, match=r"cannot be read as TIFF: .* damaged"):
         open_reader(path)
 
 

@@ -310,7 +310,7 @@ def test_several_series_are_not_chosen_from_silently(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(open_reader(path, series=1))[0], second)
     with pytest.raises(OptionError, match="series=2"):
         open_reader(path, series=2)
-    with pytest.raises(OptionError, match="series='a'.* the number of a series"):
+    with pytest.raises(OptionError, match=r"series='a'.* the number of a series"):
         open_reader(path, series="a")
 
 
