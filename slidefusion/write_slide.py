@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.engine import fuse_array, fuse_region
-from slidefusion.errors import PluginError
+from slidefusion.errors import PluginError, ProcessingError, SlidefusionError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.memory import give_back_freed_memory, keep_freed_memory
 from slidefusion.omezarr.journal import fingerprint_of
@@ -148,7 +148,15 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
     y, x = stack.places(target)
     origin = float(y[0]), float(x[0])
     slide = ImageSpec("", layout, stack.pixel_size_um, origin=origin, blocks={"omero": block})
-    kinds = _ask_for_maps(plan, client)
+    try:
+        kinds = _ask_for_maps(plan, client)
+    except SlidefusionError:
+        raise
+    except Exception as error:
+        raise ProcessingError(
+            f"the fuser {plan.fuser.name!r} failed on a first small window: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     return [slide, *(_map_image(plan, slide, name, *kinds[name]) for name in kinds)]
 
 

@@ -305,6 +305,16 @@ def test_too_much_memory_is_refused_with_both_numbers(store: zarr.Array[Any]) ->
         sf.fuse(store, Greedy(), chunks=301)
 
 
+def test_a_fuser_that_fails_at_once_is_named(store: zarr.Array[Any], tmp_path: Path) -> None:
+    class Failing(BlockSum):
+        def __call__(self, stack: Any) -> Fused:
+            raise ValueError("boom")
+
+    with pytest.raises(ProcessingError, match=r"block-sum.* a first small .*ValueError: boom"):
+        sf.fuse(store, Failing(), out=tmp_path / "o.zarr", progress=False)
+    assert not (tmp_path / "o.zarr").exists()
+
+
 @dataclass(frozen=True)
 class _Prepared(BlockSum):
     seen: tuple[int, ...] = ()
