@@ -26,6 +26,8 @@ fields.* ``slidefusion.testing.FuserContract`` proves it for any fuser.
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
@@ -50,6 +52,20 @@ __all__ = [
 ]
 
 
+def _whole(owner: Any, name: str, least: int) -> bool:
+    """Whether the field is a whole number from ``least`` on, NumPy's too, which becomes an int."""
+    try:
+        value = operator.index(getattr(owner, name))
+    except TypeError:
+        return False
+    object.__setattr__(owner, name, value)
+    return value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real)
+
+
 @dataclass(frozen=True)
 class Footprint:
     """What a fuser declares so that a slide can be cut exactly.
@@ -67,10 +83,12 @@ class Footprint:
     (of 1.0 for float); 0 means bit-exact."""
 
     def __post_init__(self) -> None:
-        if self.halo < 0 or self.period < 1 or not 0 <= self.tolerance < 1:
+        pixels = _whole(self, "halo", 0) and _whole(self, "period", 1)
+        if not pixels or not _is_number(self.tolerance) or not 0 <= self.tolerance < 1:
             raise OptionError(
-                f"footprint halo={self.halo}, period={self.period}, tolerance={self.tolerance}: "
-                "halo must be >= 0, period >= 1 and 0 <= tolerance < 1"
+                f"footprint halo={self.halo!r}, period={self.period!r}, "
+                f"tolerance={self.tolerance!r}: halo must be >= 0 and period >= 1, in whole "
+                "pixels, and 0 <= tolerance < 1"
             )
 
     @property
@@ -91,6 +109,14 @@ class PlaneRange:
     """Fewest planes."""
     max: int | None = None
     """Most planes, or None for no limit."""
+
+    def __post_init__(self) -> None:
+        most = self.max is None or _whole(self, "max", 1)
+        if not _whole(self, "min", 1) or not most or (self.max or self.min) < self.min:
+            raise OptionError(
+                f"a fuser that takes {self.min!r} to {self.max!r} planes: give whole numbers from "
+                "1 on, the smaller first, and None for no limit"
+            )
 
     def __contains__(self, count: object) -> bool:
         return (
@@ -279,7 +305,8 @@ class Fuser(Protocol):
         of any supported dtype."""
 
     def __call__(self, stack: Planes, /) -> Fused:
-        """Fuse ``stack`` (Z, C, Y, X) of uint8, uint16 or finite float32 values."""
+        """Fuse ``stack`` (Z, C, Y, X) of uint8, uint16 or float32 values, finite and
+        not beyond 1e15."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from slidefusion.declarations import declared_bytes
 from slidefusion.errors import MemoryBudgetError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
@@ -114,7 +115,7 @@ def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: 
     pixels = window.height * window.width
     plane = pixels * channels * itemsize
     written = plane + plane // 2 + 4 * pixels  # the trimmed image, its levels, the depth map
-    fuse = fuser.working_bytes(planes, channels, window.height, window.width)
+    fuse = declared_bytes(fuser, planes, channels, window)
     return fuse + 3 * plane + written
 
 

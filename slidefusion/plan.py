@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion import memory
+from slidefusion.declarations import check_declarations, missing_attributes, prepared
 from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, SlidefusionError, StackError
 from slidefusion.fuser import Fuser
@@ -92,22 +93,17 @@ def make_plan(
     itemsize = focus_stack.dtype.itemsize
     check_placement(chosen, client)
     parallel, total = parallelism(client), worker_bytes(client, chosen)
-    prepare = getattr(chosen, "prepare", None)
-    if prepare is not None:
+    if hasattr(chosen, "prepare"):
         from slidefusion.overview import SlideOverview
 
-        chosen = prepare(SlideOverview(focus_stack, indices))
+        chosen = prepared(chosen, SlideOverview(focus_stack, indices))
     count = len(indices)
     if chunks == "auto":
         side = _interrupted_region_px(out) or memory.choose_region_px(
             chosen, size, count, channels, itemsize, parallel, area, total
         )
-    elif isinstance(chunks, int) and not isinstance(chunks, bool) and chunks >= 1:
-        side = chunks
     else:
-        raise OptionError(
-            f"chunks={chunks!r}: give the side of a region in pixels (1 or more), or 'auto'"
-        )
+        side = _region_px(chunks)
     tiling = Tiling(size, side, chosen.footprint, area)
     memory.check(chosen, tiling, count, channels, itemsize, parallel, total)
     return FusePlan(focus_stack, chosen, indices, tiling, client)
@@ -125,7 +121,7 @@ def _fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
         return get_fuser(fuser, **options)
     if isinstance(fuser, type):
         raise OptionError(f"fuser={fuser.__name__} is a class: give an object, {fuser.__name__}()")
-    if not isinstance(fuser, Fuser):
+    if missing_attributes(fuser):
         raise OptionError(
             f"fuser={fuser!r} is neither the name of an installed fuser nor a fuser object; see "
             "slidefusion.fusers() and slidefusion.fuser.Fuser"
@@ -135,7 +131,19 @@ def _fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
             f"options {sorted(options)} were given together with a fuser object; set them on the "
             "object, or give the fuser by name"
         )
-    return fuser
+    return check_declarations(fuser, f"the fuser {type(fuser).__name__}")
+
+
+def _region_px(chunks: Any) -> int:
+    try:
+        side = 0 if isinstance(chunks, bool) else operator.index(chunks)
+    except TypeError:
+        side = 0
+    if side < 1:
+        raise OptionError(
+            f"chunks={chunks!r}: give the side of a region in pixels (1 or more), or 'auto'"
+        )
+    return side
 
 
 def _area(crop: tuple[int, int, int, int] | None, size: Size) -> Window | None:

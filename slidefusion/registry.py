@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+
+from slidefusion.declarations import check_declarations, missing_attributes
 from slidefusion.errors import OptionError, PluginError, UnknownNameError, near_match
 from slidefusion.fuser import Fuser
 
@@ -208,6 +211,7 @@ def get_fuser(name: str, **options: Any) -> Fuser:
     """
     plugin = find(FUSERS, name)
     factory = plugin.load()
+    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     _check_options(plugin.name, factory, options)
     try:
         fuser = factory(**options)
@@ -218,14 +222,13 @@ def get_fuser(name: str, **options: Any) -> Fuser:
             f"fuser {plugin.qualified_name!r} cannot be made with options {options}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    if not isinstance(fuser, Fuser):
-        wanted = ("name", "planes", "footprint", "device", "working_bytes", "__call__")
-        missing = [attribute for attribute in wanted if not hasattr(fuser, attribute)]
+    missing = missing_attributes(fuser)
+    if missing:
         raise PluginError(
             f"{plugin.qualified_name!r} ({plugin.target}) is no fuser: it lacks "
             f"{', '.join(missing)}; see slidefusion.fuser.Fuser"
         )
-    return fuser
+    return check_declarations(fuser, f"fuser {plugin.qualified_name!r}")
 
 
 def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:

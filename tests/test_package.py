@@ -15,7 +15,7 @@ PACKAGE = Path(sf.__file__).parent
 LAYERS = [
     ("errors", "geometry", "jit", "value_range"),
     ("fuser", "option_text"),
-    ("tiling",),
+    ("tiling", "declarations"),
     ("memory", "registry", "local_moments", "blocks"),
     ("engine", "metrics", "progress"),
     ("tasks",),

@@ -346,7 +346,7 @@ class HasNoWorkingBytes:
 
 @dataclass(frozen=True)
 class TakesNoPlanes(Sharpest):
-    planes: ClassVar[PlaneRange] = PlaneRange(3, 2)
+    planes: ClassVar[PlaneRange] = PlaneRange(100_000)
 
 
 @dataclass(frozen=True)
