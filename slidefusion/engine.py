@@ -15,12 +15,16 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import PluginError, StackError
+from slidefusion.errors import PluginError, ProcessingError, StackError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
 
-__all__ = ["ArraySource", "PlaneSource", "WindowPlanes", "fuse_array", "fuse_region"]
+__all__ = ["MOST", "ArraySource", "PlaneSource", "WindowPlanes", "fuse_array", "fuse_region"]
+
+
+MOST = 1e15
+"""Largest float value of a stack: fusers sum squares of values that they have amplified."""
 
 
 class PlaneSource(Protocol):
@@ -74,7 +78,7 @@ class WindowPlanes:
     Raises
     ------
     StackError
-        From indexing, when a float plane holds NaN or infinity.
+        From indexing, when a float plane holds NaN, infinity or values beyond ``MOST``.
     """
 
     def __init__(
@@ -108,14 +112,8 @@ class WindowPlanes:
         window = self._window
         inside = Window(window.y, window.x, *self.on_slide)
         plane = self._source.read(self._planes[z], inside)
-        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
-            bad = int(plane.size - np.isfinite(plane).sum())
-            raise StackError(
-                f"the plane at index {self._planes[z]} of the stack (from 0) holds {bad} values "
-                f"that are NaN or infinite in the window y={inside.y}, x={inside.x}, "
-                f"{inside.height} x {inside.width} px; fusing needs finite values: "
-                "replace them first (numpy.nan_to_num, or a fill value)"
-            )
+        if plane.dtype.kind == "f":
+            _check_values(plane, f"the plane at index {self._planes[z]} of the stack", inside)
         below, right = window.height - inside.height, window.width - inside.width
         if below or right:
             plane = np.pad(plane, ((0, 0), (0, below), (0, right)), mode="edge")
@@ -130,6 +128,23 @@ class WindowPlanes:
         return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
 
 
+def _check_values(plane: npt.NDArray[Any], what: str, inside: Window) -> None:
+    # Not isfinite, which would make an array; and NaN is not less than anything.
+    if plane.min() >= -MOST and plane.max() <= MOST:
+        return
+    where = f"in the window y={inside.y}, x={inside.x}, {inside.height} x {inside.width} px"
+    bad = int(plane.size - np.isfinite(plane).sum())
+    if bad:
+        raise StackError(
+            f"{what} (from 0) holds {bad} values that are NaN or infinite {where}; fusing needs "
+            "finite values: replace them first (numpy.nan_to_num, or a fill value)"
+        )
+    raise StackError(
+        f"{what} (from 0) holds values from {plane.min():g} to {plane.max():g} {where}; at most "
+        f"{MOST:g} is allowed, since sums of their squares would overflow: scale them down first"
+    )
+
+
 def fuse_region(
     fuser: Fuser, source: PlaneSource, planes: Sequence[int], tiling: Tiling, region: Window
 ) -> Fused:
@@ -140,7 +155,9 @@ def fuse_region(
     PluginError
         When the fuser returns another shape or dtype than the protocol says.
     StackError
-        When the window holds NaN or infinite values.
+        When the window holds NaN, infinite or absurdly large values.
+    ProcessingError
+        When the fuser makes such values.
     """
     window = tiling.window(region)
     stack = WindowPlanes(source, planes, window, region.relative_to(window))
@@ -148,6 +165,7 @@ def fuse_region(
     _check_result(fuser, fused, stack)
     trim = region.relative_to(window).slices
     image = np.ascontiguousarray(fused.image[(slice(None), *trim)])
+    _check_finite(fuser, image, region)
     maps = (fused.depth, fused.confidence)
     depth, confidence = (None if m is None else np.ascontiguousarray(m[trim]) for m in maps)
     further = {name: np.ascontiguousarray(m[(..., *trim)]) for name, m in fused.maps.items()}
@@ -173,6 +191,18 @@ def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
         _check_labels(fuser, "confidence", fused.confidence, stack, "uint8", 255)
     for name, found in fused.maps.items():
         _check_map(fuser, name, found, stack)
+
+
+def _check_finite(fuser: Fuser, image: npt.NDArray[Any], region: Window) -> None:
+    if image.dtype.kind != "f":
+        return
+    bad = image.size - int(np.isfinite(image).sum())
+    if bad:
+        raise ProcessingError(
+            f"fuser {fuser.name!r} made {bad} values that are NaN or infinite out of finite ones, "
+            f"in y {region.y}-{region.bottom}, x {region.x}-{region.right}: it divides by zero "
+            "there, say; repair the fuser, or take another"
+        )
 
 
 def _check_labels(

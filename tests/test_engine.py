@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slidefusion.engine import ArraySource, WindowPlanes, fuse_array, fuse_region
-from slidefusion.errors import PluginError, StackError
+import slidefusion as sf
+from slidefusion.engine import MOST, ArraySource, WindowPlanes, fuse_array, fuse_region
+from slidefusion.errors import PluginError, ProcessingError, StackError
 from slidefusion.fuser import Fused
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
@@ -68,6 +69,32 @@ def test_values_that_are_not_finite_are_refused(block_sum: BlockSum, bad: float)
     array[0, 1, 3, 3] = bad
     with pytest.raises(StackError, match=r"at index 1 .* holds 1 values that are NaN or infinite"):
         fuse_array(block_sum, array)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_a_fuser_makes_are_finite(bad: float) -> None:
+    class Dividing(BlockSum):
+        def __call__(self, stack: Any) -> Fused:
+            image = np.ones(stack.shape[1:], np.float32)
+            image[0, 5, 3] = bad
+            return Fused(image)
+
+    array = np.ones((1, 2, 8, 8), np.float32)
+    with pytest.raises(ProcessingError, match=r"'block-sum' made 1 values .* in y 4-8, x 0-4"):
+        fuse_array(Dividing(), array, region_px=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"), [("lpp", 6), ("wt", 6), ("dtcwt", 6), ("wt", 8), ("dtcwt", 8)]
+)
+def test_values_are_not_so_large_that_squares_overflow(name: str, levels: int) -> None:
+    values = np.random.default_rng(0).choice([-MOST, MOST], (1, 2, 96, 64)).astype(np.float32)
+    values[:, :, 48:] = 1e15
+    options: dict[str, Any] = {"background": "fuse", "levels": levels}
+    large = sf.fuse(values, name, **options).values
+    assert np.isfinite(large).all() and large.std() > 1e14
+    with pytest.raises(StackError, match=r"values from -2e\+15 to 2e\+15 .*; at most 1e\+15 is"):
+        sf.fuse(values * 2, name, **options).compute()
 
 
 class _Wrong(BlockSum):
