@@ -21,8 +21,17 @@ from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.tasks.interrupt import check_stop, stopped_by
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
+from slidefusion.tasks.shipping import attempt_there, pickled, short
 
-__all__ = ["ClusterPool", "Pool", "ThreadPool", "has_resources", "parallelism", "workers_of"]
+__all__ = [
+    "ClusterPool",
+    "Pool",
+    "ThreadPool",
+    "has_resources",
+    "parallelism",
+    "pickled",
+    "workers_of",
+]
 
 _WINDOW = 16
 """Tasks submitted ahead for each thread: with 4, small tasks waited for the client (3.4 ms each
@@ -150,15 +159,13 @@ class ClusterPool:
         resources: Mapping[str, float] | None = None,
         needs: Requirement | None = None,
     ) -> None:
-        from distributed.protocol.pickle import dumps
-
         self._client = client
         self._address = _address(client)
         self._name = name
         self._resources = dict(resources or {})
         # Two runs on one scheduler must not share keys. Dask's dashboard leaves the digits out.
         self._token = os.urandom(4).hex()
-        payload = dumps((function, job, needs))
+        payload = pickled((function, job, needs))
         self._small = len(payload) <= _SMALL_BYTES
         self._payload: Any = payload
         self._shared: Any = None
@@ -204,7 +211,7 @@ class ClusterPool:
         name = (f"{self._name}-{self._token}", *keys[0], *more)
         try:
             return self._client.submit(
-                _attempt_there,
+                attempt_there,
                 self._job(),
                 keys,
                 key=name,
@@ -259,7 +266,7 @@ class ClusterPool:
             self.check()
             return Outcome("retry", ProcessingError(f"its worker was lost ({error})"))
         except Exception as error:
-            return Outcome("fail", ProcessingError(f"it cannot run: {_short(error)}"))
+            return Outcome("fail", ProcessingError(f"it cannot run: {short(error)}"))
 
     def check(self) -> None:
         """Of the protocol: waits a little for a lost scheduler, then gives up."""
@@ -299,33 +306,3 @@ def _killed(error: Any) -> ProcessingError:
         "the machine was out of memory: pass a smaller chunks=, give each worker fewer threads, or "
         "more memory (see the worker's log)"
     )
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
-
-
-@functools.lru_cache(maxsize=8)
-def _load(payload: bytes) -> tuple[Callable[..., Any], Any]:
-    """The job, unpickled once a process, which also finds out whether the process is fit for it."""
-    from distributed.protocol.pickle import loads
-
-    try:
-        function, job, needs = loads(payload)
-    except Exception as error:
-        raise PluginError(
-            f"this worker cannot load the task: {_short(error)}; install there what is installed "
-            "here"
-        ) from error
-    missing = [] if needs is None else needs.problems()
-    if missing:
-        raise PluginError(f"this worker {'; '.join(missing)}; install there what is installed here")
-    return function, job
-
-
-def _attempt_there(payload: bytes, keys: Sequence[Key]) -> list[Outcome]:
-    try:
-        function, job = _load(payload)
-    except PluginError as error:
-        return [Outcome("stop", error)]
-    return attempt_all(function, job, keys)

@@ -9,6 +9,7 @@ from typing import Any
 
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
+from slidefusion.tasks.shipping import pickled
 
 __all__ = ["check_workers", "check_workers_see", "needs_of_all"]
 
@@ -38,13 +39,12 @@ def check_workers(client: Any, needs: Requirement, job: Any) -> None:
     Raises
     ------
     PluginError
-        Naming the worker and both versions, or what it cannot import.
+        Naming the worker and both versions, or what it cannot import; or when the job cannot be
+        pickled.
     ProcessingError
         When a worker does not see an input.
     """
-    from distributed.protocol.pickle import dumps
-
-    payload = dumps(job)
+    payload = pickled(job)
     if len(payload) > _LARGE_BYTES:  # an array in memory; it is sent once, and loaded, later
         payload = b""
     answers = _ask(client, _inspect, needs, payload)

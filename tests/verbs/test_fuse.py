@@ -20,6 +20,7 @@ from slidefusion.errors import (
     MemoryBudgetError,
     OptionError,
     OutputError,
+    PluginError,
     ProcessingError,
     SlidefusionError,
     StackError,
@@ -344,6 +345,11 @@ def test_any_dtype_and_number_of_channels(
     Image.from_zarr(zarr.open_group(tmp_path / "o.zarr", mode="r"))
 
 
+class _Open(BlockSum):
+    def __reduce__(self) -> Any:
+        raise TypeError("an open file")
+
+
 def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> None:
     from distributed import Client, LocalCluster
 
@@ -355,6 +361,9 @@ def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> No
         written = sf.fuse(store, chunks=128, out=tmp_path / "o.zarr", client=client, progress=False)
         assert np.array_equal(written.values, expected)
         assert np.array_equal(sf.fuse(store, chunks=128).values, expected)
+        with pytest.raises(PluginError, match=r"cannot be sent to the workers.*picklable: keep"):
+            sf.fuse(store, _Open(), out=tmp_path / "n.zarr", client=client, progress=False)
+        assert not (tmp_path / "n.zarr").exists()
         chunk = tmp_path / "stack.zarr" / "c" / "0" / "0" / "0" / "0"
         chunk.write_bytes(b"")
         with pytest.raises(ProcessingError, match="cannot read plane 0"):
