@@ -53,6 +53,32 @@ def test_convert_and_fuse_in_a_bucket(bucket: str, small_stack: np.ndarray) -> N
         sf.fuse(f"{bucket}/stack.zarr", out=f"{bucket}/stack.zarr/in", progress=False)
 
 
+def test_a_shard_that_was_lost(bucket: str, small_stack: np.ndarray) -> None:
+    import fsspec
+
+    from slidefusion.geometry import Window
+    from slidefusion.stack import from_group
+
+    from .test_stack import Planes
+
+    where = f"{bucket}/lossy.zarr"
+    planes = Planes(small_stack, (-2.0, -1.0, 0.0, 1.0, 2.0))
+    sf.convert(planes, where, progress=False, shard_px=256)
+    fsspec.filesystem("s3").rm_file(f"{where}/0/c/0/3/1/1")
+    source = from_group(where).source
+    assert source is not None
+    for window in (Window(0, 0, 301, 256), Window(0, 200, 256, 219)):
+        assert np.array_equal(source.read(3, window), planes.read(3, window))
+    for window in (Window(250, 250, 7, 7), Window(300, 256, 1, 1)):
+        with pytest.raises(ProcessingError, match="is missing"):
+            source.read(3, window)
+    with pytest.raises(ProcessingError, match=r"the shard 0/c/0/3/1/1 is missing: copy it again"):
+        sf.fuse(where).compute()
+    black = np.zeros_like(small_stack)
+    sf.convert(Planes(black, (-2.0, -1.0, 0.0, 1.0, 2.0)), f"{bucket}/black.zarr", progress=False)
+    assert not sf.fuse(f"{bucket}/black.zarr").values.any()
+
+
 def test_what_is_not_there(bucket: str) -> None:
     with pytest.raises(UnknownNameError, match=r"no Zarr group at s3://slides/nowhere\.zarr"):
         sf.open_stack(f"{bucket}/nowhere.zarr")

@@ -23,7 +23,7 @@ from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import create_group, is_url, location, open_group, writing
 
-__all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings"]
+__all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings", "refuse_overlap"]
 
 _LOG = logging.getLogger("slidefusion")
 
@@ -127,7 +127,7 @@ class Output:
         self._again = again
         self._lock: Lock | None = None
         self._writing = self._has_upper = False
-        _refuse_overlap(self.where, inputs)
+        refuse_overlap(self.where, inputs)
         self._check_state(overwrite)  # a place that is not ours gets no lock, either
         self._lock = Lock(self.where)
         try:
@@ -283,7 +283,8 @@ class Output:
         self.close()
 
 
-def _refuse_overlap(where: str, inputs: Iterable[str | Path]) -> None:
+def refuse_overlap(where: str, inputs: Iterable[str | Path]) -> None:
+    """Raise ``OutputError`` if an output at ``where`` would lie at, above or inside an input."""
     for given in inputs:
         source = location(given)
         if is_url(source) != is_url(where):

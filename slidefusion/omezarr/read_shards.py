@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from slidefusion.omezarr.blosc_header import AS_IT_IS, BITS_SHUFFLED, FLAGS_AT, HEADER
 from slidefusion.omezarr.encode_shard import NOTHING
-from slidefusion.omezarr.shards import check_indices, known_index
+from slidefusion.omezarr.shards import check_indices, known_index, shards_of
 from slidefusion.omezarr.store import has_plain_shards, is_url
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_part(
     """``array[index]`` of the array ``name`` in the store at ``where``; ``index`` holds ranges.
 
     Zarr takes a shard that is missing for one that holds nothing but the fill value; of a ``whole``
-    array it counts as lost (this is known of local stores only).
+    array it counts as lost.
 
     Raises
     ------
@@ -68,7 +68,10 @@ def read_part(
     """
     if is_url(where) or not has_plain_chunks(array):
         check_indices(where, name, array, index)
-        return np.asarray(array[tuple(index)])
+        found = np.asarray(array[tuple(index)])
+        if whole:
+            _refuse_lost(name, array, index, found)
+        return found
     assert array.shards is not None
     metadata: Any = array.metadata
     grid = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
@@ -105,6 +108,27 @@ def read_part(
             except (ValueError, RuntimeError) as error:  # RuntimeError is Blosc's
                 raise ValueError(f"the shard {path.relative_to(where)} {error}") from error
     return part
+
+
+def _refuse_lost(
+    name: str, array: zarr.Array[Any], index: Sequence[slice], part: npt.NDArray[Any]
+) -> None:
+    """Raise for a shard that is missing: asked of the store where a part holds the fill value only,
+    which is next to nowhere."""
+    from zarr.core.sync import sync
+
+    starts = [at.indices(length)[0] for at, length in zip(index, array.shape, strict=True)]
+    sides = array.shards or array.chunks
+    metadata: Any = array.metadata
+    for key in shards_of(array, index):
+        inside = tuple(
+            slice(max(0, place * side - start), (place + 1) * side - start)
+            for place, side, start in zip(key, sides, starts, strict=True)
+        )
+        if np.all(part[inside] == array.fill_value):
+            chunk = metadata.encode_chunk_key(key)
+            if not sync((array.store_path / chunk).exists()):
+                raise ValueError(f"the shard {name}/{chunk} is missing: copy it again")
 
 
 def has_plain_chunks(array: zarr.Array[Any]) -> bool:

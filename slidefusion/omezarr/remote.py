@@ -13,16 +13,31 @@ import contextlib
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from slidefusion.errors import OptionError, near_match
+
 if TYPE_CHECKING:
     from fsspec.asyn import AsyncFileSystem
     from zarr.storage import FsspecStore
 
-__all__ = ["close_connections", "url_store"]
+__all__ = ["check_protocol", "close_connections", "url_store"]
 
 _CLOSE_SECONDS = 5.0
 """A server that does not answer must not hold up the end of the process for longer."""
 
 _used: dict[int, AsyncFileSystem] = {}
+
+
+def check_protocol(url: str) -> None:
+    """Raise :class:`~slidefusion.errors.OptionError` for a kind of URL that nothing can open."""
+    from fsspec.registry import known_implementations, registry
+
+    scheme = url.partition("://")[0].rpartition("::")[2]
+    if scheme not in known_implementations and scheme not in registry:
+        raise OptionError(
+            f"{url}: there is no store of the kind {scheme!r}"
+            f"{near_match(scheme, known_implementations)}; give a local path, or a URL such as "
+            "s3://bucket/slide.zarr or https://host/slide.zarr"
+        )
 
 
 def url_store(where: str, *, read_only: bool) -> FsspecStore:

@@ -38,6 +38,7 @@ __all__ = [
     "known_index",
     "shard_fault",
     "shard_path",
+    "shards_of",
     "size_fault",
     "write_whole_shards",
 ]
@@ -102,11 +103,10 @@ def clear_scratch(where: str) -> None:
                 Path(folder, name).unlink(missing_ok=True)
 
 
-def _shards_of(array: zarr.Array[Any], index: Sequence[slice]) -> Iterator[tuple[int, ...]]:
-    """The shards, by their place in the grid of shards, that ``index`` touches."""
-    assert array.shards is not None
+def shards_of(array: zarr.Array[Any], index: Sequence[slice]) -> Iterator[tuple[int, ...]]:
+    """The shards that ``index`` touches, by their place in the grid; or chunks, without shards."""
     spans = []
-    for at, length, side in zip(index, array.shape, array.shards, strict=True):
+    for at, length, side in zip(index, array.shape, array.shards or array.chunks, strict=True):
         start, stop, _ = at.indices(length)
         spans.append(range(start // side, -(-stop // side)))
     return itertools.product(*spans)
@@ -189,7 +189,7 @@ def check_indices(where: str, name: str, array: zarr.Array[Any], index: Sequence
     """
     if array.shards is None or is_url(where) or not has_plain_shards(array.metadata):
         return
-    for key in _shards_of(array, index):
+    for key in shards_of(array, index):
         path = Path(where, name, array.metadata.encode_chunk_key(key))
         try:
             stat = path.stat()

@@ -28,7 +28,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.geometry import Window
-from slidefusion.omezarr.remote import url_store
+from slidefusion.omezarr.remote import check_protocol, url_store
 from slidefusion.tasks.outcomes import may_pass
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def location(path: str | Path) -> str:
     Raises
     ------
     OptionError
-        It is empty, or neither a string nor a path.
+        It is empty, neither a string nor a path, or a URL of no known kind.
 
     >>> location("s3://bucket/slide.zarr/")
     's3://bucket/slide.zarr'
@@ -78,7 +78,10 @@ def location(path: str | Path) -> str:
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise OptionError(f"{path!r} is no place for a store: give a path or URL")
     text = str(path).removeprefix("file://")
-    return text.rstrip("/") if is_url(text) else str(Path(text).expanduser().absolute())
+    if not is_url(text):
+        return str(Path(text).expanduser().absolute())
+    check_protocol(text)
+    return text.rstrip("/")
 
 
 @contextlib.contextmanager
