@@ -220,6 +220,11 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         group = open_group(where)
     else:
         group = store
+        if not hasattr(group, "attrs") or not hasattr(group, "store"):
+            raise StackError(
+                f"{type(store).__name__} is no store: give its path or URL, or an open Zarr group "
+                "or array; arrays in memory go to slidefusion.fuse as they are"
+            )
         root = root_of(group.store)
         if root is None:
             raise StackError(
@@ -321,6 +326,8 @@ def plane_indices(stack: FocusStack, planes: Sequence[int] | None) -> tuple[int,
         return tuple(range(len(stack.offsets)))
     try:
         wanted = [operator.index(offset) for offset in planes]
+        if any(isinstance(offset, bool | np.bool_) for offset in planes):
+            raise TypeError("True and False are no offsets")
     except TypeError:
         raise StackError(
             f"planes={planes!r}: give focus offsets, a list of whole numbers like [0] or [-1, 0, 1]"

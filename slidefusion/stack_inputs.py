@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.stack import (
@@ -43,7 +44,7 @@ def as_stack(stack: Any) -> FocusStack:
     if isinstance(stack, (str, Path)):
         return from_group(stack)
     if isinstance(stack, np.ndarray):
-        return from_numpy(stack)
+        return from_numpy(_unmasked(stack))
     kind = type(stack).__module__.partition(".")[0]
     if kind == "xarray":
         return _from_dataarray(stack)
@@ -59,6 +60,18 @@ def as_stack(stack: Any) -> FocusStack:
         f"{type(stack).__name__} is no focus stack; give a path or URL, a Zarr group or array, "
         "an xarray.DataArray, or a Dask or NumPy array with axes (c, z, y, x)"
     )
+
+
+def _unmasked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    if np.ma.is_masked(array):
+        raise StackError(
+            f"{int(np.ma.getmaskarray(array).sum())} values of the array are masked, and fusing "
+            "needs all: fill them first, for example with .filled(0)"
+        )
+    unmasked: npt.NDArray[Any] = array.data
+    return unmasked
 
 
 def _from_source(source: Any) -> FocusStack:
@@ -121,7 +134,7 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
     )
     offsets = stack.offsets
     if "focus_offset" in array.coords:
-        offsets = tuple(int(v) for v in np.atleast_1d(array.coords["focus_offset"].values))
+        offsets = _offsets(array)
     names = (
         tuple(map(str, array.coords["c"].values)) if "c" in array.coords else stack.channel_names
     )
@@ -138,6 +151,19 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
         channel_names=names,
         provenance=dict(array.attrs.get("slidefusion", {})) or stack.provenance,
     )
+
+
+def _offsets(array: xr.DataArray) -> tuple[int, ...]:
+    """The focus offsets that its coordinate gives the planes."""
+    values = np.atleast_1d(array.coords["focus_offset"].values)
+    whole = values.dtype.kind in "iuf" and bool((values == np.round(values)).all())
+    if not whole or values.shape != (array.sizes["z"],) or len(set(values)) < len(values):
+        raise StackError(
+            f"the DataArray's coordinate 'focus_offset' is {values.tolist()} for "
+            f"{array.sizes['z']} planes: give each plane a whole number of its own, 0 the "
+            "reference plane, or drop the coordinate with .drop_vars('focus_offset')"
+        )
+    return tuple(map(int, values))
 
 
 def _spacing(array: xr.DataArray, axis: str, known: float | None) -> float | None:

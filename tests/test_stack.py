@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 import slidefusion as sf
-from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.errors import OptionError, StackError, UnknownNameError
 from slidefusion.geometry import Size
 from slidefusion.stack import plane_indices
 from slidefusion.stack_inputs import as_stack
@@ -153,6 +153,23 @@ def test_pixels_that_do_not_lie_side_by_side(store: Path, pixels: Any) -> None:
         as_stack(sf.open_stack(store).isel(x=pixels))
 
 
+@pytest.mark.parametrize("offsets", [[0, 0, 1, 2, 3], [-1, -0.5, 0, 0.5, 1], list("abcde")])
+def test_focus_offsets_are_whole_numbers_of_their_own(store: Path, offsets: list[Any]) -> None:
+    opened = sf.open_stack(store)
+    good = opened.assign_coords(focus_offset=("z", np.arange(5.0) - 1))
+    assert as_stack(good).offsets == (-1, 0, 1, 2, 3)
+    with pytest.raises(StackError, match="a whole number of its own"):
+        as_stack(opened.assign_coords(focus_offset=("z", offsets)))
+
+
+def test_masked_values_are_refused() -> None:
+    array = np.ma.masked_equal(np.arange(24, dtype=np.uint8).reshape(1, 2, 3, 4), 7)
+    with pytest.raises(StackError, match=r"1 values of the array are masked.*\.filled\(0\)"):
+        as_stack(array)
+    whole = as_stack(np.ma.array(array.data))
+    assert type(whole.source.array) is np.ndarray
+
+
 def test_a_stack_is_no_slide(store: Path) -> None:
     with pytest.raises(StackError, match="a focus stack of 5 planes, not a slide"):
         sf.open_slide(store)
@@ -188,6 +205,11 @@ def test_what_is_no_stack_is_refused(given: Any, message: str) -> None:
 def test_paths_that_hold_no_stack(tmp_path: Path, store: Path) -> None:
     with pytest.raises(UnknownNameError, match="there is nothing at"):
         sf.open_stack(tmp_path / "nowhere.zarr")
+    for nothing in ([1], 7):
+        with pytest.raises(StackError, match="is no store: give its path or URL"):
+            sf.open_stack(nothing)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="no store of the kind 'htps'; did you mean 'https'"):
+        sf.open_stack("htps://host/stack.zarr")
     (tmp_path / "folder").mkdir()
     with pytest.raises(StackError, match="without Zarr metadata"):
         sf.open_stack(tmp_path / "folder")
@@ -230,7 +252,7 @@ def test_planes_are_chosen_by_focus_offset() -> None:
     for wrong in ([], [1, 1]):
         with pytest.raises(StackError, match="at least one focus offset, and none twice"):
             plane_indices(stack, wrong)
-    for what in (0, "0", [0.5], [None]):
+    for what in (0, "0", [0.5], [None], [True, False]):
         with pytest.raises(StackError, match="a list of whole numbers"):
             plane_indices(stack, what)  # type: ignore[arg-type]
     assert plane_indices(stack, np.array([0, 1])) == (2, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import operator
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -208,7 +209,13 @@ def _plane_sets(planes: Sequence[Sequence[int]], step: int) -> list[Planes]:
         raise OptionError(f"step={step}: must be 1 or more")
     found: list[Planes] = []
     for given in planes:
-        offsets = tuple(int(offset) * step for offset in given)
+        try:
+            offsets = tuple(operator.index(offset) * step for offset in given)
+        except TypeError:
+            raise OptionError(
+                f"planes={planes!r}: give sets of focus offsets, which are whole numbers, for "
+                "example [(0,), (-1, 0, 1)]"
+            ) from None
         if not offsets or len(set(offsets)) != len(offsets):
             raise OptionError(
                 f"planes={list(given)}: give focus offsets, none twice, for example (-1, 0, 1)"

@@ -57,6 +57,8 @@ class NgffReader:
         self.shape = stack.shape
         self.dtype = stack.dtype
         self.pixel_size_um = stack.pixel_size_um
+        self.origin = stack.origin
+        """(y, x) place of the first pixel in µm, or in pixels where their size is not known."""
         self.z_um = stack.z_um
         self.channel_names = stack.channel_names
         self.is_rgb = self.dtype == np.uint8 and stack.rgb

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
-from slidefusion.errors import OptionError, StackError
+from slidefusion.errors import OptionError
 from slidefusion.geometry import Size
 from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
@@ -26,6 +26,7 @@ from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.preflight import needs_of_all
 from slidefusion.tasks.scheduling import active_client
+from slidefusion.verbs.stack_facts import StackFacts, name_of
 
 __all__ = ["convert"]
 
@@ -108,7 +109,7 @@ def convert(
     options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     opened = open_reader(source, reader=reader, **reader_options)
     try:
-        facts = _Facts.of(opened, pixel_size_um, z_step_um, z_um, reference)
+        facts = StackFacts.of(opened, pixel_size_um, z_step_um, z_um, reference)
         _convert(opened, out, facts, chunk_px, shard_px, options)
     finally:
         if opened is not source:
@@ -116,96 +117,6 @@ def convert(
     from slidefusion.omezarr.store import location
 
     return location(out)
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """The stack in the world, with the options taken into account."""
-
-    pixel_size_um: tuple[float, float]
-    z_um: tuple[float, ...] | None
-    """None only for a single plane without a position."""
-    reference: int
-
-    @classmethod
-    def of(
-        cls,
-        reader: Reader,
-        pixel_size_um: float | tuple[float, float] | None,
-        z_step_um: float | None,
-        z_um: Sequence[float] | None,
-        reference: int | None,
-    ) -> _Facts:
-        planes = reader.shape[1]
-        reference = planes // 2 if reference is None else reference
-        if not 0 <= reference < planes:
-            raise OptionError(
-                f"reference={reference}: the stack has planes 0 to {planes - 1}; give the index of "
-                "the one that focus offsets count from"
-            )
-        size = _pixel_size(pixel_size_um) or _pixel_size(reader.pixel_size_um)
-        if size is None:
-            raise StackError(
-                f"{_name(reader)} does not state its pixel size: pass pixel_size_um= "
-                "(--pixel-size-um), in µm, such as 0.25"
-            )
-        return cls(size, _positions(reader, planes, z_step_um, z_um), reference)
-
-    @property
-    def z_step_um(self) -> float | None:
-        """The mean distance of neighbouring planes."""
-        if self.z_um is None or len(self.z_um) < 2:
-            return None
-        return (self.z_um[-1] - self.z_um[0]) / (len(self.z_um) - 1)
-
-
-def _pixel_size(given: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    if given is None:
-        return None
-    try:
-        size = (given, given) if isinstance(given, (int, float)) else tuple(given)
-        y, x = (float(value) for value in size)
-    except (TypeError, ValueError):
-        y = x = math.nan
-    if not (0 < y < math.inf and 0 < x < math.inf):
-        raise OptionError(
-            f"pixel_size_um={given!r}: give µm a pixel, one positive number or (y, x)"
-        )
-    return y, x
-
-
-def _positions(
-    reader: Reader, planes: int, z_step_um: float | None, z_um: Sequence[float] | None
-) -> tuple[float, ...] | None:
-    if z_step_um is not None and z_um is not None:
-        raise OptionError("z_step_um and z_um both say where the planes are: give one of them")
-    if z_step_um is not None:
-        if not 0 < z_step_um < math.inf:
-            raise OptionError(f"z_step_um={z_step_um!r}: give a positive distance in µm")
-        start = reader.z_um[0] if reader.z_um else 0.0
-        return tuple(start + k * z_step_um for k in range(planes))
-    option = z_um is not None
-    found = reader.z_um if z_um is None else tuple(float(z) for z in z_um)
-    if found is None:
-        if planes == 1:
-            return None
-        raise StackError(
-            f"{_name(reader)} does not state the distance of its {planes} planes: pass z_step_um= "
-            "(--z-step-um), in µm, or z_um= with the position of each plane"
-        )
-    ascending = all(a < b for a, b in pairwise(found)) and all(map(math.isfinite, found))
-    if len(found) != planes or not ascending:
-        error = OptionError if option else StackError
-        raise error(
-            f"z_um={list(found)}: there are {planes} planes; give {planes} positions in µm, each "
-            "larger than the one before"
-        )
-    return found
-
-
-def _name(reader: Reader) -> str:
-    files = reader.provenance.get("files") or [{"path": f"the source ({type(reader).__name__})"}]
-    return str(files[0]["path"]) + (" (and the other planes)" if len(files) > 1 else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,18 +152,23 @@ def _convert_block(job: _Job, group: int, row: int, column: int) -> Cost:
 def _convert(
     reader: Reader,
     out: str | Path,
-    facts: _Facts,
+    facts: StackFacts,
     chunk_px: int,
     shard_px: int,
     options: RunOptions,
 ) -> None:
-    if not 1 <= chunk_px <= shard_px:
+    try:
+        fits = 1 <= operator.index(chunk_px) <= operator.index(shard_px)
+    except TypeError:
+        fits = False
+    if not fits:
         raise OptionError(
-            f"chunk_px={chunk_px}, shard_px={shard_px}: a chunk has at least 1 px, and a shard "
-            "holds whole chunks"
+            f"chunk_px={chunk_px!r}, shard_px={shard_px!r}: give whole numbers; a chunk has at "
+            "least 1 px, and a shard holds whole chunks"
         )
-    dtype = check_dtype(reader.dtype, _name(reader))
-    channels, planes, height, width = check_shape(reader.shape, dtype, _name(reader))
+    chunk_px, shard_px = int(chunk_px), int(shard_px)  # NumPy's are no JSON
+    dtype = check_dtype(reader.dtype, name_of(reader))
+    channels, planes, height, width = check_shape(reader.shape, dtype, name_of(reader))
     slide = Size(height, width)
     layout = PyramidLayout(
         "czyx", reader.shape, dtype.name, shard_px, shard_px=shard_px, chunk_px=chunk_px
@@ -275,12 +191,15 @@ def _convert(
         "block": list(block),
         "planes_a_task": group,
     }
+    if any(facts.origin_um):  # left out of most, as it was of all before it was known
+        settings["origin_um"] = list(facts.origin_um)
     image = ImageSpec(
         "",
         layout,
         pixel_size_um=facts.pixel_size_um,
         z_step_um=facts.z_step_um,
         z_start_um=facts.z_um[0] if facts.z_um and facts.z_step_um else 0.0,
+        origin=facts.origin_um,
         blocks={"omero": omero(reader.channel_names, dtype.name, rgb=reader.is_rgb)},
     )
     inputs = [entry["path"] for entry in reader.provenance.get("files", ())]
@@ -309,7 +228,7 @@ def _convert(
     run_regions([output], tasks, job, options)
 
 
-def _attributes(reader: Reader, facts: _Facts, settings: dict[str, Any]) -> dict[str, Any]:
+def _attributes(reader: Reader, facts: StackFacts, settings: dict[str, Any]) -> dict[str, Any]:
     """What the root group says under ``slidefusion``."""
     source = dict(reader.provenance)
     versions = source.pop("versions", {})

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from slidefusion import memory
 from slidefusion.errors import MemoryBudgetError, OptionError, OutputError
 from slidefusion.fuser import Fuser
+from slidefusion.omezarr.output import refuse_overlap
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.plan import FusePlan, make_plan
 from slidefusion.sampling import Timing, take_sample, window_pixels
@@ -134,7 +135,8 @@ def plan_fuse(
     MemoryBudgetError
         A worker would need more memory than it may have; the message has both numbers.
     OutputError
-        The slide would take more than is free at ``out``; the message has both numbers.
+        The slide would take more than is free at ``out`` (the message has both numbers), or damage
+        the stack there.
     SlidefusionError
         Whatever :func:`slidefusion.fuse` would raise: for its arguments, or for a region of the
         sample that cannot be read or fused.
@@ -150,6 +152,8 @@ def plan_fuse(
     clock = time.perf_counter()
     plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
     planning_s = time.perf_counter() - clock
+    if out is not None and plan.stack.store is not None:
+        refuse_overlap(location(out), [plan.stack.store])
     pool = _Pool.of(plan, workers, threads, memory_limit)
     needed = _memory_needed(plan, pool.threads)
     _check_memory(plan, pool, needed)

@@ -296,6 +296,8 @@ def test_the_working_folder_may_be_the_output(
         ({"truths": None, "reference": "dtcwt", "phantoms": 1}, OptionError, "no need of"),
         ({"planes": [(0, 0)]}, OptionError, "none twice"),
         ({"planes": []}, OptionError, "at least one set"),
+        ({"planes": (-1, 0, 1)}, OptionError, r"give sets of focus offsets"),
+        ({"planes": [(0.5,)]}, OptionError, "which are whole numbers"),
         ({"planes": [(-3, 0, 3)]}, UnknownNameError, "no plane -3"),
         ({"step": 0}, OptionError, "step=0"),
         ({"patch_px": 128}, StackError, "70 x 140"),

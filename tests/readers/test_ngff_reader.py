@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
+import slidefusion as sf
 from slidefusion.errors import ProcessingError, StackError
 from slidefusion.geometry import Size, Window
 from slidefusion.readers import open_reader
@@ -98,6 +99,21 @@ def test_scale_translation_and_channels(tmp_path: Path) -> None:
     assert not reader.is_rgb
     assert reader.tile == Size(16, 20)
     assert reader.planes_at_once == 3
+
+
+def test_the_place_of_the_first_pixel_is_kept(tmp_path: Path) -> None:
+    scale, place = (1.0, 1.0, 0.25, 0.5), (0.0, 0.0, 1200.5, -30.0)
+    known = write(tmp_path / "a.zarr", noise(1, 2, 40, 50), "czyx", scale=scale, translation=place)
+    stack = sf.open_stack(sf.convert(known, tmp_path / "b.zarr", progress=False))
+    assert (float(stack.y[0]), float(stack.x[0]), float(stack.x[1])) == (1200.5, -30.0, -29.5)
+    fused = sf.fuse(tmp_path / "b.zarr", crop=(4, 2, 8, 8), background="fuse")
+    assert (float(fused.y[0]), float(fused.x[0])) == (1201.5, -29.0)
+    # In pixels, where the size of one is not known but given.
+    place = (0.0, 0.0, 12.0, 30.0)
+    unknown = write(tmp_path / "c.zarr", noise(1, 2, 40, 50), "czyx", unit="", translation=place)
+    sizes = {"pixel_size_um": 0.5, "z_step_um": 1.0}
+    stack = sf.open_stack(sf.convert(unknown, tmp_path / "d.zarr", progress=False, **sizes))
+    assert (float(stack.y[0]), float(stack.x[0])) == (6.0, 15.0)
 
 
 def test_a_scale_without_a_unit_is_no_size(tmp_path: Path) -> None:

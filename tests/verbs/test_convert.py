@@ -164,6 +164,16 @@ def test_pictures_need_both_sizes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stack.values[0], data)
 
 
+def test_numbers_of_numpy_are_numbers(rgb: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    given = {"reference": np.int64(1), "chunk_px": np.int32(128), "z_step_um": np.float32(2)}
+    out = sf.convert(rgb[0], tmp_path / "a.zarr", **QUICK | given)
+    opened = sf.open_stack(out)
+    assert opened.focus_offset.values.tolist() == [-1, 0, 1, 2]
+    assert np.diff(opened.z).tolist() == [2.0, 2.0, 2.0]
+    fused = sf.fuse(out, "lpp", levels=np.int64(3), chunks=np.int64(256))
+    assert fused.attrs["slidefusion"]["options"]["levels"] == 3
+
+
 def test_a_slide_of_one_plane_needs_no_step(tmp_path: Path) -> None:
     Image.fromarray(pixels(40, 50, 3)).save(tmp_path / "one.png")
     sf.convert(tmp_path / "one.png", tmp_path / "a.zarr", pixel_size_um=1, **QUICK)
@@ -181,6 +191,12 @@ def test_a_slide_of_one_plane_needs_no_step(tmp_path: Path) -> None:
         {"z_um": [0, 1, 2]},
         {"z_um": [0, 1, 1, 2]},
         {"reference": 4},
+        {"reference": 0.5},
+        {"z_step_um": "a"},
+        {"z_um": 3},
+        {"z_um": "abcd"},
+        {"chunk_px": 1.5},
+        {"shard_px": None},
         {"chunk_px": 0},
         {"chunk_px": 512, "shard_px": 256},
         {"colour": "red"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,6 +160,13 @@ def test_a_disk_that_is_too_small(
     with pytest.raises(OutputError, match=r"needs about 0\.\d MB at .*, and 0\.0 MB are free"):
         sf.plan_fuse(stack, BlockSum(), chunks=128, out=out)
     assert not out.parent.exists()
+
+
+def test_an_output_that_would_damage_the_stack(tmp_path: Path, stack: np.ndarray) -> None:
+    array = zarr.create_array(tmp_path / "stack.zarr", data=stack)
+    for out in (tmp_path, tmp_path / "stack.zarr", tmp_path / "stack.zarr" / "o.zarr"):
+        with pytest.raises(OutputError, match="choose an output elsewhere"):
+            sf.plan_fuse(array, BlockSum(), out=out)
 
 
 @pytest.mark.parametrize(
