@@ -96,9 +96,12 @@ class _Regions:
     def run(self) -> None:
         outputs, options, tasks = self.outputs, self.options, self.tasks
         if all(output.was_complete for output in outputs):
+            restored = [output.restore_arrays() for output in outputs]
             damaged = self._verify()
             if damaged is None:
-                return
+                if not any(restored):
+                    return
+                damaged = []
             self._unmark(damaged)
             self._reopen()  # incomplete from here on, before anything is deleted
             self._take_back(damaged)
@@ -302,7 +305,7 @@ class _Regions:
             by_regions: set[str] = set()  # arrays that regions write
             for image in output.images:
                 layout = image.layout
-                arrays = tuple(f"{image.name}/{n}".lstrip("/") for n in range(layout.levels))
+                arrays = tuple(image.arrays)
                 by_regions.update(arrays[: layout.region_levels])
                 images.append(CheckedImage(arrays, layout.axes, layout.method))
             damages = find_damage(

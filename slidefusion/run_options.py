@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,26 @@ class RunOptions:
                 f"retries={self.retries!r}: how often a region is tried again, a whole number from "
                 "0 on"
             )
-        if self.report is not None and (not Path(self.report).name or Path(self.report).is_dir()):
-            raise OptionError(
-                f"report={str(self.report)!r} is a folder: give the path of a file to write"
-            )
+        if self.report is not None:
+            _check_report(Path(self.report))
+
+
+def _check_report(path: Path) -> None:
+    """Refuse a place where no report can be, and to replace anything else than a report."""
+    given = f"report={str(path)!r}"
+    if not path.name or path.is_dir():
+        raise OptionError(f"{given} is a folder: give the path of a file to write")
+    if not path.parent.is_dir():
+        raise OptionError(f"{given}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OptionError(f"{given}: its folder may not be written to; give another")
+    if path.exists() and not _is_report(path):
+        raise OptionError(f"{given} exists and is no report of a run: give another path")
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"output", "state", "regions"} <= found.keys()

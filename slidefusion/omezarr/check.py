@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -22,13 +22,14 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.downsample import halve_mean, halve_nearest
 from slidefusion.omezarr.members import array_of, check_chunk, metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
+from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
 from slidefusion.omezarr.store import is_url, open_array
 from slidefusion.stack_shape import check_size
 from slidefusion.tasks.outcomes import Outcome, may_pass
 from slidefusion.tasks.scheduling import run_tasks
 
-__all__ = ["CheckedImage", "Damage", "count_blocks", "find_damage", "images_of"]
+__all__ = ["CheckedImage", "Damage", "count_blocks", "find_damage", "images_of", "lost_arrays"]
 
 _BLOCK_PX = 2048
 
@@ -43,12 +44,14 @@ class Damage:
     z: int | None
     """Plane, in a stack."""
     window: Window
-    """In pixels of that level."""
+    """In pixels of that level; empty when the whole array is lost."""
     reason: str
 
     def __str__(self) -> str:
         plane = "" if self.z is None else f", plane {self.z}"
         y, x, bottom, right = self.window.y, self.window.x, self.window.bottom, self.window.right
+        if not bottom:
+            return f"array {self.array}: {self.reason}"
         return f"array {self.array}{plane}, y {y}-{bottom}, x {x}-{right}: {self.reason}"
 
 
@@ -61,6 +64,8 @@ class CheckedImage:
     axes: str
     method: Literal["mean", "nearest"] | None
     """None when it is not known: then the levels are not compared."""
+    first_level: int = 0
+    """Of the image, where the levels below are missing."""
 
     def open(self, where: str, level: int, stamp: str) -> Any:
         """The array of that level, opened for reading; once for each ``stamp``."""
@@ -69,7 +74,7 @@ class CheckedImage:
             metadata = Path(where, path, "zarr.json")
             if metadata.is_file():
                 stamp = hashlib.sha256(metadata.read_bytes()).hexdigest()
-        return open_array(where, path, "r", stamp)
+        return open_array(where, path, "r", stamp, fast=False)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     plane = z if "z" in image.axes else None
 
     def damage(at: Window, reason: str) -> Damage:
-        return Damage(image.arrays[level], level, plane, at, reason)
+        return Damage(image.arrays[level], image.first_level + level, plane, at, reason)
 
     faults = [
         damage(at, reason)
@@ -164,14 +169,14 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     if faults:
         return faults
     try:
-        block = _read(image, array, window, plane)
+        block = _read(job.where, image, level, array, window, plane)
     except Exception as error:
         if may_pass(error) == "retry":
             raise
         return [
             damage(at, f"cannot be decoded ({type(why).__name__}: {why})")
             for at in _shards_in(array, window)
-            if (why := _error(image, array, at, plane)) is not None
+            if (why := _error(job.where, image, level, array, at, plane)) is not None
         ]
     if image.method is None or level + 1 == len(image.arrays):
         return []
@@ -182,7 +187,7 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     if any(_shard_faults(job.where, image, level + 1, above, _in_shards(above, halved), plane)):
         return []
     try:
-        stored = _read(image, above, halved, plane)
+        stored = _read(job.where, image, level + 1, above, halved, plane)
     except Exception as error:
         if may_pass(error) == "retry":
             raise
@@ -218,20 +223,25 @@ def _halved(at: Window, window: Window) -> tuple[slice, slice]:
     return slice(y // 2, -(-(y + at.height) // 2)), slice(x // 2, -(-(x + at.width) // 2))
 
 
-def _error(image: CheckedImage, array: Any, at: Window, z: int | None) -> Exception | None:
+def _error(
+    where: str, image: CheckedImage, level: int, array: Any, at: Window, z: int | None
+) -> Exception | None:
     try:
-        _read(image, array, at, z)
+        _read(where, image, level, array, at, z)
     except Exception as error:
         return error
     return None
 
 
-def _read(image: CheckedImage, array: Any, at: Window, z: int | None) -> npt.NDArray[Any]:
+def _read(
+    where: str, image: CheckedImage, level: int, array: Any, at: Window, z: int | None
+) -> npt.NDArray[Any]:
     """(C, h, w); an image without a channel axis has one channel."""
     rows, columns = at.slices
     plane = slice(z or 0, (z or 0) + 1)
     index = {"c": slice(None), "z": plane, "y": rows, "x": columns, "t": slice(0, 1)}
-    data = np.asarray(array[tuple(index[axis] for axis in image.axes)])
+    part = tuple(index[axis] for axis in image.axes)
+    data = read_part(where, image.arrays[level], array, part)
     data = data.squeeze(tuple(k for k, axis in enumerate(image.axes) if axis in "zt"))
     return data if "c" in image.axes else data[np.newaxis]
 
@@ -271,16 +281,31 @@ def _fault(where: str, name: str, chunks: int) -> str | None:
     return size_fault(size, chunks)
 
 
+def lost_arrays(group: Any, where: str) -> list[Damage]:
+    """Arrays that the root of an opened OME-Zarr of ours names and that are not there."""
+    mine: Any = dict(group.attrs).get("slidefusion")
+    named = mine.get("arrays") if isinstance(mine, dict) else None
+    with metadata_of(where):
+        return [
+            Damage(name, int(name.rpartition("/")[2]), None, Window(0, 0, 0, 0), "is missing")
+            for name in (named if isinstance(named, list) else [])
+            if name not in group
+        ]
+
+
 def images_of(group: Any, where: str) -> list[CheckedImage]:
     """The image at the root of an opened OME-Zarr, its label images, and other images below it.
+
+    Arrays that are lost (see `lost_arrays`) are left out.
 
     Raises
     ------
     StackError
         It is no OME-Zarr image, or what its metadata say cannot be.
     """
+    lost = {damage.array for damage in lost_arrays(group, where)}
     with metadata_of(where):
-        found = _images_of(group, where)
+        found = [part for image in _images_of(group, where, lost) for part in _without(image, lost)]
     for image in found:
         for path in image.arrays:
             array = array_of(group, path, where)
@@ -293,7 +318,17 @@ def images_of(group: Any, where: str) -> list[CheckedImage]:
     return found
 
 
-def _images_of(group: Any, where: str) -> list[CheckedImage]:
+def _without(image: CheckedImage, lost: Collection[str]) -> Iterator[CheckedImage]:
+    """Its levels that lie beside each other with none lost between them."""
+    arrays = image.arrays
+    kept = [level for level, array in enumerate(arrays) if array not in lost]
+    starts = [level for level in kept if level - 1 not in kept]
+    ends = [level + 1 for level in kept if level + 1 not in kept]
+    for start, end in zip(starts, ends, strict=True):
+        yield CheckedImage(arrays[start:end], image.axes, image.method, image.first_level + start)
+
+
+def _images_of(group: Any, where: str, lost: Collection[str]) -> list[CheckedImage]:
     attributes = dict(group.attrs)
     ours = isinstance(attributes.get("slidefusion"), dict)
     image = parse_multiscales(attributes, where)
@@ -305,7 +340,7 @@ def _images_of(group: Any, where: str) -> list[CheckedImage]:
     ]
     below += [(name, "mean") for name, other in group.groups() if "ome" in other.attrs]
     for name, method in dict.fromkeys(below):  # named twice, it is still one
-        if name == "labels":
+        if name == "labels" or (f"{name}/0" in lost and name not in group):
             continue
         inside = parse_multiscales(dict(group[name].attrs), f"{where}/{name}")
         paths = tuple(f"{name}/{path}" for path in inside.paths)

@@ -43,6 +43,11 @@ class ImageSpec:
     blocks: Mapping[str, Any] = field(default_factory=dict)
     """Further NGFF blocks: ``omero``, ``image-label``."""
 
+    @property
+    def arrays(self) -> list[str]:
+        """Paths of its arrays in the store, level 0 first."""
+        return [f"{self.name}/{level}".lstrip("/") for level in range(self.layout.levels)]
+
     def ome(self, title: str) -> dict[str, Any]:
         """The ``ome`` attribute of the group."""
         return {
@@ -193,7 +198,9 @@ class Output:
             image.layout.create(group, self.where)
 
     def _root_attributes(self, *, complete: bool) -> dict[str, Any]:
-        return {"slidefusion": {**self.attributes, "complete": complete}}
+        # What it holds is said here as well, so that an image that is lost as a whole is missed.
+        arrays = [array for image in self.images for array in image.arrays]
+        return {"slidefusion": {**self.attributes, "arrays": arrays, "complete": complete}}
 
     def _check_state(self, overwrite: bool) -> State:
         """What is at the place; refuses what is not ours to write."""
@@ -229,6 +236,24 @@ class Output:
                 Journal.forget(self.where)
             finally:
                 lock.release()
+
+    def restore_arrays(self) -> bool:
+        """Make arrays anew that a complete output lacks: empty, and the output incomplete.
+
+        Says whether there were any.
+
+        Raises
+        ------
+        ProcessingError
+            When the store refuses.
+        """
+        root = open_group(self.where)
+        names = [name for image in self.images for name in (image.name, *image.arrays) if name]
+        if all(name in root for name in names):
+            return False
+        self.reopen()
+        self._make_arrays()
+        return True
 
     def reopen(self) -> None:
         """Take a complete output up again: it is incomplete until ``finish``."""

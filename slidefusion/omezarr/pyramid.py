@@ -21,6 +21,7 @@ import numpy.typing as npt
 from slidefusion.errors import OptionError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.metadata import level_sizes
+from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.shards import shard_path, write_whole_shards
 from slidefusion.omezarr.store import codec_pipeline, open_array, reading, writing
 from slidefusion.tasks.interrupt import check_stop
@@ -204,9 +205,8 @@ class PyramidLayout:
         columns = slice(2 * at[1].start, min(2 * at[1].stop, width))
         planes = () if z is None else (slice(z, z + 1),)  # a number would be slow, see ZarrSource
         with reading(f"level {level} of {where}"):
-            block = np.asarray(
-                self._array(where, name, level)[(slice(None), *planes, rows, columns)]
-            )
+            array, index = self._array(where, name, level), (slice(None), *planes, rows, columns)
+            block = read_part(where, _path(name, level), array, index)
         return block if z is None else block[:, 0]
 
     def _write(

@@ -12,12 +12,8 @@ import importlib.util
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from slidefusion.errors import (
     OptionError,
@@ -27,7 +23,6 @@ from slidefusion.errors import (
     StackError,
     UnknownNameError,
 )
-from slidefusion.geometry import Window
 from slidefusion.omezarr.remote import check_protocol, url_store
 from slidefusion.tasks.outcomes import may_pass
 
@@ -35,7 +30,6 @@ if TYPE_CHECKING:
     import zarr
 
 __all__ = [
-    "ZarrSource",
     "codec_pipeline",
     "create_group",
     "has_plain_shards",
@@ -90,7 +84,7 @@ def codec_pipeline(where: str, *, fast: bool = True) -> Iterator[None]:
     import zarr
 
     # zarrs reads local files itself; of other stores it supports a few, and warns about the rest.
-    fast = fast and not is_url(where) and importlib.util.find_spec("zarrs") is not None
+    fast = fast and not is_url(where) and _has_zarrs()
     settings: dict[str, Any] = {"array.write_empty_chunks": True}
     if fast:
         _start_zarr_threads()
@@ -100,6 +94,26 @@ def codec_pipeline(where: str, *, fast: bool = True) -> Iterator[None]:
         settings["threading.max_workers"] = 1
     with _CONFIGURING, zarr.config.set(settings):
         yield
+
+
+@functools.cache
+def _has_zarrs() -> bool:
+    """Whether zarrs is installed and works: after a fork it waits for ever for its threads."""
+    return not _forked and importlib.util.find_spec("zarrs") is not None
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    _has_zarrs.cache_clear()
+    open_array.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @functools.cache
@@ -237,11 +251,12 @@ def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
 
 
 @functools.lru_cache(maxsize=64)
-def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
+def open_array(path: str, name: str, mode: str, stamp: str, fast: bool = True) -> zarr.Array[Any]:
     """Open the array ``name`` below the store at ``path``; kept open once a process.
 
     ``stamp`` stands for the array's metadata: an array made anew at an old path has another one,
-    and so is never mistaken for the one that a process has open.
+    and so is never mistaken for the one that a process has open. With ``fast`` it is read by
+    zarrs, if it can be, which does not check the checksum of a chunk of which it needs a part.
 
     Raises
     ------
@@ -253,11 +268,10 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
     import zarr
 
     try:
-        with codec_pipeline(path):
+        with codec_pipeline(path, fast=fast):
             array = zarr.open_array(_store(path, mode), path=name, mode=mode)
-            if array.dtype.isnative and has_plain_shards(array.metadata):
+            if not fast or _zarrs_can_read(array):
                 return array
-        # zarrs decodes into the byte order of the machine only, and see below.
         with codec_pipeline(path, fast=False):
             return zarr.open_array(_store(path, mode), path=name, mode=mode)
     except Exception as error:
@@ -265,6 +279,15 @@ def open_array(path: str, name: str, mode: str, stamp: str) -> zarr.Array[Any]:
         if may_pass(error) == "retry":
             raise ProcessingError(message) from error
         raise StackError(message) from error
+
+
+def _zarrs_can_read(array: zarr.Array[Any]) -> bool:
+    """It decodes into the byte order of the machine and in the order of C only; and see below."""
+    return (
+        array.dtype.isnative
+        and getattr(array.metadata, "order", "C") == "C"
+        and has_plain_shards(array.metadata)
+    )
 
 
 def has_plain_shards(metadata: Any) -> bool:
@@ -282,59 +305,3 @@ def has_plain_shards(metadata: Any) -> bool:
     endian = index["index_codecs"][0].get("configuration", {}).get("endian")
     plain = names == ["bytes", "crc32c"] and endian == "little"
     return plain and len(codecs) == 1 and index["index_location"] == "end"
-
-
-@dataclass(frozen=True)
-class ZarrSource:
-    """An array in a Zarr store as a source of planes; a few hundred bytes when pickled.
-
-    Axes may come in any order and some may be missing; an axis ``t`` must have length 1.
-    """
-
-    path: str
-    """Absolute path or URL of the store."""
-    array: str
-    """Path of the array inside it."""
-    axes: str
-    """Its axes, one letter each."""
-    shape: tuple[int, int, int, int]
-    """(C, Z, Y, X)."""
-    dtype_name: str
-    """``"uint8"``, ``"uint16"`` or ``"float32"``."""
-    stamp: str = ""
-    """Digest of the array's metadata."""
-    whole: bool = False
-    """Whether a shard that is missing was lost; otherwise it counts as the fill value."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the planes, in native byte order."""
-        return np.dtype(self.dtype_name)
-
-    def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
-        """Plane ``z`` inside ``window``: (C, h, w).
-
-        Raises
-        ------
-        ProcessingError
-            Naming store, plane and window, when the data cannot be read.
-        """
-        from slidefusion.omezarr.read_shards import read_part
-
-        rows, columns = window.slices
-        # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python,
-        # which takes twice as long, and reads an empty file as zeros.
-        where = {"z": slice(z, z + 1), "y": rows, "x": columns, "c": slice(None), "t": slice(0, 1)}
-        what = (
-            f"plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of {self.path}"
-        )
-        array = open_array(self.path, self.array, "r", self.stamp)
-        index = tuple(where[a] for a in self.axes)
-        with reading(what):
-            data = read_part(self.path, self.array, array, index, whole=self.whole)
-        data = data.squeeze(tuple(k for k, axis in enumerate(self.axes) if axis in "zt"))
-        left = [axis for axis in self.axes if axis in "cyx"]
-        if "c" not in left:
-            data, left = data[np.newaxis], ["c", *left]
-        data = data.transpose([left.index(axis) for axis in "cyx"])
-        return data.astype(self.dtype, copy=False)

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import StackError
-from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage, images_of
+from slidefusion.omezarr.check import (
+    CheckedImage,
+    Damage,
+    count_blocks,
+    find_damage,
+    images_of,
+    lost_arrays,
+)
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.progress import progress_bar
 from slidefusion.tasks.scheduling import active_client
@@ -18,10 +25,11 @@ __all__ = ["verify"]
 def verify(store: str | Path, *, client: Any | None = None, progress: bool = True) -> list[Damage]:
     """Read every shard of every level of an OME-Zarr, and list what is not as it was written.
 
-    Checked are: every shard is there, whole, and decodes; each level is the half of the one below
-    it (of stacks and slides that slidefusion wrote; others made theirs in some other way); label
-    images likewise. Nothing is changed: the call that wrote the store repairs it when it is
-    repeated with ``verify=True``.
+    Checked are: every array and every shard is there, whole, and decodes; every chunk has the
+    checksum that it was written with; each level is the half of the one below it (of stacks and
+    slides that slidefusion wrote; others made theirs in some other way); label images likewise.
+    Nothing is changed: the call that wrote the store repairs it when it is repeated with
+    ``verify=True``.
 
     Parameters
     ----------
@@ -49,14 +57,15 @@ def verify(store: str | Path, *, client: Any | None = None, progress: bool = Tru
     >>> verify("slide.zarr")  # doctest: +SKIP
     []
     """
-    where, images = _images(store)
+    where, images, lost = _images(store)
     with progress_bar("verifying", count_blocks(where, images), enabled=progress) as advance:
-        return find_damage(
+        found = find_damage(
             where, images, client=active_client(client), on_block=lambda key: advance()
         )
+    return lost + found
 
 
-def _images(store: str | Path) -> tuple[str, list[CheckedImage]]:
+def _images(store: str | Path) -> tuple[str, list[CheckedImage], list[Damage]]:
     where = location(store)
     group = open_group(where)
     mine = dict(group.attrs).get("slidefusion")
@@ -65,4 +74,4 @@ def _images(store: str | Path) -> tuple[str, list[CheckedImage]]:
             f"{where} is incomplete: the run that writes it was interrupted or is still going on. "
             "Repeat that call to continue it, then verify"
         )
-    return where, images_of(group, where)
+    return where, images_of(group, where), lost_arrays(group, where)

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from slidefusion.omezarr import journal
-from slidefusion.omezarr.store import ZarrSource
+from slidefusion.omezarr.sources import ZarrSource
 
 journal._FLUSH_SECONDS = 0.1
 _read = ZarrSource.read

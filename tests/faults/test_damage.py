@@ -87,6 +87,44 @@ def test_damage_is_found_and_only_that_is_made_anew(
     assert files_of(slide) == before
 
 
+@pytest.mark.parametrize("name", ["0/c/0/0/0", "1/c/0/0/0", "labels/depth/0/c/0/0/0"])
+def test_every_flipped_bit_is_found_where_shards_reach_beyond_the_slide(
+    tmp_path: Path, name: str
+) -> None:
+    rng = np.random.default_rng(5)
+    stack = rng.integers(0, 256, (3, 2, 301, 413), dtype=np.uint8)
+    sf.fuse(stack, Brightest(), out=tmp_path / "slide.zarr", progress=False)
+    shard = tmp_path / "slide.zarr" / name
+    right = shard.read_bytes()
+    for bit in rng.integers(0, 8 * len(right), 40).tolist():
+        wrong = bytearray(right)
+        wrong[bit // 8] ^= 1 << bit % 8
+        shard.write_bytes(wrong)
+        assert sf.verify(tmp_path / "slide.zarr", progress=False), f"bit {bit} of {len(right)} B"
+
+
+@pytest.mark.parametrize(
+    "lost", ["labels", "labels/depth", "labels/depth/0", "labels/depth/zarr.json", "1", "0", "2"]
+)
+def test_an_image_or_level_that_is_lost_as_a_whole_is_missed_and_made_anew(
+    stack: Path, slide: Path, lost: str, capsys: pytest.CaptureFixture
+) -> None:
+    before = files_of(slide)
+    path = slide / lost
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    if lost == "labels/depth/zarr.json":
+        with pytest.raises(StackError, match="metadata"):
+            sf.verify(slide, progress=False)
+    else:
+        damages = sf.verify(slide, progress=False)
+        assert damages and all(str(d).startswith(f"array {lost}") for d in damages)
+        assert all(d.reason == "is missing" for d in damages)
+        assert main(["verify", str(slide)]) == 1
+        assert f"array {damages[0].array}: is missing" in capsys.readouterr().out
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
+
+
 def test_only_damaged_regions_are_read_again(tmp_path: Path, whole_stack: Files) -> None:
     out, notes = tmp_path / "stack.zarr", tmp_path / "notes"
     convert(out, Pattern())
@@ -216,5 +254,15 @@ def test_a_run_killed_after_its_last_write_is_tidied(tmp_path: Path, whole_stack
 def test_verify_needs_something_to_verify(stack: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="give out="):
         sf.fuse(stack, Brightest(), verify=True)
-    with pytest.raises(OutputError, match="report cannot be written"):
-        fuse(stack, tmp_path / "o.zarr", report=tmp_path / "missing" / "r.json")
+    precious = tmp_path / "precious.json"
+    precious.write_text('{"output": 1}')
+    for report, why in (
+        (tmp_path / "missing" / "r.json", "there is no folder"),
+        (stack / "zarr.json", "exists and is no report"),
+        (precious, "exists and is no report"),
+    ):
+        before = report.read_bytes() if report.exists() else b""
+        with pytest.raises(OptionError, match=why):
+            fuse(stack, tmp_path / "o.zarr", report=report)
+        assert (report.read_bytes() if report.exists() else b"") == before
+    assert not (tmp_path / "o.zarr").exists()

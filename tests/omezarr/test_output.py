@@ -30,11 +30,11 @@ def begin(out: Path, settings: dict[str, Any] | None = None, **more: Any) -> Out
 def test_an_output_is_no_image_until_it_is_finished(tmp_path: Path) -> None:
     output = begin(tmp_path / "a.zarr")
     attributes = dict(zarr.open_group(tmp_path / "a.zarr", mode="r").attrs)
-    assert attributes == {"slidefusion": {"kind": "slide", "complete": False}}
+    assert attributes == {"slidefusion": {"kind": "slide", "arrays": ["0"], "complete": False}}
     output.finish()
     attributes = dict(zarr.open_group(tmp_path / "a.zarr", mode="r").attrs)
     assert attributes["ome"]["version"] == "0.5"
-    assert attributes["slidefusion"] == {"kind": "slide", "complete": True}
+    assert attributes["slidefusion"] == {"kind": "slide", "arrays": ["0"], "complete": True}
     assert not (tmp_path / "a.zarr" / JOURNAL_NAME).exists()
 
 

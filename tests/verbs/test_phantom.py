@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slidefusion.errors import OutputError, ProcessingError
+from slidefusion.errors import OptionError, OutputError, ProcessingError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.phantom import Phantom
 from slidefusion.verbs.phantom import beside, write_phantom
@@ -60,7 +60,7 @@ def test_report(whole: list[Path], tmp_path: Path) -> None:
     assert said["megapixel_planes"] == pytest.approx(2 * pixels / 1e6)
     assert said["verified"]
     assert said["task_seconds"]["write"] > 0
-    with pytest.raises(OutputError, match="report cannot be written"):
+    with pytest.raises(OptionError, match="there is no folder"):
         write(tmp_path / "other", report=tmp_path / "missing" / "r.json")
 
 
