@@ -1,6 +1,10 @@
-"""What a store says when it cannot be written to."""
+"""What a store says when it cannot be written to, and stores in a child that was forked."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +30,30 @@ def test_the_remedy_is_that_of_the_cause(error: Exception, remedy: str) -> None:
 def test_what_is_clear_already_stays_as_it_is() -> None:
     with pytest.raises(StackError, match="plane 3"), writing("a shard"):
         raise StackError("plane 3 is not there")
+
+
+def test_a_child_that_was_forked_reads_and_writes(tmp_path: Path) -> None:
+    code = f"""
+import multiprocessing, warnings
+import numpy as np, zarr
+import slidefusion as sf
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+where = {str(tmp_path)!r}
+stack = zarr.create_array(where + "/foreign.zarr", shape=(1, 3, 300, 300), dtype="uint8",
+                          chunks=(1, 1, 64, 64))
+stack[...] = np.random.default_rng(0).integers(0, 255, stack.shape, dtype=np.uint8)
+
+def fuse(name):
+    sf.fuse(stack, out=f"{{where}}/{{name}}.zarr", chunks=100, progress=False)
+    return zarr.open_array(f"{{where}}/{{name}}.zarr", path="0", mode="r")[...].sum()
+
+if __name__ == "__main__":
+    mine = fuse("a")  # starts zarrs' threads, which a child does not have
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(fuse, ["b", "c"]) == [mine, mine]
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
