@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import PluginError, ProcessingError, StackError
+from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, StackError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
@@ -157,11 +157,20 @@ def fuse_region(
     StackError
         When the window holds NaN, infinite or absurdly large values.
     ProcessingError
-        When the fuser makes such values.
+        When the fuser makes such values, or fails.
     """
     window = tiling.window(region)
     stack = WindowPlanes(source, planes, window, region.relative_to(window))
-    fused = fuser(stack)
+    try:
+        fused = fuser(stack)
+    except (SlidefusionError, MemoryError):
+        raise
+    except Exception as error:
+        # Not as it is: an AttributeError, say, means something else to whoever asked for a value.
+        raise ProcessingError(
+            f"fuser {fuser.name!r} failed in y {region.y}-{region.bottom}, "
+            f"x {region.x}-{region.right}: {type(error).__name__}: {error}"
+        ) from error
     _check_result(fuser, fused, stack)
     trim = region.relative_to(window).slices
     image = np.ascontiguousarray(fused.image[(slice(None), *trim)])
@@ -178,6 +187,13 @@ def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
             f"fuser {fuser.name!r} returned a {type(fused).__name__}: a fuser returns "
             "slidefusion.fuser.Fused(image), with depth, confidence and maps if it has them"
         )
+    arrays = {"image": fused.image, "depth": fused.depth, "confidence": fused.confidence}
+    for name, found in {**arrays, **fused.maps}.items():
+        if not isinstance(found, np.ndarray) and (found is not None or name == "image"):
+            raise PluginError(
+                f"fuser {fuser.name!r} returned a {type(found).__name__} as its {name}: it must be "
+                "a NumPy array"
+            )
     expected = stack.shape[1:]
     if fused.image.shape != expected or fused.image.dtype != stack.dtype:
         raise PluginError(

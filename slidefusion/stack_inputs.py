@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError
+from slidefusion.omezarr.metadata import MICROMETRES
 from slidefusion.stack import (
     OPENED,
     FocusStack,
@@ -140,11 +141,15 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
     )
     known = stack.pixel_size_um or (None, None)
     y, x = (_spacing(array, axis, size) for axis, size in zip("yx", known, strict=True))
-    z = array.coords["z"] if "z" in array.coords else None
-    in_um = z is not None and z.attrs.get("units") == "micrometer"
+    z = _in_um(array, "z")
+    if z is not None and not np.isfinite(z).all():
+        raise StackError(
+            f"the DataArray's coordinate 'z' is {z.tolist()}: give each plane a position, or drop "
+            "the coordinate with .drop_vars('z')"
+        )
     return replace(
         stack,
-        z_um=tuple(map(float, z.values)) if z is not None and in_um else None,
+        z_um=None if z is None else tuple(z.tolist()),
         offsets=offsets,
         pixel_size_um=(y, x) if y and x else None,
         origin=_origin(array) if y and x else stack.origin,
@@ -168,13 +173,13 @@ def _offsets(array: xr.DataArray) -> tuple[int, ...]:
 
 def _spacing(array: xr.DataArray, axis: str, known: float | None) -> float | None:
     """µm between the pixels of an axis; ``known`` of a single one; None if nothing says so."""
-    if axis not in array.coords or array.coords[axis].attrs.get("units") != "micrometer":
+    values = _in_um(array, axis)
+    if values is None:
         return None
-    values = array.coords[axis].values.astype(np.float64)
     if len(values) < 2:
         return known
     spacing = float(values[-1] - values[0]) / (len(values) - 1)
-    if not spacing > 0 or np.abs(np.diff(values) - spacing).max() > 0.01 * spacing:
+    if not spacing > 0 or not np.abs(np.diff(values) - spacing).max() <= 0.01 * spacing:
         raise StackError(
             f"the DataArray's coordinate {axis!r} does not rise in equal steps (it was flipped, or "
             "pixels were left out): give one whose pixels lie side by side in their order, or drop "
@@ -185,5 +190,17 @@ def _spacing(array: xr.DataArray, axis: str, known: float | None) -> float | Non
 
 def _origin(array: xr.DataArray) -> tuple[float, float]:
     """Where the first pixel lies, of an array with pixels."""
-    y, x = (float(array.coords[axis].values[0]) for axis in "yx")
-    return y, x
+    y, x = (_in_um(array, axis) for axis in "yx")
+    assert y is not None and x is not None
+    return float(y[0]), float(x[0])
+
+
+def _in_um(array: xr.DataArray, axis: str) -> npt.NDArray[np.float64] | None:
+    """A coordinate in µm; None without one, or when its ``units`` are no length."""
+    if axis not in array.coords:
+        return None
+    unit = MICROMETRES.get(str(array.coords[axis].attrs.get("units", "")).lower())
+    values = np.atleast_1d(array.coords[axis].values)
+    if unit is None or values.dtype.kind not in "iuf":
+        return None
+    return values.astype(np.float64) * unit

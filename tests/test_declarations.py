@@ -91,6 +91,13 @@ def test_planes_are_counted_from_one(wrong: tuple[Any, ...]) -> None:
         PlaneRange(*wrong)
 
 
+def test_what_prepare_learned_is_recorded_or_refused(tmp_path: Path) -> None:
+    fuser = made(prepare=lambda self, overview: BlockSum(overview.thumbnail.max() + np.uint8(3)))
+    with pytest.raises(OptionError, match=r"period=.*cannot be recorded.*\.item\(\)"):
+        sf.fuse(STACK, fuser, out=tmp_path / "o.zarr")
+    assert not (tmp_path / "o.zarr").exists()
+
+
 def test_a_fuser_that_prepares_another(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Learns(BlockSum):

@@ -97,6 +97,17 @@ def test_values_are_not_so_large_that_squares_overflow(name: str, levels: int) -
         sf.fuse(values * 2, name, **options).compute()
 
 
+def test_a_fuser_that_fails_is_named_with_the_region() -> None:
+    class Failing(BlockSum):
+        def __call__(self, stack: Any) -> Fused:
+            raise AttributeError("no attribute 'shade'")
+
+    # A bare AttributeError would become one of the DataArray, which has ``values``.
+    lazy = sf.fuse(np.ones((1, 2, 8, 8), np.uint8), Failing(), chunks=4)
+    with pytest.raises(ProcessingError, match=r"'block-sum' failed in y .*no attribute 'shade'"):
+        _ = lazy.values
+
+
 class _Wrong(BlockSum):
     which = 0
 
@@ -114,6 +125,8 @@ class _Wrong(BlockSum):
             8: replace(right, depth=depth.astype(np.float64)),
             9: replace(right, confidence=sure.astype(np.int64) + 300),
             10: replace(right, confidence=sure.astype(np.float32)),
+            11: Fused([1]),  # type: ignore[arg-type]
+            12: replace(right, depth=[0]),  # type: ignore[arg-type]
         }
         return made[self.which]
 
@@ -131,6 +144,8 @@ class _Wrong(BlockSum):
         (8, "depth map of float64 .* must hold integers"),
         (9, "confidence map of int64 .* must hold uint8 from 0 to 255"),
         (10, "confidence map of float32 .* must hold uint8"),
+        (11, "a list as its image: it must be a NumPy array"),
+        (12, "a list as its depth: it must be a NumPy array"),
     ],
 )
 def test_a_fuser_that_breaks_the_protocol_is_named(which: int, message: str) -> None:

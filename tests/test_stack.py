@@ -162,6 +162,26 @@ def test_focus_offsets_are_whole_numbers_of_their_own(store: Path, offsets: list
         as_stack(opened.assign_coords(focus_offset=("z", offsets)))
 
 
+@pytest.mark.parametrize(("unit", "um"), [("um", 1), ("µm", 1), ("nanometer", 1e-3), ("mm", 1e3)])
+def test_coordinates_count_in_any_unit_of_length(unit: str, um: float) -> None:
+    units = {"units": unit}
+    places = {"y": np.arange(6) * 0.5 + 3, "x": np.arange(7) * 0.25, "z": [-2.0, 0.0, 5.0]}
+    array = xr.DataArray(
+        np.zeros((3, 6, 7), np.uint8),
+        dims=("z", "y", "x"),
+        coords={axis: (axis, values, units) for axis, values in places.items()},
+    )
+    stack = as_stack(array)
+    assert stack.pixel_size_um == pytest.approx((0.5 * um, 0.25 * um))
+    assert stack.origin == pytest.approx((3 * um, 0))
+    assert stack.z_um == pytest.approx((-2 * um, 0, 5 * um))
+    assert as_stack(array.assign_coords(y=array.y.assign_attrs(units="row"))).pixel_size_um is None
+    with pytest.raises(StackError, match=r"'z' is .*nan.*: give each plane a position"):
+        as_stack(array.assign_coords(z=("z", [0.0, np.nan, 1.0], units)))
+    with pytest.raises(StackError, match="'y' does not rise in equal steps"):
+        as_stack(array.assign_coords(y=("y", [0.0, 1, np.nan, 3, 4, 5], units)))
+
+
 def test_masked_values_are_refused() -> None:
     array = np.ma.masked_equal(np.arange(24, dtype=np.uint8).reshape(1, 2, 3, 4), 7)
     with pytest.raises(StackError, match=r"1 values of the array are masked.*\.filled\(0\)"):

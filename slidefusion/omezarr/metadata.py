@@ -16,6 +16,7 @@ from typing import Any, Literal
 from slidefusion.errors import StackError
 
 __all__ = [
+    "MICROMETRES",
     "NGFF_VERSION",
     "Multiscale",
     "image_label",
@@ -31,11 +32,13 @@ NGFF_VERSION = "0.5"
 _MOST_LEVELS = 64
 """A pyramid that halves cannot have more."""
 
-_MICROMETRES = {
+MICROMETRES = {
     "micrometer": 1.0,
+    "micrometre": 1.0,
     "micron": 1.0,
     "um": 1.0,
-    "µm": 1.0,
+    "µm": 1.0,  # micro sign
+    "μm": 1.0,  # Greek letter
     "nanometer": 1e-3,
     "nm": 1e-3,
     "millimeter": 1e3,
@@ -44,6 +47,7 @@ _MICROMETRES = {
     "meter": 1e6,
     "angstrom": 1e-4,
 }
+"""Units of length that are understood, in small letters, in µm."""
 
 
 def level_sizes(height: int, width: int, smallest_px: int = 256) -> list[tuple[int, int]]:
@@ -261,7 +265,7 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
             for entry in first.get("axes") or "tczyx"
         ]
         axes = "".join(str(entry["name"]).lower() for entry in described)
-        units = [_MICROMETRES.get(str(entry.get("unit", "")).lower()) for entry in described]
+        units = [MICROMETRES.get(str(entry.get("unit", "")).lower()) for entry in described]
         datasets = first["datasets"]
         paths = tuple(str(entry["path"]) for entry in datasets)
         scale, translation = [1.0] * len(axes), [0.0] * len(axes)

@@ -94,7 +94,7 @@ def workers_of(client: Any) -> dict[str, dict[str, Any]]:
     try:
         return dict(client.scheduler_info(n_workers=-1)["workers"])
     except Exception as error:
-        raise _scheduler_gone(client) from error
+        raise scheduler_gone(client) from error
 
 
 def parallelism(client: Any | None) -> int:
@@ -209,17 +209,18 @@ class ClusterPool:
         more = [f"retry-{number}"] if number else []
         more += [f"and-{len(keys) - 1}-more"] if len(keys) > 1 else []
         name = (f"{self._name}-{self._token}", *keys[0], *more)
+        job = self._job()
         try:
             return self._client.submit(
                 attempt_there,
-                self._job(),
+                job,
                 keys,
                 key=name,
                 pure=False,
                 resources=self._resources or None,
             )
         except Exception as error:
-            raise _scheduler_gone(self._client, self._address) from error
+            raise scheduler_gone(self._client, self._address) from error
 
     def _job(self) -> Any:
         """The pickled job, or for a large one a reference to copies on the workers."""
@@ -227,8 +228,25 @@ class ClusterPool:
             return self._payload
         if self._shared is None or self._shared.status in ("cancelled", "lost", "error"):
             # Every worker that had a copy is gone: send it once more.
-            self._shared = self._client.scatter(self._payload, broadcast=True, hash=False)
+            self._shared = self._scatter()
         return self._shared
+
+    def _scatter(self) -> Any:
+        """Copies of the pickled job on the workers, however they come and go meanwhile."""
+        deadline = time.monotonic() + _ABANDONED_SECONDS
+        while True:
+            try:
+                return self._client.scatter(self._payload, broadcast=True, hash=False)
+            except Exception as error:  # a worker that is gone is a KeyError, none a TimeoutError
+                self.check()
+                if time.monotonic() > deadline:
+                    raise ProcessingError(
+                        f"what the tasks share ({len(self._payload) / 1e6:.0f} MB) cannot be sent "
+                        f"to the workers at {self._address}: {short(error)}; what is finished is "
+                        "kept and marked incomplete: run the same call again when they stay"
+                    ) from error
+                check_stop()
+                time.sleep(0.5)
 
     def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
         """Of the protocol; fetched together, since each request costs a round trip."""
@@ -273,7 +291,7 @@ class ClusterPool:
         deadline = time.monotonic() + _RECONNECT_SECONDS
         while self._client.status != "running":
             if self._client.status == "closed" or time.monotonic() > deadline:
-                raise _scheduler_gone(self._client, self._address)
+                raise scheduler_gone(self._client, self._address)
             check_stop()
             time.sleep(0.1)
 
@@ -292,7 +310,8 @@ def _address(client: Any) -> str:
     return str(getattr(getattr(client, "scheduler", None), "address", "") or "its address")
 
 
-def _scheduler_gone(client: Any, address: str = "") -> ProcessingError:
+def scheduler_gone(client: Any, address: str = "") -> ProcessingError:
+    """What to raise when a client has nobody to talk to."""
     return ProcessingError(
         f"the Dask scheduler at {address or _address(client)} does not answer any more; what is "
         "finished is kept and marked incomplete: start a cluster, then run the same call again"

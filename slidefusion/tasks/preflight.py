@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.tasks.pools import scheduler_gone
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
 from slidefusion.tasks.shipping import pickled
 
@@ -79,7 +80,10 @@ def check_workers_see(client: Any, paths: Iterable[str | Path]) -> None:
 
 def _ask(client: Any, function: Any, *arguments: Any) -> dict[str, Any]:
     """The answers by worker; an answer that is an error is raised."""
-    answers: dict[str, Any] = client.run(function, *arguments, on_error="return")
+    try:
+        answers: dict[str, Any] = client.run(function, *arguments, on_error="return")
+    except Exception as error:
+        raise scheduler_gone(client) from error
     for worker, answer in answers.items():
         if isinstance(answer, OSError):  # it ended meanwhile; those that come later are asked again
             answers[worker] = _NOTHING

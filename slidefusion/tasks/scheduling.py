@@ -48,7 +48,7 @@ def active_client(client: Any | None) -> Any | None:
             raise ProcessingError(
                 f"client={client!r} is no dask.distributed.Client; give one, or None for threads"
             )
-        return client
+        return _synchronous(client)
     import sys
 
     if "distributed" not in sys.modules:
@@ -56,9 +56,19 @@ def active_client(client: Any | None) -> Any | None:
     from distributed import default_client
 
     try:
-        return default_client()
+        found = default_client()
     except ValueError:
         return None
+    return None if found.status == "closed" else _synchronous(found)
+
+
+def _synchronous(client: Any) -> Any:
+    if getattr(client, "asynchronous", False):
+        raise ProcessingError(
+            f"{client!r} is asynchronous, and its answers cannot be waited for here: give a "
+            "dask.distributed.Client that is not, for example Client(address)"
+        )
+    return client
 
 
 def run_tasks(

@@ -113,14 +113,7 @@ class ObjectLaws(ContractBase):
             given = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain) if f.init}
         else:
             given = dict(options)
-        try:
-            text = json.dumps(given, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            self.fail(
-                fuser,
-                f"its options are no JSON ({error}), so provenance cannot record them; use "
-                "numbers, strings, booleans, None, and lists of them",
-            )
+        text = self._json(fuser, given, "its options are")
         again = self.make_fuser(**json.loads(text))
         if again != plain:
             self.fail(fuser, f"is {again!r} when made from its options as JSON, {text}")
@@ -215,6 +208,8 @@ class ObjectLaws(ContractBase):
         prepared, again = fuser.prepare(seen), fuser.prepare(seen)
         if pickle.dumps(fuser) != before:
             self.fail(fuser, "prepare changed the fuser; return a copy (dataclasses.replace)")
+        if dataclasses.is_dataclass(prepared):
+            self._json(fuser, dataclasses.asdict(prepared), "what prepare gave it is")
         if prepared != again or type(prepared) is not type(fuser):
             self.fail(
                 fuser,
@@ -229,6 +224,16 @@ class ObjectLaws(ContractBase):
         planes = self.plane_counts(fuser)[-1]
         dtype = dtype or self.dtypes[0]
         return self.window(fuser, Case(seed, planes, max(self.channels), height, width, dtype))
+
+    def _json(self, fuser: Fuser, values: dict[str, Any], what: str) -> str:
+        try:
+            return json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            self.fail(
+                fuser,
+                f"{what} no JSON ({error}), so provenance cannot record it; use numbers, strings, "
+                "booleans, None, and lists of them (of a NumPy number its .item())",
+            )
 
     def _same(
         self, fuser: Fuser, copy: Any, stack: npt.NDArray[Any], expected: Fused, how: str

@@ -45,7 +45,9 @@ def fuse(
     ----------
     stack
         Path or URL of an OME-Zarr stack, a Zarr group or array, a DataArray, a Dask or NumPy array
-        (unnamed axes are c, z, y, x) of uint8, uint16 or float32; any number of channels.
+        (unnamed axes are c, z, y, x) of uint8, uint16 or float32; any number of channels. Of a
+        DataArray the coordinates z, y and x count whose ``attrs["units"]`` are a length
+        (``"micrometer"``, ``"nm"``), and ``focus_offset`` along z.
     fuser
         Name of an installed fuser (``slidefusion.fusers()`` lists them), or a fuser object.
     planes

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import slidefusion as sf
 from slidefusion.errors import ProcessingError
 from slidefusion.omezarr.journal import Journal
 
@@ -102,6 +104,21 @@ def test_workers_killed_while_fusing(
     )
     assert_same(tmp_path / "slide.zarr", whole_slide(SLOW))
     assert kills >= 1
+
+
+def test_a_restart_while_an_array_in_memory_is_fused(tmp_path: Path) -> None:
+    # Too large to travel with every task: what the workers hold of it is lost with all of them.
+    array = np.random.default_rng(0).integers(0, 255, (1, 2, 512, 768), dtype=np.uint8)
+    with local_cluster(2) as (_, client):
+        client.wait_for_workers(2)
+        timer = threading.Timer(0.6, client.restart)
+        timer.start()
+        slow = Brightest(seconds=0.4)
+        slide = sf.fuse(
+            array, slow, chunks=128, out=tmp_path / "o.zarr", client=client, progress=False
+        )
+        timer.join()
+    assert np.array_equal(slide.values, array.max(axis=1))
 
 
 @pytest.mark.slow

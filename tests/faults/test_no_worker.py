@@ -1,7 +1,8 @@
-"""A cluster that has lost all its workers, which Dask waits for without a word."""
+"""Clusters without workers, which Dask waits for without a word, and clients without a cluster."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from slidefusion.errors import ProcessingError
 from slidefusion.tasks import pools
-from slidefusion.tasks.scheduling import run_tasks
+from slidefusion.tasks.scheduling import active_client, run_tasks
 
 
 def _never_done(key: tuple[int, ...]) -> None:
@@ -36,3 +37,23 @@ def test_it_is_said_and_then_given_up(
     ):
         run_tasks(_never, None, [(0, 0)], name="fuse", client=client, on_done=_never_done)
     assert sum("no worker is left" in record.message for record in caplog.records) == 1
+
+
+def test_an_asynchronous_client_is_refused_and_a_closed_one_is_none() -> None:
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp", dashboard_address=":0"
+    ) as cluster:
+
+        async def ask() -> None:
+            async with Client(cluster.scheduler_address, asynchronous=True) as client:
+                for given in (client, None):
+                    with pytest.raises(ProcessingError, match="is asynchronous, and its answers"):
+                        active_client(given)
+
+        asyncio.run(ask())
+        with Client(cluster) as client:
+            assert active_client(None) is client
+            client.close()
+            assert active_client(None) is None

@@ -53,7 +53,5 @@ if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.map(fuse, ["b", "c"]) == [mine, mine]
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
-    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr

@@ -94,6 +94,7 @@ WRONG = [
     (zoo.CountsBytesInFloat, OBJECT, "number of bytes"),
     (zoo.PrepareChangesIt, PREPARE, "return a copy"),
     (zoo.PreparesByChance, PREPARE, "no random numbers"),
+    (zoo.PreparesANumPyNumber, PREPARE, "what prepare gave it is no JSON"),
 ]
 
 

@@ -379,3 +379,9 @@ class PrepareChangesIt(Prepared):
 class PreparesByChance(Prepared):
     def prepare(self, overview):
         return dataclasses.replace(self, threshold=random.random())
+
+
+@dataclass(frozen=True)
+class PreparesANumPyNumber(Prepared):
+    def prepare(self, overview):
+        return dataclasses.replace(self, threshold=overview.thumbnail.max())
