@@ -15,6 +15,7 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.rendering import Look
 from slidefusion.omezarr.sources import root_of, store_identity, zarr_source
 from slidefusion.source_array import SourceArray
 from slidefusion.stack_shape import check_shape
@@ -61,6 +62,8 @@ class FocusStack:
     origin: tuple[float, float] = (0.0, 0.0)
     """(y, x) place of the first pixel in µm, or in pixels where their size is not known."""
     channel_names: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
+    """How each channel is shown, if its store says so."""
     provenance: dict[str, Any] = field(default_factory=dict)
     store: str | None = None
     """Path or URL of the Zarr store, if it is one."""
@@ -253,6 +256,7 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         whole = mine.get("complete") is True
         levels.append(zarr_source(where, prefix + path, image.axes, array, whole=whole))
         check_chunk(array, f"the array {path!r} of {where}")
+    _check_levels(levels, image.paths, where)
     channels, planes = levels[0].shape[:2]
     names = image.channel_names if len(image.channel_names) == channels else default_names(channels)
     z_um, reference = plane_positions(image, mine, planes, where)
@@ -267,10 +271,23 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         pixel_size_um=image.pixel_size_um,
         origin=image.origin,
         channel_names=names,
+        looks=image.looks if len(image.looks) == channels else (),
         provenance=mine or {"source": where},
         store=where,
         levels=tuple(levels),
     )
+
+
+def _check_levels(levels: Sequence[PlaneSource], paths: Sequence[str], where: str) -> None:
+    """Refuse a pyramid that does not begin with its largest level: it would be read as a thumb."""
+    areas = [level.shape[2] * level.shape[3] for level in levels]
+    if areas[0] < max(areas):
+        largest = areas.index(max(areas))
+        raise StackError(
+            f"the OME-Zarr metadata of {where} names the dataset {paths[0]!r} of "
+            f"{levels[0].shape[2:]} px before {paths[largest]!r} of {levels[largest].shape[2:]} "
+            "px, and the largest must be the first: put them in order"
+        )
 
 
 def _to_dataarray(stack: FocusStack) -> xr.DataArray:

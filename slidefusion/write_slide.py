@@ -17,9 +17,9 @@ from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.memory import give_back_freed_memory, keep_freed_memory
 from slidefusion.omezarr.journal import fingerprint_of
-from slidefusion.omezarr.metadata import image_label, omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.rendering import image_label, omero
 from slidefusion.omezarr.store import is_url
 from slidefusion.plan import FusePlan, RegionJob
 from slidefusion.region_run import RegionTasks, run_regions
@@ -144,7 +144,7 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
     layout = PyramidLayout(
         "cyx", (channels, target.height, target.width), stack.dtype.name, plan.tiling.region_px
     )
-    block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb)
+    block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb, looks=stack.looks)
     y, x = stack.places(target)
     origin = float(y[0]), float(x[0])
     slide = ImageSpec("", layout, stack.pixel_size_um, origin=origin, blocks={"omero": block})

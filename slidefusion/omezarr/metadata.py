@@ -14,20 +14,20 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from slidefusion.errors import StackError
+from slidefusion.omezarr.rendering import Look, look_of
 
 __all__ = [
     "MICROMETRES",
     "NGFF_VERSION",
     "Multiscale",
-    "image_label",
     "level_sizes",
     "multiscales",
-    "omero",
     "parse_multiscales",
     "plane_positions",
 ]
 
 NGFF_VERSION = "0.5"
+_READ_VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
 
 _MOST_LEVELS = 64
 """A pyramid that halves cannot have more."""
@@ -135,61 +135,6 @@ def multiscales(
     ]
 
 
-def omero(channel_names: Sequence[str], dtype: str, *, rgb: bool) -> dict[str, Any]:
-    """The rendering block: colour and window of every channel.
-
-    >>> omero(["red", "green", "blue"], "uint8", rgb=True)["channels"][0]["color"]
-    'FF0000'
-    """
-    end = {"uint8": 255.0, "uint16": 65535.0}.get(dtype, 1.0)
-    if rgb:
-        colours = ["FF0000", "00FF00", "0000FF"]
-    elif len(channel_names) == 1:
-        colours = ["FFFFFF"]
-    else:
-        cycle = ["FF0000", "00FF00", "0000FF", "FF00FF", "00FFFF", "FFFF00", "FFFFFF"]
-        colours = [cycle[k % len(cycle)] for k in range(len(channel_names))]
-    channels = [
-        {
-            "label": label,
-            "color": colour,
-            "active": True,
-            "coefficient": 1.0,
-            "family": "linear",
-            "inverted": False,
-            "window": {"min": 0.0, "max": end, "start": 0.0, "end": end},
-        }
-        for label, colour in zip(channel_names, colours, strict=True)
-    ]
-    return {
-        "name": "",
-        "version": NGFF_VERSION,
-        "channels": channels,
-        "rdefs": {"model": "color", "defaultZ": 0, "defaultT": 0},
-    }
-
-
-def image_label(planes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The ``image-label`` block of a depth map: what each plane index stands for.
-
-    >>> image_label([{"offset": 0, "z_um": 0.0}])["properties"][0]["label-value"]
-    0
-    """
-    count = max(1, len(planes) - 1)
-    colours = [
-        # dark to light along z: neighbouring planes look alike
-        {"label-value": k, "rgba": [v := round(255 * k / count), v, v, 255]}
-        for k in range(len(planes))
-    ]
-    properties = [{"label-value": k, **plane} for k, plane in enumerate(planes)]
-    return {
-        "version": NGFF_VERSION,
-        "colors": colours,
-        "properties": properties,
-        "source": {"image": "../../"},
-    }
-
-
 @dataclass(frozen=True)
 class Multiscale:
     """What an image group says of itself, of NGFF 0.4 or 0.5."""
@@ -205,10 +150,12 @@ class Multiscale:
     translation: tuple[float, ...]
     """Of the finest level, one number an axis, in µm where the unit is known."""
     units_known: tuple[bool, ...]
-    """Whether the axis has a physical unit."""
+    """Whether the axis has a physical unit, and a scale that is in it."""
     name: str
     channel_names: tuple[str, ...]
     """Labels of the omero block, or empty."""
+    looks: tuple[Look, ...] = ()
+    """How the omero block shows each channel."""
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
@@ -260,6 +207,8 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
     first = scales[0]
     try:
         version = str(block.get("version") or first.get("version") or "0.4")
+        if version not in _READ_VERSIONS:
+            raise ValueError(f"version {version}, which is not known here")
         described = [
             {"name": entry} if isinstance(entry, str) else dict(entry)
             for entry in first.get("axes") or "tczyx"
@@ -268,12 +217,13 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         units = [MICROMETRES.get(str(entry.get("unit", "")).lower()) for entry in described]
         datasets = first["datasets"]
         paths = tuple(str(entry["path"]) for entry in datasets)
-        scale, translation = [1.0] * len(axes), [0.0] * len(axes)
+        scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False
         for transform in [
             *datasets[0].get("coordinateTransformations", ()),
             *(first.get("coordinateTransformations") or ()),
         ]:
             if transform.get("type") == "scale":
+                scaled = True
                 scale = [s * float(v) for s, v in zip(scale, transform["scale"], strict=True)]
                 translation = [
                     t * float(v) for t, v in zip(translation, transform["scale"], strict=True)
@@ -282,10 +232,9 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
                 translation = [
                     t + float(v) for t, v in zip(translation, transform["translation"], strict=True)
                 ]
-        labels = [
-            str(channel.get("label") or f"channel {k}")
-            for k, channel in enumerate((block.get("omero") or {}).get("channels") or ())
-        ]
+        channels = (block.get("omero") or {}).get("channels") or ()
+        labels = [str(channel.get("label") or f"channel {k}") for k, channel in enumerate(channels)]
+        looks = tuple(map(look_of, channels))
         if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
             raise ValueError(f"axes {[entry.get('name') for entry in described]}")
         if len(paths) > _MOST_LEVELS or len(set(paths)) != len(paths):
@@ -296,7 +245,7 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StackError(
             f"the OME-Zarr metadata of {where} is not valid NGFF 0.4 or 0.5 "
-            f"({type(error).__name__}: {error}); re-write it with its producer, or convert it"
+            f"({type(error).__name__}: {error}); write it anew with its producer"
         ) from error
     return Multiscale(
         version=version,
@@ -304,9 +253,10 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         paths=paths,
         scale=tuple(s * (u or 1.0) for s, u in zip(scale, units, strict=True)),
         translation=tuple(t * (u or 1.0) for t, u in zip(translation, units, strict=True)),
-        units_known=tuple(u is not None for u in units),
+        units_known=tuple(scaled and u is not None for u in units),
         name=str(first.get("name") or ""),
         channel_names=tuple(labels),
+        looks=looks,
     )
 
 

@@ -16,6 +16,7 @@ from slidefusion.errors import ProcessingError, ReaderError
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, new_opening, reopen
+from slidefusion.readers.order import gap_in
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import (
@@ -59,6 +60,8 @@ class ImagesReader:
         self._source = source if isinstance(source, str) else tuple(source)
         self._opening = new_opening()
         self._files = files
+        self.gap = gap_in(files)
+        """Where the numbers in the names of the files skip some, which are planes missing."""
         headers = [_Header(path) for path in files]
         all_alike("size", files, [f"{h.size.height} x {h.size.width} px" for h in headers])
         all_alike("type of values", files, [h.dtype.name for h in headers])

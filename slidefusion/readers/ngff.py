@@ -61,6 +61,8 @@ class NgffReader:
         """(y, x) place of the first pixel in µm, or in pixels where their size is not known."""
         self.z_um = stack.z_um
         self.channel_names = stack.channel_names
+        self.looks = stack.looks
+        """How the omero block shows each channel."""
         self.is_rgb = self.dtype == np.uint8 and stack.rgb
         array = open_array(self._zarr.path, self._zarr.array, "r", self._zarr.stamp)
         chunk = dict(zip(self._zarr.axes, array.chunks, strict=True))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import PurePath
 
-__all__ = ["natural_order", "one_series", "pattern", "suggested_glob"]
+__all__ = ["gap_in", "natural_order", "one_series", "pattern", "suggested_glob"]
 
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
@@ -74,6 +74,22 @@ def one_series(ordered: Sequence[str]) -> str | None:
         return f"the names have no number that differs: {_some(ordered)}"
     if any(b < a for column in varying for a, b in pairwise(column)):
         return f"more than one number varies from name to name: {_some(ordered)}"
+    return None
+
+
+def gap_in(ordered: Sequence[str]) -> str | None:
+    """Where the numbers of one series do not rise in equal steps; None where they do, or of none.
+
+    >>> gap_in(["z1.png", "z2.png", "z4.png"])
+    'z2.png is followed by z4.png'
+    """
+    if one_series(ordered) is not None:
+        return None
+    for column in zip(*_fields(ordered).values(), strict=True):
+        steps = [b - a for a, b in pairwise(column)]
+        if steps and max(steps) > 1.001 * min(steps) > 0:
+            at = steps.index(max(steps))
+            return " is followed by ".join(PurePath(path).name for path in ordered[at : at + 2])
     return None
 
 

@@ -15,6 +15,7 @@ from slidefusion.errors import ProcessingError, ReaderError, StackError
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
+from slidefusion.readers.order import gap_in
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import describe, kind, plane_files, public_name
@@ -66,6 +67,8 @@ class SlidesReader:
         all_alike("pixel size", files, [p.pixel_size_um for p in planes])
         first = planes[0]
         self._files = files
+        self.gap = gap_in(files)
+        """Where the numbers in the names of the files skip some, which are planes missing."""
         self._alpha = first.alpha
         channels = first.samples - first.alpha
         self.shape = (channels, len(files), first.height, first.width)

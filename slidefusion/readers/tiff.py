@@ -106,6 +106,9 @@ class TiffReader:
         self.is_rgb = channels == samples == 3 and photometric in ("RGB", "YCBCR")
         named = facts.channel_names if len(facts.channel_names) == channels else ()
         self.channel_names = named or default_names(channels, self.is_rgb)
+        own = facts.colours if len(facts.colours) == channels and not self.is_rgb else ()
+        self.looks = tuple({} if colour is None else {"color": colour} for colour in own)
+        """How each channel is shown, if the file says so."""
         self.tile: Size = page.tile
         self.provenance = _provenance(self._files, chosen.kind, layout.axes, order, left_out, log)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -45,6 +45,8 @@ class Physical:
     z_um: tuple[float, ...] | None = None
     """Position of every plane, in the order of the file."""
     channel_names: tuple[str, ...] = ()
+    colours: tuple[str | None, ...] = ()
+    """Of each channel, RRGGBB."""
 
 
 def micrometres(unit: str | None) -> float | None:
@@ -66,7 +68,7 @@ def physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physic
         size = None
     if z_um is not None and not all(map(math.isfinite, z_um)):
         z_um = None
-    return Physical(size, z_um, found.channel_names)
+    return replace(found, pixel_size_um=size, z_um=z_um)
 
 
 def _physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physical:
@@ -94,12 +96,20 @@ def _ome(tif: Any, series: Any, planes: int) -> Physical:
     pixels = _pixels(images[number])
     attributes = pixels.attrib
     y, x = (_length(attributes, f"PhysicalSize{axis}") for axis in "YX")
-    names = tuple(channel.attrib.get("Name", "") for channel in _find(pixels, "Channel"))
+    channels = [channel.attrib for channel in _find(pixels, "Channel")]
+    names = tuple(channel.get("Name", "") for channel in channels)
+    colours = tuple(_colour(channel.get("Color")) for channel in channels)
     z_um = _ome_positions(pixels, planes)
     step = _length(attributes, "PhysicalSizeZ")
     if z_um is None and step:
         z_um = tuple(step * k for k in range(planes))
-    return Physical((y, x) if y and x else None, z_um, names if all(names) else ())
+    size = (y, x) if y and x else None
+    return Physical(size, z_um, names if all(names) else (), colours)
+
+
+def _colour(text: str | None) -> str | None:
+    """RRGGBB of what OME-XML has: red, green, blue and alpha as one signed number of 32 bits."""
+    return None if text is None else f"{(int(text) & 0xFFFFFFFF) >> 8:06X}"
 
 
 def _ome_positions(pixels: Any, planes: int) -> tuple[float, ...] | None:

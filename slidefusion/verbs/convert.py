@@ -15,9 +15,9 @@ from slidefusion.errors import OptionError
 from slidefusion.geometry import Size
 from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
-from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
+from slidefusion.omezarr.rendering import omero
 from slidefusion.readers import open_reader
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, run_regions
@@ -193,6 +193,8 @@ def _convert(
     }
     if any(facts.origin_um):  # left out of most, as it was of all before it was known
         settings["origin_um"] = list(facts.origin_um)
+    looks = getattr(reader, "looks", ())
+    shown = omero(reader.channel_names, dtype.name, rgb=reader.is_rgb, looks=looks)
     image = ImageSpec(
         "",
         layout,
@@ -200,7 +202,7 @@ def _convert(
         z_step_um=facts.z_step_um,
         z_start_um=facts.z_um[0] if facts.z_um and facts.z_step_um else 0.0,
         origin=facts.origin_um,
-        blocks={"omero": omero(reader.channel_names, dtype.name, rgb=reader.is_rgb)},
+        blocks={"omero": shown},
     )
     inputs = [entry["path"] for entry in reader.provenance.get("files", ())]
     files = [path for path in inputs if Path(path).is_absolute() and Path(path).exists()]

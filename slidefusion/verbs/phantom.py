@@ -15,9 +15,9 @@ from slidefusion.fuser import Footprint
 from slidefusion.geometry import Size, Window
 from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
-from slidefusion.omezarr.metadata import omero
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.rendering import omero
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
 from slidefusion.region_run import RegionTasks, run_regions

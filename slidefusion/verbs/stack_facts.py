@@ -90,6 +90,13 @@ def _positions(
     if z_step_um is not None:
         if not isinstance(z_step_um, numbers.Real) or not 0 < z_step_um < math.inf:
             raise OptionError(f"z_step_um={z_step_um!r}: give a positive distance in µm")
+        gap = getattr(reader, "gap", None)
+        if gap is not None:
+            raise StackError(
+                f"the planes of {name_of(reader)} are numbered in unequal steps: {gap}. Restore "
+                "what is missing, or pass z_um= (--z-um) with the position of each plane instead "
+                "of one distance for all"
+            )
         start = reader.z_um[0] if reader.z_um else 0.0
         return tuple(start + k * float(z_step_um) for k in range(planes))
     option = z_um is not None

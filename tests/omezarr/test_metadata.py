@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slidefusion.errors import StackError
-from slidefusion.omezarr.metadata import level_sizes, multiscales, omero, parse_multiscales
+from slidefusion.omezarr.metadata import level_sizes, multiscales, parse_multiscales
+from slidefusion.omezarr.rendering import look_of, omero
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
@@ -147,3 +150,32 @@ def test_omero_has_a_colour_and_a_window_for_every_channel(channels: int) -> Non
 def test_a_collection_of_images_says_where_they_are(attributes: Any, example: str) -> None:
     with pytest.raises(StackError, match=f"one image: give the path of one, such as {example}$"):
         parse_multiscales(attributes, "here")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.dictionaries(
+            st.sampled_from(["color", "window", "active", "start", "end", "min", "max"]), inner
+        ),
+        max_leaves=8,
+    )
+)
+def test_whatever_an_omero_block_says_what_is_written_is_sound(channel: Any) -> None:
+    (shown,) = omero(["a"], "uint8", rgb=False, looks=[look_of(channel)])["channels"]
+    json.dumps(shown, allow_nan=False)
+    assert re.fullmatch("[0-9A-F]{6}", shown["color"]) and isinstance(shown["active"], bool)
+    assert shown["window"]["start"] < shown["window"]["end"]
+
+
+def test_a_version_to_come_is_refused() -> None:
+    block = {"ome": {"version": "0.6", "multiscales": multiscales("yx", 1, pixel_size_um=None)}}
+    with pytest.raises(StackError, match=r"version 0\.6, which is not known here"):
+        parse_multiscales(block, "a.zarr")
+
+
+def test_a_unit_without_a_scale_is_no_size() -> None:
+    block = multiscales("zyx", 1, pixel_size_um=(0.5, 0.5), z_step_um=2)
+    del block[0]["datasets"][0]["coordinateTransformations"]
+    image = parse_multiscales({"ome": {"version": "0.5", "multiscales": block}}, "a.zarr")
+    assert (image.pixel_size_um, image.units_known) == (None, (False,) * 3)

@@ -116,6 +116,47 @@ def test_the_place_of_the_first_pixel_is_kept(tmp_path: Path) -> None:
     assert (float(stack.y[0]), float(stack.x[0])) == (6.0, 15.0)
 
 
+def test_how_channels_are_shown_is_kept(tmp_path: Path) -> None:
+    window = {"min": 0.0, "max": 255.0, "start": 10.0, "end": 200.0}
+    channels = [
+        {"label": "a", "color": "00ffff", "window": window, "active": False},
+        {"label": "b", "color": "FF00FF", "window": {**window, "start": "low"}},
+    ]
+    scale, omero = (1.0, 2.0, 0.5, 0.5), {"channels": channels}
+    given = write(tmp_path / "a.zarr", noise(2, 2, 40, 50), "czyx", scale=scale, omero=omero)
+    sf.convert(given, tmp_path / "stack.zarr", progress=False)
+    for source in (given, tmp_path / "stack.zarr"):
+        sf.fuse(source, out=tmp_path / "slide.zarr", progress=False, overwrite=True)
+        for out in ("stack.zarr", "slide.zarr"):
+            a, b = zarr.open_group(tmp_path / out).attrs["ome"]["omero"]["channels"]
+            assert (a["label"], a["color"], a["window"]) == ("a", "00FFFF", window)
+            assert (a["active"], b["color"], b["window"]["start"]) == (False, "FF00FF", 0)
+
+
+def test_the_largest_level_is_the_first(tmp_path: Path) -> None:
+    group = zarr.open_group(str(write(tmp_path / "a.zarr", noise(1, 2, 20, 25), "czyx")), mode="r+")
+    group.create_array("large", data=noise(1, 2, 40, 50))
+    block = dict(group.attrs)["multiscales"]
+    block[0]["datasets"].append({**block[0]["datasets"][0], "path": "large"})
+    group.attrs["multiscales"] = block
+    with pytest.raises(StackError, match=r"'full' of \(20, 25\) px before 'large' of \(40, 50\)"):
+        sf.fuse(tmp_path / "a.zarr")
+    with pytest.raises(StackError, match="the largest must be the first"):
+        sf.convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+
+
+def test_zarr_2_in_the_order_of_fortran(tmp_path: Path) -> None:
+    data = noise(1, 3, 130, 150)
+    path = write(tmp_path / "a.zarr", noise(1, 3, 8, 8), "czyx")
+    group = zarr.open_group(str(path), mode="r+")
+    array = group.create_array(
+        "full", shape=data.shape, dtype="u1", chunks=(1, 1, 64, 64), order="F", overwrite=True
+    )
+    array[...] = data
+    np.testing.assert_array_equal(sf.open_stack(path).values, data)
+    np.testing.assert_array_equal(whole(open_reader(path)), data)
+
+
 def test_a_scale_without_a_unit_is_no_size(tmp_path: Path) -> None:
     reader = open_reader(write(tmp_path / "a.zarr", noise(3, 40, 50), "zyx", unit="pixel"))
     assert (reader.pixel_size_um, reader.z_um) == (None, None)

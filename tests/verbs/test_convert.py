@@ -174,6 +174,18 @@ def test_numbers_of_numpy_are_numbers(rgb: tuple[Path, np.ndarray], tmp_path: Pa
     assert fused.attrs["slidefusion"]["options"]["levels"] == 3
 
 
+def test_a_plane_that_is_missing_in_a_series_is_noticed(tmp_path: Path) -> None:
+    for number in (1, 2, 4):
+        Image.fromarray(pixels(40, 50, 3)).save(tmp_path / f"z{number}.png")
+    files = [tmp_path / f"z{number}.png" for number in (1, 2, 4)]
+    for source in (tmp_path, files, str(tmp_path / "z*.png")):
+        with pytest.raises(StackError, match=r"z2\.png is followed by z4\.png\. Restore"):
+            sf.convert(source, tmp_path / "a.zarr", pixel_size_um=1, z_step_um=1, **QUICK)
+    sf.convert(files, tmp_path / "a.zarr", pixel_size_um=1, z_um=[0, 1, 3], **QUICK)
+    assert sf.open_stack(tmp_path / "a.zarr").z.values.tolist() == [0, 1, 3]
+    sf.convert(files[::2], tmp_path / "b.zarr", pixel_size_um=1, z_step_um=3, **QUICK)
+
+
 def test_a_slide_of_one_plane_needs_no_step(tmp_path: Path) -> None:
     Image.fromarray(pixels(40, 50, 3)).save(tmp_path / "one.png")
     sf.convert(tmp_path / "one.png", tmp_path / "a.zarr", pixel_size_um=1, **QUICK)
