@@ -114,6 +114,8 @@ def find(group: str, name: str) -> Plugin:
         When several distributions claim the name and none is built in.
     """
     installed = plugins(group)
+    if not isinstance(name, str):
+        raise OptionError(f"{name!r} is no name of a {group.rpartition('.')[2][:-1]}: give a text")
     distribution, _, plain = name.rpartition(":")
     matching = [
         plugin
@@ -252,7 +254,7 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise OptionError(f"option {key}={value!r} of fuser {name!r} is not finite")
         if info.choices is not None and value not in info.choices:
-            near = near_match(str(value), map(str, info.choices))
+            near = near_match(value, map(str, info.choices)) if isinstance(value, str) else ""
             raise OptionError(
                 f"option {key}={value!r} of fuser {name!r} is not allowed{near} "
                 f"(allowed: {', '.join(map(repr, info.choices))})"

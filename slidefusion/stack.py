@@ -18,7 +18,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.rendering import Look
 from slidefusion.omezarr.sources import root_of, store_identity, zarr_source
 from slidefusion.source_array import SourceArray
-from slidefusion.stack_shape import check_shape
+from slidefusion.stack_shape import check_shape, default_names, default_offsets
 
 if TYPE_CHECKING:
     import dask.array
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FocusStack",
-    "default_offsets",
     "open_slide",
     "open_stack",
     "plane_indices",
@@ -90,15 +89,6 @@ class FocusStack:
         )
 
 
-def default_offsets(planes: int) -> tuple[int, ...]:
-    """Focus offsets about the middle plane.
-
-    >>> default_offsets(5), default_offsets(2)
-    ((-2, -1, 0, 1, 2), (-1, 0))
-    """
-    return tuple(z - planes // 2 for z in range(planes))
-
-
 def open_stack(store: str | Path | zarr.Group | zarr.Array[Any]) -> xr.DataArray:
     """Open an OME-Zarr focus stack, 0.4 or 0.5, lazily.
 
@@ -157,17 +147,6 @@ def _places(origin: float, size: float, start: int, count: int) -> npt.NDArray[n
     if abs(origin / size - whole) < 1e-6:  # to the last bit as in the image it was cut out of
         return (whole + steps) * size
     return origin + steps * size
-
-
-def default_names(channels: int, is_rgb: bool | None = None) -> tuple[str, ...]:
-    """Names for channels that their source leaves unnamed; three are colours unless it knows.
-
-    >>> default_names(3), default_names(1), default_names(2)
-    (('red', 'green', 'blue'), ('gray',), ('channel 0', 'channel 1'))
-    """
-    if channels == 3 if is_rgb is None else is_rgb:
-        return "red", "green", "blue"
-    return ("gray",) if channels == 1 else tuple(f"channel {c}" for c in range(channels))
 
 
 def from_numpy(array: npt.NDArray[Any]) -> FocusStack:

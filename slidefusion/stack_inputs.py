@@ -14,13 +14,11 @@ from slidefusion.omezarr.metadata import MICROMETRES
 from slidefusion.stack import (
     OPENED,
     FocusStack,
-    default_names,
-    default_offsets,
     from_group,
     from_numpy,
     from_zarr_array,
 )
-from slidefusion.stack_shape import check_shape
+from slidefusion.stack_shape import check_shape, default_names, default_offsets
 
 if TYPE_CHECKING:
     import dask.array

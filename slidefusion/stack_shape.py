@@ -1,4 +1,6 @@
-"""What shape and dtype a focus stack may have: sizes that no slide exceeds are refused at once.
+"""What shape and dtype a focus stack may have, and what planes and channels are called by default.
+
+Sizes that no slide exceeds are refused at once.
 
 A damaged or hostile file may declare any size. Plans grow with the number of regions and
 coordinates with the side in pixels, so sizes are checked before anything is planned.
@@ -13,7 +15,15 @@ import numpy as np
 
 from slidefusion.errors import StackError
 
-__all__ = ["MAX_CHANNELS", "MAX_PLANES", "MAX_SIDE_PX", "check_shape", "check_size"]
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_PLANES",
+    "MAX_SIDE_PX",
+    "check_shape",
+    "check_size",
+    "default_names",
+    "default_offsets",
+]
 
 MAX_SIDE_PX = 2**22
 """A metre at 0.25 µm a pixel."""
@@ -69,3 +79,23 @@ def check_size(shape: Sequence[int], what: str) -> None:
             f"at most {MAX_CHANNELS} channels and {MAX_PLANES} planes of {MAX_SIDE_PX} x "
             f"{MAX_SIDE_PX} px are possible: its metadata is damaged, or its axes are mixed up"
         )
+
+
+def default_offsets(planes: int) -> tuple[int, ...]:
+    """Focus offsets about the middle plane.
+
+    >>> default_offsets(5), default_offsets(2)
+    ((-2, -1, 0, 1, 2), (-1, 0))
+    """
+    return tuple(z - planes // 2 for z in range(planes))
+
+
+def default_names(channels: int, is_rgb: bool | None = None) -> tuple[str, ...]:
+    """Names for channels that their source leaves unnamed; three are colours unless it knows.
+
+    >>> default_names(3), default_names(1), default_names(2)
+    (('red', 'green', 'blue'), ('gray',), ('channel 0', 'channel 1'))
+    """
+    if channels == 3 if is_rgb is None else is_rgb:
+        return "red", "green", "blue"
+    return ("gray",) if channels == 1 else tuple(f"channel {c}" for c in range(channels))

@@ -222,6 +222,12 @@ def test_what_is_no_stack_is_refused(given: Any, message: str) -> None:
         as_stack(given)
 
 
+def test_a_file_url_is_a_path(store: Path, small_stack: np.ndarray) -> None:
+    spaced = store.rename(store.with_name("a stack 50%.zarr"))
+    assert np.array_equal(sf.open_stack(spaced.as_uri()).values, small_stack)
+    assert "%20" in spaced.as_uri()
+
+
 def test_paths_that_hold_no_stack(tmp_path: Path, store: Path) -> None:
     with pytest.raises(UnknownNameError, match="there is nothing at"):
         sf.open_stack(tmp_path / "nowhere.zarr")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +17,8 @@ PLACES = ("source", "out", "stack", "fuser")
 """Columns that say what and where."""
 _READER = "reader."
 """Begins the name of a column with an option of the reader, such as ``reader.series``."""
+_DECIMAL_COMMA = re.compile(r"\d+,\d+")
+"""May be one number as some write it, or two: nobody knows."""
 _SYNONYMS = {"pixel_size_um": "mpp", "z_step_um": "z_step"}
 
 
@@ -22,9 +26,29 @@ def _floats(text: str) -> list[float]:
     return [float(part) for part in text.replace(",", " ").split()]
 
 
+def _positive(text: str, kind: Callable[[str], Any] = float) -> Any:
+    value = kind(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def _size(text: str) -> float | tuple[float, float]:
-    y, *x = _floats(text)
-    return (y, *x) if x else y  # type: ignore[return-value]
+    if _DECIMAL_COMMA.fullmatch(text):
+        raise ValueError(text)
+    y, *x = (_positive(part) for part in text.replace(",", " ").split())
+    return (y, *x) if x else y
+
+
+def _pixels(text: str) -> int:
+    return int(_positive(text, int))
+
+
+def _index(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _ints(text: str) -> list[int]:
@@ -43,13 +67,13 @@ def _side(text: str) -> int | str:
 # Column: the argument of the verb, how its text is read, and what it has to be.
 _Column = tuple[str, Callable[[str], Any], str]
 CONVERT: dict[str, _Column] = {
-    "mpp": ("pixel_size_um", _size, "µm a pixel, one number or 'y x'"),
-    "z_step": ("z_step_um", float, "a distance in µm"),
+    "mpp": ("pixel_size_um", _size, "µm a pixel, positive, such as '0.25', or 'y x'"),
+    "z_step": ("z_step_um", _positive, "a positive distance in µm, such as '1.5'"),
     "z_um": ("z_um", _floats, "positions in µm, such as '-2 0 3'"),
-    "reference": ("reference", int, "the index of a plane"),
+    "reference": ("reference", _index, "the index of a plane"),
     "reader": ("reader", str, "the name of a reader"),
-    "chunk_px": ("chunk_px", int, "a number of pixels"),
-    "shard_px": ("shard_px", int, "a number of pixels"),
+    "chunk_px": ("chunk_px", _pixels, "a number of pixels"),
+    "shard_px": ("shard_px", _pixels, "a number of pixels"),
 }
 """Columns for ``convert``."""
 FUSE: dict[str, _Column] = {

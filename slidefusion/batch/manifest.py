@@ -6,6 +6,7 @@ import csv
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,9 +214,13 @@ def _stem(name: str) -> str:
 
 def _under(folder: str, text: str) -> str:
     """A path or URL; a relative one is below ``folder``."""
-    if is_url(text) or Path(text).expanduser().is_absolute():
+    if is_url(text):
         return location(text)
-    return f"{folder}/{text}" if is_url(folder) else location(Path(folder, text))
+    if Path(text).expanduser().is_absolute():
+        return location(os.path.normpath(Path(text).expanduser()))
+    if is_url(folder):
+        return f"{folder}/{text}"
+    return location(os.path.normpath(Path(folder, text)))  # one place, one name
 
 
 def _is_zarr(source: str) -> bool:

@@ -52,7 +52,7 @@ def batch(
     """Convert and fuse the slides of a manifest; a slide that fails does not stop the others.
 
     All rows are checked before anything is begun. What became of each is kept in
-    ``MANIFEST.status.csv`` beside the manifest, and the same call goes on from there: slides that
+    ``slides.status.csv`` beside ``slides.csv``, and the same call goes on from there: slides that
     are done are skipped, those that failed or were interrupted are continued. A row that was
     changed since (or whose source was) is refused if its slide is finished, unless ``overwrite`` is
     given.

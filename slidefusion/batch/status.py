@@ -56,7 +56,9 @@ def status_path(manifest: Path) -> Path:
     >>> str(status_path(Path("scans/slides.csv")))
     'scans/slides.status.csv'
     """
-    return manifest.with_name(f"{manifest.stem}.status.csv")
+    # Not the same for slides.csv and slides.txt.
+    name = manifest.stem if manifest.suffix.lower() == ".csv" else manifest.name
+    return manifest.with_name(f"{name}.status.csv")
 
 
 class StatusTable:

@@ -62,8 +62,9 @@ def batch(
     paths count from the manifest's folder. All rows are checked first; then a slide that fails does
     not stop the others.
 
-    What became of each slide is kept in MANIFEST.status.csv. Repeat the command to retry what
-    failed and continue what was interrupted; what is done is skipped. A row that was changed is
+    What became of each slide is kept beside it (of slides.csv in slides.status.csv). Repeat the
+    command to retry what failed and continue what was interrupted; what is done is skipped. A row
+    that was changed is
     refused if its slide is finished, unless --overwrite is given.
 
     \b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import warnings
@@ -30,6 +31,9 @@ def run(args: list[str]) -> int:
     args = [arg for k, arg in enumerate(args) if arg != "--debug" or k >= end]
     # What zarr had begun when Ctrl-C came goes with the process; Python need not tell the user.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a µ on a terminal that knows ASCII only
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _invoke(args or ["--help"])
         sys.stdout.flush()

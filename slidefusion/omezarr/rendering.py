@@ -10,8 +10,8 @@ from typing import Any
 __all__ = ["Look", "image_label", "look_of", "omero"]
 
 Look = Mapping[str, Any]
-"""What is known of how a channel is shown, of ``"color"`` (RRGGBB), ``"window"`` and
-``"active"``."""
+"""What is known of how a channel is shown: of ``"color"`` (RRGGBB), ``"window"``, ``"active"`` and
+``"inverted"``."""
 
 _VERSION = "0.5"
 _COLOUR = re.compile("[0-9A-Fa-f]{6}")
@@ -33,8 +33,9 @@ def look_of(channel: Any) -> Look:
     whole = isinstance(window, Mapping) and all(_is_number(window.get(k)) for k in _WINDOW)
     if whole and window["start"] < window["end"]:
         found["window"] = {key: float(window[key]) for key in _WINDOW}
-    if isinstance(channel.get("active"), bool):
-        found["active"] = channel["active"]
+    for key in ("active", "inverted"):
+        if isinstance(channel.get(key), bool):
+            found[key] = channel[key]
     return found
 
 

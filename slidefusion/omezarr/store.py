@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from slidefusion.errors import (
     OptionError,
@@ -71,7 +72,9 @@ def location(path: str | Path) -> str:
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise OptionError(f"{path!r} is no place for a store: give a path or URL")
-    text = str(path).removeprefix("file://")
+    text = str(path)
+    if text.startswith("file://"):
+        text = unquote(text.removeprefix("file://"))
     if not is_url(text):
         return str(Path(text).expanduser().absolute())
     check_protocol(text)

@@ -27,7 +27,7 @@ from slidefusion.readers.sources import (
     public_name,
     refuse_unsupported,
 )
-from slidefusion.stack import default_names
+from slidefusion.stack_shape import default_names
 
 __all__ = ["ImagesReader", "opened"]
 

@@ -22,7 +22,7 @@ from slidefusion.readers.sources import describe, kind, plane_files, public_name
 from slidefusion.readers.tifflayout import check_nothing_left, choose_series, layout_of, open_tiff
 from slidefusion.readers.tiffmeta import physical
 from slidefusion.readers.tiffpages import check_coding
-from slidefusion.stack import default_names
+from slidefusion.stack_shape import default_names
 
 __all__ = ["SlidesReader"]
 

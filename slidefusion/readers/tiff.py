@@ -22,7 +22,7 @@ from slidefusion.readers.tifflayout import (
 )
 from slidefusion.readers.tiffmeta import physical
 from slidefusion.readers.tiffpages import ByteFile, pages_of
-from slidefusion.stack import default_names
+from slidefusion.stack_shape import default_names
 
 __all__ = ["TiffReader"]
 
@@ -107,7 +107,10 @@ class TiffReader:
         named = facts.channel_names if len(facts.channel_names) == channels else ()
         self.channel_names = named or default_names(channels, self.is_rgb)
         own = facts.colours if len(facts.colours) == channels and not self.is_rgb else ()
-        self.looks = tuple({} if colour is None else {"color": colour} for colour in own)
+        looks: list[dict[str, Any]] = [{} if c is None else {"color": c} for c in own]
+        if photometric == "MINISWHITE":  # the values stay as they are
+            looks = [{**look, "inverted": True} for look in looks or [{}] * channels]
+        self.looks = tuple(looks)
         """How each channel is shown, if the file says so."""
         self.tile: Size = page.tile
         self.provenance = _provenance(self._files, chosen.kind, layout.axes, order, left_out, log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VALIDATION = 8
 """Slides kept back for validation, at most; a tenth of fewer than eighty."""
 
@@ -81,7 +83,9 @@ def train(
     from slidefusion.training.samples import Crops, digest_of, open_pairs
     from slidefusion.training.trainer import run
 
-    _check(accelerator, checkpoint_steps, stop_after)
+    _check(recipe, name, accelerator, checkpoint_steps, stop_after)
+    stacks = [stacks] if isinstance(stacks, str | Path) else stacks
+    truths = [truths] if isinstance(truths, str | Path) else truths
     folder = Path(out)
     recipe = _with_precision(recipe, accelerator)
     pairs = open_pairs(stacks, truths)
@@ -137,7 +141,7 @@ def train(
     )
     if recipe.method == "focusgan" and not masked:
         default += "-nomask"
-    name = name or default
+    name = default if name is None else name
     return weights.save(
         folder / f"{name}.safetensors",
         network,
@@ -156,7 +160,18 @@ def _with_precision(recipe: Recipe, accelerator: str) -> Recipe:
     return recipe.changed({"precision": precision})
 
 
-def _check(accelerator: str, checkpoint_steps: int, stop_after: int | None) -> None:
+def _check(
+    recipe: Any, name: Any, accelerator: str, checkpoint_steps: int, stop_after: int | None
+) -> None:
+    if not isinstance(recipe, Recipe):
+        raise OptionError(
+            f"recipe={recipe!r} is no Recipe: give one, for example compact('focusgan')"
+        )
+    if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):
+        raise OptionError(
+            f"name={name!r}: the weights become files of that name; give letters, digits, '.', '_' "
+            "and '-'"
+        )
     if accelerator not in ("auto", "cpu", "cuda"):
         raise OptionError(f"accelerator {accelerator!r}: choose 'auto', 'cpu' or 'cuda'")
     if checkpoint_steps < 1 or (stop_after is not None and stop_after < 1):

@@ -45,7 +45,12 @@ def pad_to_period(image: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
 
     >>> pad_to_period(np.zeros((3, 5, 8)), 4).shape
     (3, 8, 8)
+
+    Raises:
+        StackError: the period is no whole number from 1 on.
     """
+    if not isinstance(period, int) or period < 1:
+        raise StackError(f"period={period!r}: give a whole number of pixels, 1 or more")
     height, width = image.shape[-2:]
     bottom, right = -height % period, -width % period
     if bottom == 0 and right == 0:
@@ -63,10 +68,14 @@ def forward(image: npt.NDArray[Any], levels: int) -> list[npt.NDArray[np.float32
     [(1, 8, 12), (1, 4, 6), (1, 2, 3)]
 
     Raises:
-        StackError: the shape is not (C, Y, X) with Y and X multiples of ``2**levels``.
+        StackError: the shape is not (C, Y, X) with Y and X multiples of ``2**levels``, or
+            ``levels`` no whole number from 0 on.
     """
     from slidefusion.transforms import laplacian_kernels as kernels
 
+    if not isinstance(levels, int) or levels < 0:
+        raise StackError(f"levels={levels!r}: give a whole number, 0 or more")
+    image = np.asarray(image)
     period = 2**levels
     if image.ndim != 3 or 0 in image.shape or image.shape[1] % period or image.shape[2] % period:
         raise StackError(
@@ -88,9 +97,19 @@ def inverse(pyramid: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     >>> image = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
     >>> bool(np.allclose(inverse(forward(image, 3)), image))
     True
+
+    Raises:
+        StackError: the levels do not halve from one to the next.
     """
     from slidefusion.transforms import laplacian_kernels as kernels
 
+    shapes = [np.shape(level) for level in pyramid]
+    halves = [shape[:1] + tuple(side // 2 for side in shape[1:]) for shape in shapes]
+    if not shapes or len(shapes[0]) != 3 or shapes[1:] != halves[:-1]:
+        raise StackError(
+            f"levels of {shapes} are no Laplacian pyramid: each is (C, Y, X) with half of the Y "
+            "and X of the one before, as forward gives them"
+        )
     image = pyramid[-1]
     for detail in reversed(pyramid[:-1]):
         finer = detail.copy()

@@ -4,7 +4,7 @@ Any discrete wavelet of PyWavelets can be named (haar, db1 … db38, sym2 …, c
 dmey). Its four filters have one even length L. Two rules for the border are known:
 
 - ``"symmetric"``: half-sample symmetric; a level of n samples gives (n + L - 1) // 2 coefficients
-  a band, and every wavelet reconstructs perfectly;
+  a band, and every wavelet reconstructs perfectly (dmey, an approximation, nearly);
 - ``"periodization"``: periodic, (n + 1) // 2 coefficients, no redundancy.
 """
 

@@ -131,10 +131,10 @@ def _run_options(
 ) -> RunOptions:
     from slidefusion.run_options import RunOptions
 
-    if out is None and (verify or report is not None):
+    if out is None and (verify or overwrite or report is not None):
         raise OptionError(
-            "verify and report are about the slide that is written: give out= as well, or leave "
-            "them out"
+            "verify, overwrite and report are about the slide that is written: give out= as well, "
+            "or leave them out"
         )
     return RunOptions(
         progress=progress, overwrite=overwrite, verify=verify, retries=retries, report=report

@@ -147,8 +147,8 @@ def plan_fuse(
     1
     """
     for name, value in (("workers", workers), ("threads", threads), ("sample", sample)):
-        if value is not None and value < 1:
-            raise OptionError(f"{name}={value}: give 1 or more")
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise OptionError(f"{name}={value!r}: give a whole number, 1 or more")
     clock = time.perf_counter()
     plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
     planning_s = time.perf_counter() - clock

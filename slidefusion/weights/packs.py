@@ -206,10 +206,17 @@ def read_bytes(where: str, count: int = -1) -> bytes:
         with fsspec.open(where, "rb") as file:
             data: bytes = file.read(count)
             return data
-    except FileNotFoundError:
-        raise
     except Exception as error:  # each protocol of fsspec has its own
+        # Of a server that does not answer fsspec says that there is no such file.
+        cause = error.__cause__
+        unreachable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+        if isinstance(error, FileNotFoundError) and not unreachable:
+            raise
         raise ProcessingError(
-            f"{where} cannot be read ({type(error).__name__}: {error}): check that it is reachable "
-            "and that this user may read it"
+            f"{where} cannot be read ({_cause(cause if unreachable else error)}): check that it is "
+            "reachable and that this user may read it"
         ) from error
+
+
+def _cause(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +205,15 @@ def test_phantom_goes_on_when_some_outputs_are_whole(cli: Runner, tmp_path: Path
     assert "already complete" in cli(*args).error
     shutil.rmtree(tmp_path / "p-truth.zarr")
     assert "already complete" in cli(*args, "--seed", 1).error
+
+
+def test_a_terminal_that_knows_ascii_only(kept_stack: Path) -> None:
+    ended = subprocess.run(
+        [str(shutil.which("slidefusion")), "info", str(kept_stack)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert r"\xb5m" in ended.stdout

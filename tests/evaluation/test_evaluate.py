@@ -15,7 +15,14 @@ from PIL import Image
 
 import slidefusion as sf
 from slidefusion import metrics
-from slidefusion.errors import OptionError, OutputError, StackError, UnknownNameError, UsageError
+from slidefusion.errors import (
+    OptionError,
+    OutputError,
+    ProcessingError,
+    StackError,
+    UnknownNameError,
+    UsageError,
+)
 from slidefusion.evaluation import Evaluation
 
 from .conftest import Case, Largest, Lighter, Weightless
@@ -214,7 +221,7 @@ def test_a_given_image_is_the_reference(cases: list[Case], tmp_path: Path) -> No
 
 
 def test_missing_weights_end_it_before_any_work(cases: list[Case], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="weights are missing"):
+    with pytest.raises(ProcessingError, match=r"'weightless' failed .*weights are missing"):
         run(cases, tmp_path / "r", fusers=[Lighter(), Weightless()])
     assert not list(tmp_path.iterdir())
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import slidefusion as sf
 from slidefusion.errors import (
     OptionError,
     ProcessingError,
@@ -167,6 +169,20 @@ def test_unequal_plane_positions_of_ome_xml_are_kept_and_sorted(tmp_path: Path) 
     assert reader.z_um == (0.0, 1.5, 5.0)
     assert reader.provenance["planes_in_file_order"] == [1, 2, 0]
     np.testing.assert_array_equal(whole(reader)[0], data[[1, 2, 0]])
+
+
+def test_how_channels_are_shown(tmp_path: Path) -> None:
+    channels = {"Name": ["dapi", "cy5"], "Color": [65535, -16776961]}  # blue, red; opaque
+    metadata = {"axes": "CZYX", "Channel": channels}
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise(2, 3, 20, 30), metadata=metadata)
+    reader = open_reader(tmp_path / "a.ome.tif")
+    assert reader.channel_names == ("dapi", "cy5")
+    assert reader.looks == ({"color": "0000FF"}, {"color": "FF0000"})
+    white = {"photometric": "miniswhite", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "b.tif", noise(3, 20, 30), **white)
+    sf.convert(tmp_path / "b.tif", tmp_path / "b.zarr", pixel_size_um=1, z_step_um=1)
+    (shown,) = zarr.open_group(tmp_path / "b.zarr").attrs["ome"]["omero"]["channels"]
+    assert shown["inverted"] is True
 
 
 def test_positions_in_the_reference_frame_are_no_lengths(tmp_path: Path) -> None:

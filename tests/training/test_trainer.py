@@ -191,6 +191,9 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         ({"network": {"width": -4}}, {}, "network.width=-4: must be at least 1"),
         ({"network": {"width": 4, "upsample": "foo"}}, {}, "'bilinear' or 'nearest'"),
         ({}, {"accelerator": "mps"}, "'auto', 'cpu' or 'cuda'"),
+        ({}, {"name": "my net/1"}, "name='my net/1': the weights become files"),
+        ({}, {"name": ""}, "name='': the weights become files"),
+        ({}, {"name": 5}, "name=5: the weights become files"),
         ({}, {"checkpoint_steps": 0}, "at least 1"),
         ({}, {"stop_after": 0}, "at least 1"),
     ],
@@ -206,6 +209,11 @@ def test_a_run_that_cannot_begin_leaves_no_folder(
     with pytest.raises(OptionError, match=message):
         train(small("focusgan", **changes), corpus, tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_name_is_no_recipe(corpus: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"is no Recipe: give one, .*compact"):
+        train("focusgan", corpus, tmp_path / "run")  # type: ignore[arg-type]
 
 
 def test_a_run_that_diverges_ends(corpus: list[Path], tmp_path: Path) -> None:

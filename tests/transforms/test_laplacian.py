@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -95,3 +97,24 @@ def test_a_shape_off_the_period_is_refused() -> None:
     padded = pad_to_period(np.arange(6.0).reshape(1, 1, 6), 4)
     assert padded.shape == (1, 4, 8)
     assert padded[0, 3].tolist() == [0, 1, 2, 3, 4, 5, 5, 5]
+
+
+@pytest.mark.parametrize("levels", [-1, 1.5, None, "2"])
+def test_levels_are_a_whole_number(levels: Any) -> None:
+    with pytest.raises(StackError, match="give a whole number, 0 or more"):
+        forward(np.zeros((1, 8, 8), np.float32), levels)
+
+
+@pytest.mark.parametrize("period", [0, -4, 2.5])
+def test_a_period_is_a_whole_number(period: Any) -> None:
+    with pytest.raises(StackError, match="give a whole number of pixels"):
+        pad_to_period(np.zeros((1, 8, 8)), period)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [[], [(8, 8)], [(1, 64, 64), (1, 1, 1)], [(1, 8, 8), (1, 40, 40)], [(3, 8, 8), (1, 4, 4)]],
+)
+def test_what_is_no_pyramid_is_not_inverted(shapes: list[tuple[int, ...]]) -> None:
+    with pytest.raises(StackError, match="are no Laplacian pyramid"):
+        inverse([np.zeros(shape, np.float32) for shape in shapes])

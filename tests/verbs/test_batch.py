@@ -197,6 +197,17 @@ def test_kept_stacks_globs_and_stacks_as_sources(tmp_path: Path) -> None:
         ("source,mpp", ["in/s0.ome.tif,"], None),
         ("source,mpp,pixel_size_um", ["in/s0.ome.tif,1,1"], "column 'mpp' twice"),
         ("source,out", ["in/s0.ome.tif,a.zarr", "in/s1.ome.tif,a.zarr"], "line 3: it writes .*2"),
+        (
+            "source,out",
+            ["in/s0.ome.tif,a.zarr", "in/s1.ome.tif,./y/../a.zarr"],
+            "line 3: it writes",
+        ),
+        ("source,mpp", ["in/s0.ome.tif,-1"], "line 2: mpp='-1': give µm a pixel, positive"),
+        ("source;mpp", ["in/s0.ome.tif;0,25"], "line 2: mpp='0,25'"),
+        ("source;mpp", ["in/s0.ome.tif;1,5"], "line 2: mpp='1,5'"),
+        ("source;z_step", ["in/s0.ome.tif;0"], "line 2: z_step='0': give a positive distance"),
+        ("source,reference", ["in/s0.ome.tif,-1"], "line 2: reference='-1'"),
+        ("source,chunk_px", ["in/s0.ome.tif,0"], "line 2: chunk_px='0'"),
         ("source", ["in/s0.ome.tif", "in/s0.ome.tif"], "line 3: it writes .*as does line 2"),
         ("source,out,stack", ["in/s0.ome.tif,a.zarr,a.zarr"], "as does itself"),
         ("source,out", ["in/s0.ome.tif,in"], "line 2: .*contains the source of line 2"),
@@ -364,6 +375,8 @@ def test_the_live_table(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     from slidefusion.batch.status import StatusTable, status_path
+
+    assert status_path(Path("a/s.txt")) == Path("a/s.txt.status.csv")
     from slidefusion.batch.view import _View
 
     found = run(five)

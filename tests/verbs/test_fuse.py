@@ -228,6 +228,7 @@ BAD = [
     ({"glass": ("a", "b")}, OptionError, "must be tuple"),
     ({"planes": 0}, StackError, "a list of whole numbers"),
     ({"retries": -1}, OptionError, "a whole number from 0 on"),
+    ({"out": None, "overwrite": True}, OptionError, "give out= as well"),
     ({"report": "."}, OptionError, "is a folder: give the path of a file"),
 ]
 
@@ -241,7 +242,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        sf.fuse(store, out=tmp_path / "o.zarr", **arguments)
+        sf.fuse(store, **{"out": tmp_path / "o.zarr", **arguments})
     assert caught.value.exit_code == 2
     assert not (tmp_path / "o.zarr").exists()
 

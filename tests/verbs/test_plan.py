@@ -171,7 +171,15 @@ def test_an_output_that_would_damage_the_stack(tmp_path: Path, stack: np.ndarray
 
 @pytest.mark.parametrize(
     "options",
-    [{"workers": 0}, {"threads": -1}, {"sample": 0}, {"memory_limit": "much"}, {"chunks": 0}],
+    [
+        {"workers": 0},
+        {"threads": -1},
+        {"threads": "x"},
+        {"sample": 1.5},
+        {"sample": 0},
+        {"memory_limit": "much"},
+        {"chunks": 0},
+    ],
     ids=str,
 )
 def test_options_that_make_no_sense(stack: np.ndarray, options: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -335,3 +336,13 @@ def test_listing_imports_no_torch() -> None:
 
 def test_every_refusal_is_ours() -> None:
     assert issubclass(WeightsError, SlidefusionError)
+
+
+def test_a_server_that_does_not_answer_is_said_to_be_so() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        where = f"http://127.0.0.1:{unused.getsockname()[1]}/a.safetensors"
+    with pytest.raises(
+        ProcessingError, match=r"cannot be read \(Client.*check that it is reachable"
+    ):
+        weights.load(where)
