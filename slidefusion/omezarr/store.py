@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,9 @@ __all__ = [
 # zarr's configuration belongs to the process, not to a thread: one that opens with another thread's
 # settings, or restores them late, would leave them behind for everybody.
 _CONFIGURING = threading.RLock()
+
+# zarrs says so of codecs that it leaves to zarr-python, whose pixels are the same.
+warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline", UserWarning)
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 

@@ -55,3 +55,17 @@ if __name__ == "__main__":
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_codecs_that_zarrs_does_not_know_are_read_without_a_word(tmp_path: Path) -> None:
+    code = f"""
+import numcodecs, numpy as np, zarr
+import slidefusion as sf
+
+data = np.random.default_rng(0).integers(0, 255, (1, 2, 64, 64), dtype=np.uint8)
+array = zarr.create_array({str(tmp_path / "delta.zarr")!r}, data=data, chunks=(1, 1, 32, 32),
+                          filters=[numcodecs.Delta(dtype="u1")], zarr_format=2)
+assert np.array_equal(sf.open_stack(array).values, data)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
