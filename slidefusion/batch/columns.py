@@ -36,8 +36,11 @@ def _positive(text: str, kind: Callable[[str], Any] = float) -> Any:
 def _size(text: str) -> float | tuple[float, float]:
     if _DECIMAL_COMMA.fullmatch(text):
         raise ValueError(text)
-    y, *x = (_positive(part) for part in text.replace(",", " ").split())
-    return (y, *x) if x else y
+    sizes = [_positive(part) for part in text.replace(",", " ").split()]
+    if len(sizes) == 1:
+        return float(sizes[0])
+    y, x = sizes
+    return y, x
 
 
 def _pixels(text: str) -> int:

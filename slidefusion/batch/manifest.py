@@ -214,13 +214,14 @@ def _stem(name: str) -> str:
 
 def _under(folder: str, text: str) -> str:
     """A path or URL; a relative one is below ``folder``."""
-    if is_url(text):
+    if is_url(text) or Path(text).expanduser().is_absolute():
         return location(text)
-    if Path(text).expanduser().is_absolute():
-        return location(os.path.normpath(Path(text).expanduser()))
-    if is_url(folder):
-        return f"{folder}/{text}"
-    return location(os.path.normpath(Path(folder, text)))  # one place, one name
+    return f"{folder}/{text}" if is_url(folder) else location(Path(folder, text))
+
+
+def _real(place: str) -> str:
+    """The one name of a place that may be spelt in several ways; as it is for a URL or pattern."""
+    return place.rstrip("/") if is_url(place) else os.path.realpath(place)
 
 
 def _is_zarr(source: str) -> bool:
@@ -233,16 +234,16 @@ def _conflicts(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
     """Rows that would write into each other's outputs, or into a source."""
     seen: dict[str, int] = {}
     for row in rows:
-        for place in row.places:
+        for place in map(_real, row.places):
             if place in seen:
                 same = "itself" if seen[place] == row.line else f"line {seen[place]}"
                 yield row.line, f"it writes {place}, as does {same}; give each an out of its own"
             seen.setdefault(place, row.line)
-    sources = {row.source.rstrip("/"): row.line for row in rows}
+    sources = {_real(row.source): row.line for row in rows}
     above_source = {str(parent): line for path, line in sources.items() for parent in _above(path)}
     zarr_sources = {path: line for path, line in sources.items() if _is_zarr(path)}
     for row in rows:
-        for place in row.places:
+        for place in map(_real, row.places):
             for others, what in ((sources, "is"), (above_source, "contains")):
                 if place in others:
                     yield row.line, f"its output {place} {what} the source of line {others[place]}"

@@ -8,6 +8,7 @@ omero, labels). NGFF orders axes channel then space, so a focus stack is (c, z, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 NGFF_VERSION = "0.5"
-_READ_VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
 
 _MOST_LEVELS = 64
 """A pyramid that halves cannot have more."""
@@ -206,8 +206,10 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         )
     first = scales[0]
     try:
-        version = str(block.get("version") or first.get("version") or "0.4")
-        if version not in _READ_VERSIONS:
+        # Of 0.4 the block is the root, where other people's "version" may lie.
+        own = block.get("version") if isinstance(ome, Mapping) else None
+        version = str(own or first.get("version") or "0.4")
+        if _is_to_come(version):
             raise ValueError(f"version {version}, which is not known here")
         described = [
             {"name": entry} if isinstance(entry, str) else dict(entry)
@@ -258,6 +260,13 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         channel_names=tuple(labels),
         looks=looks,
     )
+
+
+def _is_to_come(version: str) -> bool:
+    """Whether it is later than what is known: 0.6, but not 0.5.1 nor 0.5-dev-spatialdata."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    known = tuple(map(int, NGFF_VERSION.split(".")))
+    return found is not None and (int(found[1]), int(found[2])) > known
 
 
 def plane_positions(

@@ -78,19 +78,31 @@ def one_series(ordered: Sequence[str]) -> str | None:
 
 
 def gap_in(ordered: Sequence[str]) -> str | None:
-    """Where the numbers of one series do not rise in equal steps; None where they do, or of none.
+    """Where the numbers of one series skip some, or None.
+
+    Whole numbers, that is, of which no more are missing than are there: positions and times rise in
+    steps of their own. Nothing is missing if any number in the names rises in equal steps.
 
     >>> gap_in(["z1.png", "z2.png", "z4.png"])
     'z2.png is followed by z4.png'
     """
     if one_series(ordered) is not None:
         return None
+    gap = None
     for column in zip(*_fields(ordered).values(), strict=True):
         steps = [b - a for a, b in pairwise(column)]
-        if steps and max(steps) > 1.001 * min(steps) > 0:
-            at = steps.index(max(steps))
-            return " is followed by ".join(PurePath(path).name for path in ordered[at : at + 2])
-    return None
+        if not any(steps):
+            continue
+        if max(steps) <= 1.001 * min(steps):
+            return None
+        least = min(steps)
+        whole = all(number == int(number) for number in column) and least > 0
+        if whole and all(step % least == 0 for step in steps):
+            missing = sum(steps) / least - len(steps)
+            if missing <= len(column):
+                at = steps.index(max(steps))
+                gap = " is followed by ".join(PurePath(path).name for path in ordered[at : at + 2])
+    return gap
 
 
 def suggested_glob(ordered: Sequence[str]) -> str:

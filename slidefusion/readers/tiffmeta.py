@@ -99,6 +99,8 @@ def _ome(tif: Any, series: Any, planes: int) -> Physical:
     channels = [channel.attrib for channel in _find(pixels, "Channel")]
     names = tuple(channel.get("Name", "") for channel in channels)
     colours = tuple(_colour(channel.get("Color")) for channel in channels)
+    if len(colours) > 1 and set(colours) == {"FFFFFF"}:  # the default, which says nothing
+        colours = ()
     z_um = _ome_positions(pixels, planes)
     step = _length(attributes, "PhysicalSizeZ")
     if z_um is None and step:
@@ -109,7 +111,11 @@ def _ome(tif: Any, series: Any, planes: int) -> Physical:
 
 def _colour(text: str | None) -> str | None:
     """RRGGBB of what OME-XML has: red, green, blue and alpha as one signed number of 32 bits."""
-    return None if text is None else f"{(int(text) & 0xFFFFFFFF) >> 8:06X}"
+    try:
+        number = int(text or "")
+    except ValueError:
+        return None
+    return f"{(number & 0xFFFFFFFF) >> 8:06X}"
 
 
 def _ome_positions(pixels: Any, planes: int) -> tuple[float, ...] | None:

@@ -152,13 +152,23 @@ def test_a_collection_of_images_says_where_they_are(attributes: Any, example: st
         parse_multiscales(attributes, "here")
 
 
+_ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+_NUMBER = st.one_of(_ANY, st.integers(0, 255), st.floats(0, 1), st.just(10**400))
+
+
 @given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-        lambda inner: st.dictionaries(
-            st.sampled_from(["color", "window", "active", "start", "end", "min", "max"]), inner
+    st.one_of(
+        _ANY,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "color": _ANY | st.from_regex("[0-9a-fA-F]{6}", fullmatch=True),
+                "window": _ANY
+                | st.fixed_dictionaries(dict.fromkeys(("min", "max", "start", "end"), _NUMBER)),
+                "active": _ANY,
+                "inverted": _ANY,
+            },
         ),
-        max_leaves=8,
     )
 )
 def test_whatever_an_omero_block_says_what_is_written_is_sound(channel: Any) -> None:
@@ -168,10 +178,25 @@ def test_whatever_an_omero_block_says_what_is_written_is_sound(channel: Any) -> 
     assert shown["window"]["start"] < shown["window"]["end"]
 
 
+def test_what_is_sound_in_an_omero_block_is_kept() -> None:
+    window = {"min": 0, "max": 9, "start": 1, "end": 5, "note": "x"}
+    look = look_of({"color": "aabbcc", "window": window, "inverted": True, "active": 1})
+    assert look["color"] == "AABBCC" and look["inverted"] is True and "active" not in look
+    assert look["window"] == {"min": 0.0, "max": 9.0, "start": 1.0, "end": 5.0}
+
+
 def test_a_version_to_come_is_refused() -> None:
     block = {"ome": {"version": "0.6", "multiscales": multiscales("yx", 1, pixel_size_um=None)}}
     with pytest.raises(StackError, match=r"version 0\.6, which is not known here"):
         parse_multiscales(block, "a.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.5.1", "0.5-dev-spatialdata", "0.1", "latest"])
+def test_versions_like_those_that_are_known_are_read(version: str) -> None:
+    block = {"version": version, "multiscales": multiscales("yx", 1, pixel_size_um=None)}
+    assert parse_multiscales({"ome": block}, "a.zarr").version == version
+    root = {"version": "2.1.0", "multiscales": [{**block["multiscales"][0], "version": "0.4"}]}
+    assert parse_multiscales(root, "a.zarr").version == "0.4"
 
 
 def test_a_unit_without_a_scale_is_no_size() -> None:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slidefusion.readers.order import natural_order, one_series, pattern, suggested_glob
+from slidefusion.readers.order import (
+    gap_in,
+    natural_order,
+    one_series,
+    pattern,
+    suggested_glob,
+)
 
 
 @given(
@@ -64,3 +70,23 @@ def test_numbers_that_grow_together_are_one_stack() -> None:
 def test_pattern_and_glob() -> None:
     assert pattern("s0/z07.PNG") == "s#/z#.png"
     assert suggested_glob(["s0/edf.png", "s0/z0.png", "s0/z1.png"]) == "s0/z*.png"
+
+
+@pytest.mark.parametrize(
+    ("names", "gap"),
+    [
+        (["z1", "z2", "z4"], "z2.png is followed by z4.png"),
+        (["-4", "-2", "2", "4"], "-2.png is followed by 2.png"),
+        (["z0", "z2", "z4"], None),
+        (["z1"], None),
+        (["a", "b"], None),
+        (["z0.33", "z0.67", "z1.00"], None),
+        (["s_z0_0.00um", "s_z1_0.67um", "s_z2_1.33um"], None),
+        (["-2.03", "-1.02", "0.00"], None),
+        (["z1_t100", "z2_t203", "z3_t305"], None),
+        (["z1_t100", "z2_t203", "z4_t305"], "z2_t203.png is followed by z4_t305.png"),
+        (["IMG_20240512_101158", "IMG_20240512_101200", "IMG_20240512_101202"], None),
+    ],
+)
+def test_gaps_are_of_whole_numbers_that_count(names: list[str], gap: str | None) -> None:
+    assert gap_in([f"{name}.png" for name in names]) == gap
