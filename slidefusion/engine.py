@@ -20,7 +20,15 @@ from slidefusion.fuser import Fused, Fuser
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
 
-__all__ = ["MOST", "ArraySource", "PlaneSource", "WindowPlanes", "fuse_array", "fuse_region"]
+__all__ = [
+    "MOST",
+    "ArraySource",
+    "PlaneSource",
+    "WindowPlanes",
+    "fuse_array",
+    "fuse_region",
+    "read_plane",
+]
 
 
 MOST = 1e15
@@ -111,7 +119,7 @@ class WindowPlanes:
     def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
         window = self._window
         inside = Window(window.y, window.x, *self.on_slide)
-        plane = self._source.read(self._planes[z], inside)
+        plane = read_plane(self._source, self._planes[z], inside)
         if plane.dtype.kind == "f":
             _check_values(plane, f"the plane at index {self._planes[z]} of the stack", inside)
         below, right = window.height - inside.height, window.width - inside.width
@@ -126,6 +134,25 @@ class WindowPlanes:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
+
+
+def read_plane(source: PlaneSource, z: int, window: Window) -> npt.NDArray[Any]:
+    """``source.read(z, window)``, whose failure is that of the input and not of who asked for it.
+
+    Raises
+    ------
+    ProcessingError
+        Naming the plane and the window, for whatever is not said more clearly by the source itself.
+    """
+    try:
+        return source.read(z, window)
+    except (SlidefusionError, MemoryError):
+        raise
+    except Exception as error:
+        raise ProcessingError(
+            f"cannot read plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of "
+            f"the stack: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_values(plane: npt.NDArray[Any], what: str, inside: Window) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.engine import PlaneSource
+from slidefusion.engine import PlaneSource, read_plane
 from slidefusion.geometry import Window
 from slidefusion.stack import FocusStack
 
@@ -83,7 +83,7 @@ def _subsample(source: PlaneSource, planes: Sequence[int]) -> npt.NDArray[Any]:
     columns = []
     for z in planes:
         rows = [
-            source.read(z, Window(y, 0, min(strip, height - y), width))[:, ::step, ::step]
+            read_plane(source, z, Window(y, 0, min(strip, height - y), width))[:, ::step, ::step]
             for y in range(0, height, strip)
         ]
         columns.append(np.concatenate(rows, axis=1))
@@ -101,7 +101,7 @@ def _patches(source: PlaneSource, planes: Sequence[int]) -> npt.NDArray[Any]:
         )
         # On multiples of the side a patch lies in one chunk, and decodes no others.
         window = Window(y - y % side_y, x - x % side_x, side_y, side_x)
-        return np.stack([source.read(z, window) for z in planes])
+        return np.stack([read_plane(source, z, window) for z in planes])
 
     steps = range(_PATCH_GRID)
     first, *rest = ((row, column) for row in steps for column in steps)

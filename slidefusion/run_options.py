@@ -51,6 +51,10 @@ def _check_report(path: Path) -> None:
 
 
 def _is_report(path: Path) -> bool:
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    if path.stat().st_size == 0:  # as mktemp makes it
+        return True
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -99,6 +99,11 @@ def _from_dask(array: dask.array.Array) -> FocusStack:
             f"the Dask array has unknown sizes {array.shape}; call its compute_chunk_sizes() first"
         )
     shape = check_shape(array.shape, array.dtype, "the Dask array")
+    if isinstance(array._meta, np.ma.MaskedArray):
+        raise StackError(
+            "the Dask array has masks, which would be lost: fill them first, for example with "
+            "dask.array.ma.filled(array, 0)"
+        )
     return FocusStack(
         None,
         array,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.engine import fuse_array, fuse_region
-from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, UsageError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.memory import give_back_freed_memory, keep_freed_memory
 from slidefusion.omezarr.journal import fingerprint_of
@@ -150,9 +150,13 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
     slide = ImageSpec("", layout, stack.pixel_size_um, origin=origin, blocks={"omero": block})
     try:
         kinds = _ask_for_maps(plan, client)
-    except ProcessingError as error:
+    except (PluginError, UsageError):
+        raise
+    except Exception as error:  # of a cluster, too
+        ours = isinstance(error, SlidefusionError)
+        cause = str(error) if ours else f"{type(error).__name__}: {error}"
         raise ProcessingError(
-            f"the fuser {plan.fuser.name!r} was tried on a first small window: {error}"
+            f"fuser {plan.fuser.name!r} was tried on a first small window: {cause}"
         ) from error
     return [slide, *(_map_image(plan, slide, name, *kinds[name]) for name in kinds)]
 

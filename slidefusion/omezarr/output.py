@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import numpy as np
@@ -248,7 +248,8 @@ class Output:
             When the store refuses.
         """
         root = open_group(self.where)
-        names = [name for image in self.images for name in (image.name, *image.arrays) if name]
+        arrays = [PurePosixPath(array) for image in self.images for array in image.arrays]
+        names = {str(p) for array in arrays for p in (array, *array.parents)} - {"."}
         if all(name in root for name in names):
             return False
         self.reopen()

@@ -10,6 +10,7 @@ through zarr, and gives the same pixels.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import os
@@ -30,7 +31,7 @@ from slidefusion.omezarr.store import has_plain_shards, is_url
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["has_plain_chunks", "read_part"]
+__all__ = ["has_checksums", "has_plain_chunks", "read_part"]
 
 _LINE_BYTES = 64
 _CHECKSUM_BYTES = 4
@@ -38,6 +39,10 @@ _CHECKSUM_OF_CHECKED = 0x48674BC7
 """CRC-32C of any bytes that are followed by their own CRC-32C."""
 _CODECS = (["bytes", "blosc"], ["bytes", "blosc", "crc32c"])
 """Of chunks that are read here; the first are of stores written by others."""
+
+
+_SEEN: set[str] = set()
+"""Shards of stores elsewhere that hold nothing but the fill value, and are there."""
 
 
 class _Piece(NamedTuple):
@@ -113,13 +118,13 @@ def read_part(
 def _refuse_lost(
     name: str, array: zarr.Array[Any], index: Sequence[slice], part: npt.NDArray[Any]
 ) -> None:
-    """Raise for a shard that is missing: asked of the store where a part holds the fill value only,
-    which is next to nowhere."""
+    """Raise for a missing shard: the store is asked, once, where a part is all fill value."""
     from zarr.core.sync import sync
 
     starts = [at.indices(length)[0] for at, length in zip(index, array.shape, strict=True)]
     sides = array.shards or array.chunks
     metadata: Any = array.metadata
+    asked: dict[str, Any] = {}
     for key in shards_of(array, index):
         inside = tuple(
             slice(max(0, place * side - start), (place + 1) * side - start)
@@ -127,8 +132,17 @@ def _refuse_lost(
         )
         if np.all(part[inside] == array.fill_value):
             chunk = metadata.encode_chunk_key(key)
-            if not sync((array.store_path / chunk).exists()):
-                raise ValueError(f"the shard {name}/{chunk} is missing: copy it again")
+            path = array.store_path / chunk
+            if str(path) not in _SEEN:
+                asked[chunk] = path
+
+    async def ask() -> list[bool]:
+        return list(await asyncio.gather(*(path.exists() for path in asked.values())))
+
+    for (chunk, path), is_there in zip(asked.items(), sync(ask()) if asked else (), strict=True):
+        if not is_there:
+            raise ValueError(f"the shard {name}/{chunk} is missing: copy it again")
+        _SEEN.add(str(path))
 
 
 def has_plain_chunks(array: zarr.Array[Any]) -> bool:
@@ -140,6 +154,14 @@ def has_plain_chunks(array: zarr.Array[Any]) -> bool:
         return False
     endian = codecs[0].get("configuration", {}).get("endian", sys.byteorder)
     return bool(endian == sys.byteorder)
+
+
+def has_checksums(array: zarr.Array[Any]) -> bool:
+    """Whether its chunks carry a checksum of their own."""
+    metadata: Any = array.metadata
+    codecs = [codec.to_dict() for codec in getattr(metadata, "codecs", ())]
+    inner = [c for codec in codecs for c in codec.get("configuration", {}).get("codecs", ())]
+    return any(codec["name"] == "crc32c" for codec in [*codecs, *inner])
 
 
 def _chunk_codecs(array: zarr.Array[Any]) -> list[dict[str, Any]]:

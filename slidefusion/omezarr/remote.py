@@ -36,7 +36,7 @@ def check_protocol(url: str) -> None:
         raise OptionError(
             f"{url}: there is no store of the kind {scheme!r}"
             f"{near_match(scheme, known_implementations)}; give a local path, or a URL such as "
-            "s3://bucket/slide.zarr or https://host/slide.zarr"
+            "s3://bucket/slide.zarr or https://host/slide.zarr, or install the package for it"
         )
 
 

@@ -93,6 +93,8 @@ def codec_pipeline(where: str, *, fast: bool = True) -> Iterator[None]:
     # zarrs reads local files itself; of other stores it supports a few, and warns about the rest.
     fast = fast and not is_url(where) and _has_zarrs()
     settings: dict[str, Any] = {"array.write_empty_chunks": True}
+    if _forked:  # maybe while its parent was opening an array
+        settings["codec_pipeline.path"] = "zarr.core.codec_pipeline.BatchedCodecPipeline"
     if fast:
         _start_zarr_threads()
         settings["codec_pipeline.path"] = "zarrs.ZarrsCodecPipeline"
@@ -113,8 +115,9 @@ _forked = False
 
 
 def _after_fork() -> None:
-    global _forked
+    global _forked, _CONFIGURING
     _forked = True
+    _CONFIGURING = threading.RLock()  # another thread may have held it
     _has_zarrs.cache_clear()
     open_array.cache_clear()
 

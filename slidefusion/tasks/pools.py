@@ -239,6 +239,8 @@ class ClusterPool:
                 return self._client.scatter(self._payload, broadcast=True, hash=False)
             except Exception as error:  # a worker that is gone is a KeyError, none a TimeoutError
                 self.check()
+                if deadline - time.monotonic() > _ABANDONED_SECONDS - 1:
+                    _LOG.warning("copies for the workers: %s; trying again", short(error))
                 if time.monotonic() > deadline:
                     raise ProcessingError(
                         f"what the tasks share ({len(self._payload) / 1e6:.0f} MB) cannot be sent "

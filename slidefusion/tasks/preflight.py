@@ -10,7 +10,7 @@ from typing import Any
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.tasks.pools import scheduler_gone
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
-from slidefusion.tasks.shipping import pickled
+from slidefusion.tasks.shipping import pickled, short
 
 __all__ = ["check_workers", "check_workers_see", "needs_of_all"]
 
@@ -83,7 +83,9 @@ def _ask(client: Any, function: Any, *arguments: Any) -> dict[str, Any]:
     try:
         answers: dict[str, Any] = client.run(function, *arguments, on_error="return")
     except Exception as error:
-        raise scheduler_gone(client) from error
+        if client.status != "running":
+            raise scheduler_gone(client) from error
+        raise ProcessingError(f"the workers cannot be asked: {short(error)}") from error
     for worker, answer in answers.items():
         if isinstance(answer, OSError):  # it ended meanwhile; those that come later are asked again
             answers[worker] = _NOTHING

@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import StackError
-from slidefusion.omezarr.check import (
-    CheckedImage,
-    Damage,
-    count_blocks,
-    find_damage,
-    images_of,
-    lost_arrays,
-)
+from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage
+from slidefusion.omezarr.contents import images_of, lost_arrays
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.progress import progress_bar
 from slidefusion.tasks.scheduling import active_client

@@ -47,13 +47,13 @@ def test_an_asynchronous_client_is_refused_and_a_closed_one_is_none() -> None:
     ) as cluster:
 
         async def ask() -> None:
-            async with Client(cluster.scheduler_address, asynchronous=True) as client:
-                for given in (client, None):
-                    with pytest.raises(ProcessingError, match="is asynchronous, and its answers"):
-                        active_client(given)
+            options = {"asynchronous": True, "set_as_default": False}
+            async with Client(cluster.scheduler_address, **options) as client:
+                with pytest.raises(ProcessingError, match="is asynchronous, and its answers"):
+                    active_client(client)
 
         asyncio.run(ask())
-        with Client(cluster) as client:
+        with Client(cluster, set_as_default=False) as client, client.as_current():
             assert active_client(None) is client
             client.close()
             assert active_client(None) is None

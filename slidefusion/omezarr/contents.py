@@ -1,0 +1,99 @@
+"""Which images an OME-Zarr holds that are to be checked, and which that it should hold are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from slidefusion.errors import StackError
+from slidefusion.geometry import Window
+from slidefusion.omezarr.check import CheckedImage, Damage
+from slidefusion.omezarr.members import array_of, check_chunk, metadata_of
+from slidefusion.omezarr.metadata import parse_multiscales
+from slidefusion.stack_shape import check_size
+
+__all__ = ["images_of", "lost_arrays"]
+
+
+def lost_arrays(group: Any, where: str) -> list[Damage]:
+    """Arrays, and groups that they lie in, that the root of an opened OME-Zarr of ours names and
+    that are not there."""
+    arrays = _named(group)
+    above = [str(p) for name in arrays for p in PurePosixPath(name).parents if str(p) != "."]
+    with metadata_of(where):
+        return [
+            Damage(name, 0, None, Window(0, 0, 0, 0), "is missing")
+            for name in dict.fromkeys([*above, *arrays])
+            if name not in group
+        ]
+
+
+def _named(group: Any) -> list[str]:
+    """The arrays that the root of a store of ours names."""
+    mine: Any = dict(group.attrs).get("slidefusion")
+    named = mine.get("arrays") if isinstance(mine, dict) else None
+    return list(map(str, named)) if isinstance(named, list) else []
+
+
+def images_of(group: Any, where: str) -> list[CheckedImage]:
+    """The image at the root of an opened OME-Zarr, its label images, and other images below it.
+
+    What is lost (see `lost_arrays`) is left out.
+
+    Raises
+    ------
+    StackError
+        It is no OME-Zarr image, or what its metadata say cannot be.
+    """
+    lost = {damage.array for damage in lost_arrays(group, where)}
+    with metadata_of(where):
+        ours = isinstance(dict(group.attrs).get("slidefusion"), dict)
+        found: list[CheckedImage] = []
+        for name in ["", *_below(group)]:
+            if any(f"{name}/".startswith(f"{one}/") for one in lost):
+                continue
+            attributes = dict(group[name].attrs) if name else dict(group.attrs)
+            image = parse_multiscales(attributes, f"{where}/{name}".rstrip("/"))
+            arrays = tuple(f"{name}/{path}".lstrip("/") for path in image.paths)
+            made = _how(name) if ours else None
+            found += _without(CheckedImage(arrays, image.axes, made), lost)
+    for checked in found:
+        for path in checked.arrays:
+            array = array_of(group, path, where)
+            what = f"the array {path!r} of {where}"
+            if len(checked.axes) != array.ndim or not {"y", "x"} <= set(checked.axes) <= set(
+                "tczyx"
+            ):
+                raise StackError(f"{what} has axes {tuple(checked.axes)} and shape {array.shape}")
+            sizes = dict(zip(checked.axes, array.shape, strict=True))
+            check_size([sizes.get(axis, 1) for axis in "czyx"], what)
+            check_chunk(array, what)
+    return found
+
+
+def _how(name: str) -> Literal["mean", "nearest"]:
+    """How the levels of an image of ours are made."""
+    return "nearest" if name.startswith("labels/") else "mean"
+
+
+def _below(group: Any) -> list[str]:
+    """Images below the root: those whose arrays it names; of a store of others, all there are."""
+    named = [name.rpartition("/")[0] for name in _named(group)]
+    if not named:
+        labels: Any = dict(group["labels"].attrs).get("ome") if "labels" in group else None
+        listed = labels.get("labels", []) if isinstance(labels, dict) else []
+        named = [f"labels/{name}" for name in listed]
+        named += [name for name, other in group.groups() if "ome" in other.attrs]
+    # Named twice, it is still one.
+    return [name for name in dict.fromkeys(named) if name not in ("", "labels")]
+
+
+def _without(image: CheckedImage, lost: Collection[str]) -> Iterator[CheckedImage]:
+    """Its levels that lie beside each other with none lost between them."""
+    arrays = image.arrays
+    kept = [level for level, array in enumerate(arrays) if array not in lost]
+    starts = [level for level in kept if level - 1 not in kept]
+    ends = [level + 1 for level in kept if level + 1 not in kept]
+    for start, end in zip(starts, ends, strict=True):
+        yield CheckedImage(arrays[start:end], image.axes, image.method, image.first_level + start)
