@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from slidefusion import memory
+from slidefusion.dask_source import dask_source
 from slidefusion.declarations import check_declarations, missing_attributes, prepared
 from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, SlidefusionError, StackError
@@ -85,7 +82,7 @@ def make_plan(
             f"choose with planes= out of the focus offsets {list(focus_stack.offsets)}"
         )
     if focus_stack.source is None:
-        focus_stack = dataclasses.replace(focus_stack, source=_DaskSource(focus_stack.lazy))
+        focus_stack = dataclasses.replace(focus_stack, source=dask_source(focus_stack.lazy))
     assert focus_stack.source is not None
     client = active_client(client)
     channels, _, height, width = focus_stack.shape
@@ -216,47 +213,3 @@ class RegionJob:
     source: PlaneSource
     planes: tuple[int, ...]
     tiling: Tiling
-
-
-class _DaskSource:
-    """A Dask array (C, Z, Y, X) as a source: each read computes what it needs, in its thread.
-
-    What lies on a cluster (``persist``, ``scatter``) is computed there.
-    """
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.shape = array.shape
-        self.dtype = array.dtype.newbyteorder("=")
-        self.on_cluster = _lies_on_cluster(array)
-
-    def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
-        part = self.array[(slice(None), z, *window.slices)]
-        found = _computed_there(part) if self.on_cluster else part.compute(scheduler="synchronous")
-        return np.asarray(found, self.dtype)
-
-
-def _lies_on_cluster(array: Any) -> bool:
-    """Whether its graph refers to what workers hold: only they can compute it."""
-    if "distributed" not in sys.modules:
-        return False
-    from distributed import Future
-
-    graph = dict(array.dask)
-    return any(
-        isinstance(node, Future) or not set(getattr(node, "dependencies", ())) <= graph.keys()
-        for node in graph.values()
-    )
-
-
-def _computed_there(part: Any) -> Any:
-    from distributed import default_client, futures_of, get_worker, worker_client
-
-    try:
-        get_worker()
-    except ValueError:  # where the client is
-        futures = futures_of(part)
-        client = futures[0].client if futures else default_client()
-        return client.compute(part).result()
-    with worker_client() as client:  # leaves the worker's thread to what it waits for
-        return client.compute(part).result()

@@ -30,6 +30,7 @@ LAYERS = [
     ("region_run",),
     ("stack",),
     ("stack_inputs", "overview"),
+    ("dask_source",),
     ("plan",),
     ("lazy_image", "write_slide"),
     ("sampling",),

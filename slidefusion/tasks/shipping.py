@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from slidefusion.errors import PluginError
+from slidefusion.errors import PluginError, SlidefusionError
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 
 __all__ = ["attempt_there", "pickled", "short"]
@@ -18,6 +18,8 @@ def pickled(job: Any) -> bytes:
 
     try:
         return bytes(dumps(job))
+    except SlidefusionError:
+        raise
     except Exception as error:
         raise PluginError(
             "what the tasks share (fuser, reader or stack) cannot be sent to the workers of a "

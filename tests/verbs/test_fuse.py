@@ -365,11 +365,14 @@ def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> No
         there = da.from_array(np.asarray(store), chunks=(1, 2, 100, 130)).persist()
         scattered = dask.delayed(np.asarray)(client.scatter(np.asarray(store)))
         held = da.from_delayed(scattered, store.shape, "u1")
-        for given in (there, there ^ np.uint8(0), held):
+        for derived in (there ^ np.uint8(0), held):
+            with pytest.raises(StackError, match=r"call its persist\(\) first"):
+                sf.fuse(derived, out=tmp_path / "d.zarr", client=client, progress=False)
+        for given in (there, held.persist()):
             assert np.array_equal(sf.fuse(given, chunks=128).values, expected)
-            out = tmp_path / f"{given.name}.zarr"
-            written = sf.fuse(given, chunks=128, out=out, client=client, progress=False)
-            assert np.array_equal(written.values, expected)
+            with pytest.raises(StackError, match="write the lazy result"):
+                sf.fuse(given, out=tmp_path / "d.zarr", client=client, progress=False)
+        assert not (tmp_path / "d.zarr").exists()
         with pytest.raises(PluginError, match=r"cannot be sent to the workers.*picklable: keep"):
             sf.fuse(store, _Open(), out=tmp_path / "n.zarr", client=client, progress=False)
         assert not (tmp_path / "n.zarr").exists()
