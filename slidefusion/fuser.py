@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
@@ -36,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OptionError
-from slidefusion.geometry import Size, Window
+from slidefusion.geometry import Size, Window, as_whole
 
 __all__ = [
     "CutPlanes",
@@ -54,9 +53,8 @@ __all__ = [
 
 def _whole(owner: Any, name: str, least: int) -> bool:
     """Whether the field is a whole number from ``least`` on, NumPy's too, which becomes an int."""
-    try:
-        value = operator.index(getattr(owner, name))
-    except TypeError:
+    value = as_whole(getattr(owner, name))
+    if value is None:
         return False
     object.__setattr__(owner, name, value)
     return value >= least

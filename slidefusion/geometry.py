@@ -1,10 +1,26 @@
-"""Rectangles and sizes in integer pixels."""
+"""Whole numbers; rectangles and sizes in pixels."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import operator
+from typing import Any, NamedTuple
 
-__all__ = ["Size", "Window"]
+__all__ = ["Size", "Window", "as_whole"]
+
+
+def as_whole(value: Any) -> int | None:
+    """``value`` as an int if it is a whole number, Python's or NumPy's; None for all else.
+
+    >>> import numpy as np
+    >>> as_whole(np.uint8(3)), as_whole(3.0), as_whole(True), as_whole("3")
+    (3, None, None, None)
+    """
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's, too
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 class Size(NamedTuple):

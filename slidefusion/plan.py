@@ -16,7 +16,7 @@ from slidefusion.declarations import check_declarations, missing_attributes, pre
 from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, SlidefusionError, StackError
 from slidefusion.fuser import Fuser
-from slidefusion.geometry import Size, Window
+from slidefusion.geometry import Size, Window, as_whole
 from slidefusion.registry import FUSERS, find, fuser_options, get_fuser
 from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
@@ -134,11 +134,8 @@ def _fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
 
 
 def _region_px(chunks: Any) -> int:
-    try:
-        side = 0 if isinstance(chunks, bool) else operator.index(chunks)
-    except TypeError:
-        side = 0
-    if side < 1:
+    side = as_whole(chunks)
+    if side is None or side < 1:
         raise OptionError(
             f"chunks={chunks!r}: give the side of a region in pixels (1 or more), or 'auto'"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import OptionError
+from slidefusion.geometry import as_whole
 
 __all__ = ["RunOptions"]
 
@@ -28,7 +29,8 @@ class RunOptions:
     """Local JSON file to write, with times, bytes, retries and memory."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.retries, int) or self.retries < 0:
+        retries = as_whole(self.retries)
+        if retries is None or retries < 0:
             raise OptionError(
                 f"retries={self.retries!r}: how often a region is tried again, a whole number from "
                 "0 on"

@@ -86,7 +86,9 @@ def _from_source(source: Any) -> FocusStack:
         z_um=getattr(source, "z_um", None),
         offsets=tuple(z - reference for z in range(shape[1])),
         pixel_size_um=getattr(source, "pixel_size_um", None),
+        origin=tuple(getattr(source, "origin", (0.0, 0.0))),
         channel_names=tuple(getattr(source, "channel_names", default_names(shape[0]))),
+        looks=tuple(getattr(source, "looks", ())),
         provenance=provenance,
     )
 

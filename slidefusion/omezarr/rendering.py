@@ -59,7 +59,8 @@ def omero(
     else:
         cycle = ["FF0000", "00FF00", "0000FF", "FF00FF", "00FFFF", "FFFF00", "FFFFFF"]
         colours = [cycle[k % len(cycle)] for k in range(len(channel_names))]
-    known = looks if len(looks) == len(channel_names) else ({},) * len(channel_names)
+    fit = len(looks) == len(channel_names)
+    known = [look_of(look) for look in looks] if fit else [{}] * len(channel_names)
     channels = [
         {
             "label": label,

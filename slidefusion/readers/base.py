@@ -37,6 +37,12 @@ class Reader(Protocol):
 
     Its class also has ``matches(source) -> bool``: whether it is the one to open ``source``,
     decided from names and first bytes. :func:`slidefusion.readers.open_reader` asks it.
+
+    It may also have: ``origin``, (y, x) of the first pixel in µm, or in pixels where their size is
+    not known; ``looks``, a mapping for each channel of how it is shown (``"color"`` as RRGGBB,
+    ``"window"``, ``"active"``, ``"inverted"``, as in OME-NGFF's ``omero``); ``gap``, a text that
+    says where planes are missing in a numbered series; ``planes_at_once``, how many planes are
+    decoded together.
     """
 
     name: ClassVar[str]

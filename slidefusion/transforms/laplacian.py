@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError
+from slidefusion.geometry import as_whole
 
 __all__ = ["expand_reach_px", "forward", "inverse", "pad_to_period", "reduce_reach_px"]
 
@@ -49,8 +50,9 @@ def pad_to_period(image: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
     Raises:
         StackError: the period is no whole number from 1 on.
     """
-    if not isinstance(period, int) or period < 1:
+    if (whole := as_whole(period)) is None or whole < 1:
         raise StackError(f"period={period!r}: give a whole number of pixels, 1 or more")
+    period = whole
     height, width = image.shape[-2:]
     bottom, right = -height % period, -width % period
     if bottom == 0 and right == 0:
@@ -73,8 +75,9 @@ def forward(image: npt.NDArray[Any], levels: int) -> list[npt.NDArray[np.float32
     """
     from slidefusion.transforms import laplacian_kernels as kernels
 
-    if not isinstance(levels, int) or levels < 0:
+    if (whole := as_whole(levels)) is None or whole < 0:
         raise StackError(f"levels={levels!r}: give a whole number, 0 or more")
+    levels = whole
     image = np.asarray(image)
     period = 2**levels
     if image.ndim != 3 or 0 in image.shape or image.shape[1] % period or image.shape[2] % period:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +11,7 @@ from typing import Any
 
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
 from slidefusion.errors import OptionError
-from slidefusion.geometry import Size
+from slidefusion.geometry import Size, as_whole
 from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -157,16 +156,13 @@ def _convert(
     shard_px: int,
     options: RunOptions,
 ) -> None:
-    try:
-        fits = 1 <= operator.index(chunk_px) <= operator.index(shard_px)
-    except TypeError:
-        fits = False
-    if not fits:
+    chunk, shard = as_whole(chunk_px), as_whole(shard_px)
+    if chunk is None or shard is None or not 1 <= chunk <= shard:
         raise OptionError(
             f"chunk_px={chunk_px!r}, shard_px={shard_px!r}: give whole numbers; a chunk has at "
             "least 1 px, and a shard holds whole chunks"
         )
-    chunk_px, shard_px = int(chunk_px), int(shard_px)  # NumPy's are no JSON
+    chunk_px, shard_px = chunk, shard
     dtype = check_dtype(reader.dtype, name_of(reader))
     channels, planes, height, width = check_shape(reader.shape, dtype, name_of(reader))
     slide = Size(height, width)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from slidefusion import memory
 from slidefusion.errors import MemoryBudgetError, OptionError, OutputError
 from slidefusion.fuser import Fuser
+from slidefusion.geometry import as_whole
 from slidefusion.omezarr.output import refuse_overlap
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.plan import FusePlan, make_plan
@@ -147,8 +148,9 @@ def plan_fuse(
     1
     """
     for name, value in (("workers", workers), ("threads", threads), ("sample", sample)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (as_whole(value) or 0) < 1:
             raise OptionError(f"{name}={value!r}: give a whole number, 1 or more")
+    workers, threads, sample = as_whole(workers), as_whole(threads), int(sample)
     clock = time.perf_counter()
     plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
     planning_s = time.perf_counter() - clock

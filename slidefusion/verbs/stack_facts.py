@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from slidefusion.errors import OptionError, StackError
+from slidefusion.errors import OptionError, ReaderError, StackError
+from slidefusion.geometry import as_whole
 from slidefusion.readers.base import Reader
 
 __all__ = ["StackFacts", "name_of"]
@@ -36,11 +36,8 @@ class StackFacts:
         reference: int | None,
     ) -> StackFacts:
         planes = reader.shape[1]
-        try:
-            number = planes // 2 if reference is None else operator.index(reference)
-        except TypeError:
-            number = -1
-        if not 0 <= number < planes:
+        number = planes // 2 if reference is None else as_whole(reference)
+        if number is None or not 0 <= number < planes:
             raise OptionError(
                 f"reference={reference!r}: the stack has planes 0 to {planes - 1}; give the index "
                 "of the one that focus offsets count from"
@@ -63,7 +60,15 @@ class StackFacts:
 
 def _origin(reader: Reader, size: tuple[float, float]) -> tuple[float, float]:
     """Where the first pixel lies in µm, if the source says so."""
-    y, x = getattr(reader, "origin", (0.0, 0.0))
+    try:
+        y, x = map(float, getattr(reader, "origin", (0.0, 0.0)))
+        if not (math.isfinite(y) and math.isfinite(x)):
+            raise ValueError("not finite")
+    except (TypeError, ValueError) as error:
+        raise ReaderError(
+            f"the reader of {name_of(reader)} gives an origin that is not (y, x) of "
+            "the first pixel in µm, or in pixels where their size is not known"
+        ) from error
     return (y, x) if reader.pixel_size_um else (y * size[0], x * size[1])
 
 
@@ -71,7 +76,7 @@ def _pixel_size(given: float | tuple[float, float] | None) -> tuple[float, float
     if given is None:
         return None
     try:
-        size = (given, given) if isinstance(given, (int, float)) else tuple(given)
+        size = (given, given) if isinstance(given, int | float | numbers.Real) else tuple(given)
         y, x = (float(value) for value in size)
     except (TypeError, ValueError):
         y = x = math.nan

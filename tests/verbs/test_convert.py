@@ -23,6 +23,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.geometry import Size, Window
+from slidefusion.transforms import laplacian
 
 UM = {
     "PhysicalSizeX": 0.25,
@@ -172,6 +173,10 @@ def test_numbers_of_numpy_are_numbers(rgb: tuple[Path, np.ndarray], tmp_path: Pa
     assert np.diff(opened.z).tolist() == [2.0, 2.0, 2.0]
     fused = sf.fuse(out, "lpp", levels=np.int64(3), chunks=np.int64(256))
     assert fused.attrs["slidefusion"]["options"]["levels"] == 3
+    sizes = {"pixel_size_um": np.float32(0.25), "retries": np.int64(1)}
+    sf.convert(rgb[0], tmp_path / "b.zarr", **QUICK, **sizes)
+    assert sf.plan_fuse(out, sample=np.int64(1), workers=np.int8(2)).workers == 2
+    assert laplacian.forward(np.zeros((1, 8, 8)), np.int64(2))[2].shape == (1, 2, 2)
 
 
 def test_a_plane_that_is_missing_in_a_series_is_noticed(tmp_path: Path) -> None:
