@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -86,7 +87,7 @@ def train(
         raise OptionError(f"--devices {devices!r}: give a number of GPUs, or auto")
     base = compact(method, planes) if preset == "compact" else Recipe(method, planes)
     recipe = base.changed({key: free_value(text) for key, text in pairs(option).items()})
-    given: list[Any] = list(stacks or ())
+    given: list[Any] = without_truths(stacks or [])
     if phantoms:
         given += write_corpus(corpus or f"{out}/corpus", phantoms)
     if not given:
@@ -128,3 +129,15 @@ class _Lines:
                 flush=True,
             )
             self.last = (step, now)
+
+
+def without_truths(stacks: Sequence[str]) -> list[str]:
+    """``stacks`` without those that are the truth or depth of another, as ``*.zarr`` names them.
+
+    >>> without_truths(["a-truth.zarr", "a.zarr", "b-truth.zarr"])
+    ['a.zarr', 'b-truth.zarr']
+    """
+    from slidefusion.verbs.phantom import beside
+
+    others = {beside(path, what) for path in stacks for what in ("truth", "depth")}
+    return [path for path in stacks if path.rstrip("/") not in others]

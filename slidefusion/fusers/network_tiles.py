@@ -190,8 +190,9 @@ def fuse_tiles(
     their pixels are read; outside the core the result is 0. Stacks that are not RGB are fused
     channel by channel: each is repeated three times, and the three results are averaged; maps are
     those of all channels averaged. ``white`` is the value that counts as 1 in the image; in maps
-    255 does. ``more`` makes of the planes of a tile (Z, 3, tile, tile) one image (3, tile, tile),
-    which ``compute`` gets behind them.
+    255 does. What lies above it, or below 0, is cut off for ``compute`` and put back after it.
+    ``more`` makes of the planes of a tile (Z, 3, tile, tile) one image (3, tile, tile), which
+    ``compute`` gets behind them.
     """
     from slidefusion.fusers.torch_workers import torch_workers
 
@@ -205,6 +206,9 @@ def fuse_tiles(
     left = grid.place(0, columns.start).x
     right = min(grid.place(0, columns[-1]).right, cut.on_slide.width)
     colour: list[int | None] = [None] if channels == RGB else list(range(channels))
+    narrow = stack.dtype == np.uint8  # nothing lies beyond white
+    if not narrow:
+        compute = partial(_with_the_rest, compute, len(stack))
 
     def cut_out(strip: list[npt.NDArray[Any]], jobs: list[_Job]) -> FloatArray:
         count = len(strip) + (more is not None)
@@ -214,7 +218,8 @@ def fuse_tiles(
             chosen = slice(None) if job.channel is None else slice(job.channel, job.channel + 1)
             for plane, made in zip(strip, out, strict=False):
                 np.multiply(cut_tile(plane[chosen], x, tile), np.float32(1 / white), out=made)
-            np.clip(out[: len(strip)], 0, 1, out=out[: len(strip)])
+            if narrow:
+                np.clip(out[: len(strip)], 0, 1, out=out[: len(strip)])
         if more is not None:
             # on the CPU this is one of the workers, with a tile of its own
             each = map if device == "cpu" else torch_workers().map
@@ -247,6 +252,17 @@ def fuse_tiles(
             _store(finished[:channels], white, image[inside])
             _store(finished[channels:], 255.0, beside[inside])
     return image, beside
+
+
+def _with_the_rest(compute: Compute, planes: int, tiles: torch.Tensor) -> torch.Tensor:
+    """``compute`` of what lies in [0, 1], and by how much the brightest plane is above, or the
+    planes in the mean are below."""
+    given = tiles[:, :planes]
+    above = (given - 1).clamp_min(0).amax(dim=1)
+    below = given.clamp_max(0).mean(dim=1)
+    made = compute(tiles.clamp(0, 1)).float()
+    made[:, :RGB] += above + below
+    return made
 
 
 def _on_processors(

@@ -230,6 +230,25 @@ def test_white_is_a_scale() -> None:
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.parametrize("planes", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_what_is_brighter_than_white_or_below_zero_is_put_back(planes: int, dtype: str) -> None:
+    fuser = Focusgan(**settings_of(f"focusgan-{planes}", white=1000.0, grain=0.0, noise=0.0))
+    inside = random_stack(planes, 3, 64, 64).astype(dtype) * 2  # 0 to 510
+    stack = inside.copy()
+    stack[:, :, 20:24, 30:34] = 1000
+    usual = fuser(stack).image.astype(np.float64)
+    stack[0, :, 20:24, 30:34] = 3000
+    bright = fuser(stack).image.astype(np.float64)
+    assert np.abs(bright[:, 20:24, 30:34] - usual[:, 20:24, 30:34] - 2000).max() <= 1
+    assert np.array_equal(np.delete(bright, np.s_[20:24], 1), np.delete(usual, np.s_[20:24], 1))
+    if dtype == "float32":
+        stack[:, :, 5, 5] = 0
+        usual = fuser(stack).image
+        stack[:, :, 5, 5] = -300
+        assert np.allclose(fuser(stack).image[:, 5, 5], usual[:, 5, 5] - 300, atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("noise", "grain", "one", "three"),
     [(0.5, None, 1.0, 1.0), (4.0, None, 1 / 3, 0.0), (0.5, 0.2, 0.2, 0.2), (4.0, 1.0, 1.0, 1.0)],
