@@ -260,6 +260,10 @@ class Overview(Protocol):
         """(N, Z, C, p, p): patches at full resolution, on an even grid over the slide."""
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, uint16 or float32; to be asked before anything is read."""
+
+    @property
     def downsample(self) -> float:
         """Level-0 pixels a thumbnail pixel."""
 

@@ -36,6 +36,11 @@ class MemoryOverview:
     pixel_size_um: tuple[float, float] | None = None
     z_um: tuple[float, ...] | None = None
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the patches."""
+        return self.patches.dtype
+
 
 class SlideOverview:
     """An :class:`~slidefusion.fuser.Overview` of some planes of a stack, read when asked for.
@@ -61,6 +66,11 @@ class SlideOverview:
     def patches(self) -> npt.NDArray[Any]:
         """(N, Z, C, p, p)."""
         return _patches(self._source, self._planes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stack."""
+        return self._source.dtype
 
     @property
     def downsample(self) -> float:

@@ -108,7 +108,7 @@ class Dtcwt(SubbandFuser):
         period: int = 2**self.levels
         padded = height + -height % period, width + -width % period
         shapes = dtcwt.level_shapes(self.levels, *padded)
-        rule = rule_for(self.selection, self.power, self.window, self.noise)
+        rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         energy = self.activity == "energy"
         coefficients = (12 if energy else 6) * channels
         scale = subbands.activity_scale(energy, coefficients, stack.dtype)

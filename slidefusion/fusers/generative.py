@@ -34,7 +34,7 @@ this much Cervix93 (three planes, two steps apart) has the SSIM of the fusion; b
 
 def white_level(overview: Overview) -> float | None:
     """The value that counts as white in a slide (`white_of` its overview); None for uint8."""
-    if overview.patches.dtype == np.uint8:
+    if overview.dtype == np.uint8:
         return None
     return white_of(np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()]))
 

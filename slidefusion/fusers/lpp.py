@@ -75,7 +75,7 @@ class Lpp(TransformFuser):
     )
     noise: float = option(
         0.0005,
-        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
+        "activity, as a fraction of white (255 for uint8), that counts as nothing",
         minimum=1e-6,
         maximum=1,
     )
@@ -115,7 +115,7 @@ class Lpp(TransformFuser):
         from slidefusion.fusers.selection import confidence_of, rule_for
 
         height, width = stack.shape[2:]
-        rule = rule_for(self.selection, self.power, self.window, self.noise)
+        rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         sums = _empty_sums(self.levels, *stack.shape[1:])
         clamped = _sum_planes(stack, rule, sums, self.clamp)
         image = _rebuild(sums)

@@ -87,7 +87,7 @@ def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., No
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
     rows, columns = height + -height % period, width + -width % period
-    rule = rule_for(fuser.selection, fuser.power, fuser.window, fuser.noise)
+    rule = rule_for(fuser.selection, fuser.power, fuser.window, fuser.noise_in(stack.dtype))
     scale = float(np.float32(1 / (4 * channels * value_range(stack.dtype))))
     levels = [_level(channels, rows >> j, columns >> j, count, device) for j in range(fuser.levels)]
     coarsest = _bordered(channels, rows // period, columns // period, device)

@@ -88,7 +88,7 @@ def sum_planes(
     ``modulus`` makes of details (C, B, y, x) the magnitudes (C, M, y, x) that are summed when the
     activity is not the energy. The activity is a mean over ``bands`` coefficients.
     """
-    rule = rule_for(options.selection, options.power, options.window, options.noise)
+    rule = rule_for(options.selection, options.power, options.window, options.noise_in(stack.dtype))
     energy = options.activity == "energy"
     scale = float(np.float32(1 / (bands**0.5 if energy else bands) / value_range(stack.dtype)))
     measure = _Activity(scale, None if energy else modulus)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+import numpy as np
+import numpy.typing as npt
+
+from slidefusion.errors import OptionError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers.background import fuse_unless_empty, glass_ranges, with_blocks
 from slidefusion.fusers.torch_device import DEVICES, check_device
+from slidefusion.value_range import value_range, white_of
 
 __all__ = ["TransformFuser"]
 
@@ -45,7 +50,7 @@ class TransformFuser:
     )
     noise: float = option(
         0.001,
-        "activity, as a fraction of the dtype's range (1.0 for float), that counts as nothing",
+        "activity, as a fraction of white (255 for uint8), that counts as nothing",
         minimum=1e-6,
         maximum=1,
     )
@@ -58,6 +63,9 @@ class TransformFuser:
     glass: tuple[float, float] | None = option(
         None, "ranges of pixels and of 4 x 4 means in empty glass; measured on the slide if None"
     )
+    white: float | None = option(
+        None, "value that counts as white, of uint16 or float32; measured on the slide if None"
+    )
     device: str = option(
         "cpu",
         "cpu: compiled kernels; cuda: a GPU, by torch; torch-cpu: the GPU's code, for checking",
@@ -66,14 +74,29 @@ class TransformFuser:
 
     def __post_init__(self) -> None:
         check_device(self.device)
+        if self.white is not None and not self.white > 0:
+            raise OptionError(f"white={self.white}: the value that counts as white is above 0")
         if isinstance(self.glass, list):  # all that JSON has
             object.__setattr__(self, "glass", tuple(self.glass))
 
     def prepare(self, overview: Overview) -> Self:
-        """With ``glass`` as measured on the slide, unless it is given or nothing is skipped."""
-        if self.background == "fuse" or self.glass is not None:
-            return self
-        return replace(self, glass=glass_ranges(overview))
+        """With ``glass`` and ``white`` as measured on the slide, unless they are given.
+
+        A camera of 12 bits fills a sixteenth of uint16: what is nothing for the one is texture for
+        the other.
+        """
+        glass, white = self.glass, self.white
+        if white is None and overview.dtype != np.uint8:
+            white = white_of(overview.patches)
+        if self.background != "fuse" and glass is None:
+            glass = glass_ranges(overview)
+        return replace(self, glass=glass, white=white)
+
+    def noise_in(self, dtype: npt.DTypeLike) -> float:
+        """``noise`` as a fraction of the range of ``dtype``."""
+        if self.white is None or np.dtype(dtype) == np.uint8:
+            return self.noise
+        return self.noise * self.white / value_range(dtype)
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""

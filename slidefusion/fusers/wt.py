@@ -107,7 +107,7 @@ class Wt(SubbandFuser):
         period: int = 2**self.levels
         padded = height + -height % period, width + -width % period
         shapes = dwt.level_shapes(bank, self.levels, *padded)
-        rule = rule_for(self.selection, self.power, self.window, self.noise)
+        rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         energy = self.activity == "energy"
         scale = subbands.activity_scale(energy, 3 * channels, stack.dtype)
         taps = bank.analysis.at, bank.analysis.weights

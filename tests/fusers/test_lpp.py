@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slidefusion.errors import OptionError
 from slidefusion.fuser import Footprint
+from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.lpp import Lpp, halo_px
 from slidefusion.fusers.selection import binomial_window
+from slidefusion.fusers.wt import Wt
 from slidefusion.testing import FuserContract
+from slidefusion.testing.stacks import focus_stack, overview
 
 DTYPES: list[type] = [np.uint8, np.uint16, np.float32]
 
@@ -261,3 +265,26 @@ def test_more_planes_than_a_byte_counts() -> None:
     fused = Lpp(levels=1, window=0)(stack)
     assert fused.depth is not None and fused.depth.dtype == np.uint16
     assert fused.depth.max() > 255
+
+
+@pytest.mark.parametrize("kind", [Lpp, Wt, Dtcwt])
+@pytest.mark.parametrize("device", ["cpu", "torch-cpu"])
+def test_the_bits_of_the_camera_make_no_difference(kind: Any, device: str) -> None:
+    stack = focus_stack(3, 3, 1, 128, 160, "uint8")  # (Z, C, Y, X)
+
+    def fused(factor: float, dtype: str, white: float | None = None) -> np.ndarray:
+        scaled = (stack * np.float64(factor)).astype(dtype)
+        fuser = kind(background="fuse", device=device, white=white).prepare(overview(scaled))
+        return fuser(scaled).image / factor
+
+    usual = fused(1, "uint8")
+    for factor, dtype in ((4, "uint16"), (16, "uint16"), (1 / 255, "float32")):
+        assert np.abs(fused(factor, dtype, 255 * factor) - usual).max() <= 1
+        # As measured the brightest 0.1 % are white, which is near it.
+        assert np.abs(fused(factor, dtype) - usual).mean() < 0.5
+    assert np.abs(fused(4, "uint16", 65535.0) - usual).mean() > 0.6
+
+
+def test_white_is_above_zero() -> None:
+    with pytest.raises(OptionError, match="is above 0"):
+        Lpp(white=0.0)

@@ -340,9 +340,10 @@ def test_any_dtype_and_number_of_channels(
 ) -> None:
     stack = rng.integers(0, 200, (channels, 2, 70, 90)).astype(dtype)
     # Values that are unrelated from plane to plane count as noise, and so as glass.
-    slide = sf.fuse(stack, out=tmp_path / "o.zarr", progress=False, background="fuse")
+    options: dict[str, Any] = {"background": "fuse", "white": 200.0}
+    slide = sf.fuse(stack, out=tmp_path / "o.zarr", progress=False, **options)
     assert slide.dtype == dtype and slide.sizes["c"] == channels
-    assert np.array_equal(slide.values, fuse_array(Lpp(background="fuse"), stack).image)
+    assert np.array_equal(slide.values, fuse_array(Lpp(**options), stack).image)
     Image.from_zarr(zarr.open_group(tmp_path / "o.zarr", mode="r"))
 
 
