@@ -64,8 +64,7 @@ def batch(
 
     What became of each slide is kept beside it (of slides.csv in slides.status.csv). Repeat the
     command to retry what failed and continue what was interrupted; what is done is skipped. A row
-    that was changed is
-    refused if its slide is finished, unless --overwrite is given.
+    that was changed is refused if its slide is finished, unless --overwrite is given.
 
     \b
     Examples:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import operator
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from slidefusion.evaluation.scores import (
 from slidefusion.evaluation.slides import Slide, fused_reference, open_slides
 from slidefusion.evaluation.tables import planes_text
 from slidefusion.fuser import Fuser
+from slidefusion.geometry import as_whole
 from slidefusion.registry import fusers as installed_fusers
 
 __all__ = ["evaluate"]
@@ -209,13 +209,13 @@ def _plane_sets(planes: Sequence[Sequence[int]], step: int) -> list[Planes]:
         raise OptionError(f"step={step}: must be 1 or more")
     found: list[Planes] = []
     for given in planes:
-        try:
-            offsets = tuple(operator.index(offset) * step for offset in given)
-        except TypeError:
+        whole = [as_whole(offset) for offset in given] if isinstance(given, Iterable) else [None]
+        if None in whole:
             raise OptionError(
                 f"planes={planes!r}: give sets of focus offsets, which are whole numbers, for "
                 "example [(0,), (-1, 0, 1)]"
-            ) from None
+            )
+        offsets = tuple(offset * step for offset in whole if offset is not None)
         if not offsets or len(set(offsets)) != len(offsets):
             raise OptionError(
                 f"planes={list(given)}: give focus offsets, none twice, for example (-1, 0, 1)"
