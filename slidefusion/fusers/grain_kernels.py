@@ -23,6 +23,7 @@ BOX = 3
 """Reach of the 7 x 7 px over which energies are averaged."""
 
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
+TINY = np.float32(1e-6)
 
 
 @kernel
@@ -47,57 +48,70 @@ def add_grain(
     source: FloatArray,
     image: FloatArray,
     weights: FloatArray,
-    most: FloatArray,
+    limits: FloatArray,
+    shares: tuple[FloatArray, FloatArray],
     out: FloatArray,
     top: int,
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of ``out``; ``source``, ``image`` and ``out`` (C, H, W).
 
-    ``weights``: for each detail band, one over the deviation up to which ``most`` (H, W) of it is
-    given back.
+    ``weights``: for each detail band, one over the noise in it. ``limits``: up to what energy a
+    difference is grain, and from what excess on something was erased. ``shares``: how much of
+    either is given back at most, (H, W) each.
     """
     channels, height, width = image.shape
     bottom = min(top + ROWS, height)
     outer = max(top - BOX, 0), min(bottom + BOX, height)
     tops = tops_of(outer[0])
-    line, difference, fine, medium, coarse = room(ROWS + 2 * BOX, width)
-    smooths = difference, fine, medium, coarse
+    line, theirs, their_fine, their_medium, their_coarse = room(ROWS + 2 * BOX, width)
+    line, ours, our_fine, our_medium, our_coarse = room(ROWS + 2 * BOX, width)
+    sources = theirs, their_fine, their_medium, their_coarse
+    images = ours, our_fine, our_medium, our_coarse
     missing = np.empty((BANDS, channels, bottom - top, width), np.float32)
     energy = np.zeros((BANDS, outer[1] - outer[0], width + 2 * BOX), np.float32)
+    lead = np.zeros((BANDS, outer[1] - outer[0], width + 2 * BOX), np.float32)
     detail = np.empty(width, np.float32)
+    end = min(outer[1] + 14, height)
     for c in range(channels):
-        for y in range(tops[0], min(outer[1] + 14, height)):
-            for x in range(width):
-                difference[y - tops[0], x] = source[c, y, x] - image[c, y, x]
-        smooth_thrice(difference, outer, height, line, fine, medium, coarse)
+        theirs[: end - tops[0]] = source[c, tops[0] : end]
+        ours[: end - tops[0]] = image[c, tops[0] : end]
+        smooth_thrice(theirs, outer, height, line, their_fine, their_medium, their_coarse)
+        smooth_thrice(ours, outer, height, line, our_fine, our_medium, our_coarse)
         for band in range(BANDS):
             weight = weights[band]
             for y in range(outer[0], outer[1]):
-                finer, smooth = smooths[band][y - tops[band]], smooths[band + 1][y - tops[band + 1]]
+                finer, smooth = y - tops[band], y - tops[band + 1]
+                a, b = sources[band][finer], sources[band + 1][smooth]
+                d, e = images[band][finer], images[band + 1][smooth]
                 total = energy[band, y - outer[0], BOX : BOX + width]
+                more = lead[band, y - outer[0], BOX : BOX + width]
                 for x in range(width):
-                    detail[x] = finer[x] - smooth[x]
+                    mine, its = d[x] - e[x], a[x] - b[x]
+                    detail[x] = its - mine
                     relative = detail[x] * weight
                     total[x] += relative * relative
+                    more[x] += relative * ((its + mine) * weight)
                 if top <= y < bottom:
                     missing[band, c, y - top] = detail
 
     column = np.empty(width + 2 * BOX, np.float32)
-    mean = np.empty(width, np.float32)
+    mean, excess = np.empty(width, np.float32), np.empty(width, np.float32)
+    per_grain, clear = ONE / limits[0], limits[1]
+    grain, erased = shares
     out[:, top:bottom] = image[:, top:bottom]
     for y in range(top, bottom):
-        first, last = max(y - BOX, 0), min(y + BOX + 1, height)
+        rows = max(y - BOX, 0) - outer[0], min(y + BOX + 1, height) - outer[0]
         for band in range(BANDS):
-            column[:] = ZERO
-            for row in range(first, last):
-                above = energy[band, row - outer[0]]
-                for x in range(width + 2 * BOX):
-                    column[x] += above[x]
-            _box(column, channels * (last - first), mean)
+            _box(energy[band], rows, channels, column, mean)
+            _box(lead[band], rows, channels, column, excess)
             for x in range(width):
-                share = TWO - mean[x]
-                share = share if share > ZERO else ZERO
-                mean[x] = most[y, x] * (share if share < ONE else ONE)
+                small = TWO - mean[x] * per_grain
+                small = small if small > ZERO else ZERO
+                small = grain[y, x] * (small if small < ONE else ONE)
+                gone = (excess[x] - clear) / (mean[x] if mean[x] > TINY else TINY)
+                gone = gone if gone > ZERO else ZERO
+                gone = erased[y, x] * (gone if gone < ONE else ONE)
+                mean[x] = small if small > gone else gone
             for c in range(channels):
                 made, detail = out[c, y], missing[band, c, y - top]
                 for x in range(width):
@@ -111,13 +125,24 @@ def add_grain(
 
 
 @kernel
-def _box(sums: FloatArray, rows: int, out: FloatArray) -> None:
-    """Means of ``rows`` times 7 px of ``sums``, which has 3 px of zeros on both sides."""
+def _box(
+    values: FloatArray, rows: tuple[int, int], channels: int, sums: FloatArray, out: FloatArray
+) -> None:
+    """Means of 7 px of rows ``rows[0]`` to ``rows[1]`` of ``values``, sums over the channels.
+
+    ``values`` and ``sums`` have 3 px more on both sides, in ``values`` zeros.
+    """
+    sums[:] = ZERO
+    for row in range(rows[0], rows[1]):
+        above = values[row]
+        for x in range(len(sums)):
+            sums[x] += above[x]
+    count = channels * (rows[1] - rows[0])
     width = len(out)
     a, b, c = sums[:width], sums[1 : 1 + width], sums[2 : 2 + width]
     d = sums[3 : 3 + width]
     e, f, g = sums[4 : 4 + width], sums[5 : 5 + width], sums[6 : 6 + width]
-    share = ONE / np.float32(7 * rows)
+    share = ONE / np.float32(7 * count)
     for x in range(width):
         out[x] = ((a[x] + g[x]) + (b[x] + f[x]) + (c[x] + e[x]) + d[x]) * share
     for k in range(min(BOX, width)):  # fewer at the ends
@@ -126,4 +151,4 @@ def _box(sums: FloatArray, rows: int, out: FloatArray) -> None:
             total = ZERO
             for column in range(x, x + 2 * BOX + 1):
                 total += sums[column]
-            out[x] = total / np.float32(inside * rows)
+            out[x] = total / np.float32(inside * count)

@@ -20,6 +20,7 @@ from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.focusgan import Focusgan
 from slidefusion.fusers.fusiongan import FusionGan
 from slidefusion.fusers.grain import keep_grain
+from slidefusion.fusers.lpp import Lpp
 from slidefusion.fusers.pix2pix import Pix2Pix
 from slidefusion.fusers.srgan import Srgan
 from slidefusion.geometry import Size, Window
@@ -159,7 +160,7 @@ def test_keeping_masks_without_any_is_refused() -> None:
 
 
 def test_two_planes_are_given_as_a_b_b() -> None:
-    fuser = Focusgan(**settings_of("focusgan-3"))
+    fuser = Focusgan(**settings_of("focusgan-3", grain=0.0))
     stack = random_stack(2, 3, 40, 40)
     assert np.array_equal(fuser(stack).image, fuser(stack[[0, 1, 1]]).image)
 
@@ -273,30 +274,40 @@ def test_noise_of_uint8_is_measured_against_255_whatever_white_is_given() -> Non
     assert found[0] == found[1] > 0.01
 
 
-def test_grain_of_several_planes_is_that_of_their_fusion() -> None:
+@pytest.mark.parametrize(("grain", "noise"), [(0.4, 0.1), (None, 0.002), (None, 0.02)])
+def test_detail_of_several_planes_is_that_of_their_fusion(
+    grain: float | None, noise: float
+) -> None:
     stack = random_stack(3, 3, 32, 32, dtype="float32")
     made, kept = (
-        Focusgan(**settings_of("focusgan-3", grain=grain, noise=0.1))(stack).image
-        for grain in (0.0, 0.4)
+        Srgan(**settings_of("srgan-3", grain=share, noise=noise))(stack).image
+        for share in (0.0, grain)
     )
-    sharpest = Dtcwt(background="fuse")(stack).image
-    expected = keep_grain(*(torch.from_numpy(i[None]) for i in (sharpest, made)), 2 * 0.1, 0.4)
+    share = grain if grain is not None else float(noise < 0.01)
+    transform = Dtcwt(background="fuse") if share else Lpp(background="fuse")
+    source, image = (torch.from_numpy(i[None]) for i in (transform(stack).image, made))
+    expected = keep_grain(source, image, noise, share, 1.0, fused=True)
     np.testing.assert_allclose(kept, expected[0].numpy(), atol=1e-5)
-    assert np.abs(kept - made).max() > 0.01
+    assert np.abs(kept - made).max() > 0.003
 
 
-def test_no_grain_of_a_single_plane_where_it_is_blurred() -> None:
-    stack = random_stack(1, 3, 32, 32, dtype="float32")
-    made, kept = (
-        Focusgan(**settings_of("focusgan-1", grain=grain, noise=0.1)) for grain in (0.0, 0.4)
-    )
+def test_no_detail_of_planes_where_they_are_blurred() -> None:
     blur_model: Any = weights.load(path_of("blur")).network
-    with torch.inference_mode():
-        share = 0.4 * (1 - blur_model.blurred(torch.from_numpy(stack)))
-    image, plane = (torch.from_numpy(i) for i in (made(stack).image[None], stack))
-    expected = keep_grain(plane, image, 0.1, share[None])
-    np.testing.assert_allclose(kept(stack).image, expected[0].numpy(), atol=3e-3)
-    assert not torch.allclose(expected, keep_grain(plane, image, 0.1, 0.4), atol=1e-2)
+    for planes in (1, 3):
+        stack = random_stack(planes, 3, 32, 32, dtype="float32")
+        made, kept = (
+            Focusgan(**settings_of(f"focusgan-{planes}", grain=grain, noise=0.05))
+            for grain in (0.0, 0.4)
+        )
+        with torch.inference_mode():
+            sharp = 1 - blur_model.blurred(torch.from_numpy(stack)).amin(dim=0)[None, None]
+        source = stack if planes == 1 else Dtcwt(background="fuse")(stack).image[None]
+        given = torch.from_numpy(source), torch.from_numpy(made(stack).image[None])
+        share = 0.4 * sharp if planes == 1 else 0.4
+        expected = keep_grain(*given, 0.05, share, sharp, fused=planes > 1)
+        np.testing.assert_allclose(kept(stack).image, expected[0].numpy(), atol=3e-3)
+        everywhere = keep_grain(*given, 0.05, 0.4, 1.0, fused=planes > 1)
+        assert not torch.allclose(expected, everywhere, atol=1e-2)
 
 
 class Watched(ArraySource):
