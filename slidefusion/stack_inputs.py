@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError
-from slidefusion.omezarr.metadata import MICROMETRES
 from slidefusion.stack import (
     OPENED,
     FocusStack,
@@ -19,6 +18,7 @@ from slidefusion.stack import (
     from_zarr_array,
 )
 from slidefusion.stack_shape import check_shape, default_names, default_offsets
+from slidefusion.units import micrometres
 
 if TYPE_CHECKING:
     import dask.array
@@ -204,7 +204,7 @@ def _in_um(array: xr.DataArray, axis: str) -> npt.NDArray[np.float64] | None:
     """A coordinate in µm; None without one, or when its ``units`` are no length."""
     if axis not in array.coords:
         return None
-    unit = MICROMETRES.get(str(array.coords[axis].attrs.get("units", "")).lower())
+    unit = micrometres(str(array.coords[axis].attrs.get("units", "")))
     values = np.atleast_1d(array.coords[axis].values)
     if unit is None or values.dtype.kind not in "iuf":
         return None

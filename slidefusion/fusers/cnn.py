@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
-from slidefusion.fusers.generative import white_level
+from slidefusion.fusers.white import check_white, white_level
 from slidefusion.value_range import value_range
 from slidefusion.weights import fitting_card, load
 
@@ -60,8 +59,7 @@ class Cnn:
     )
 
     def __post_init__(self) -> None:
-        if self.white is not None and not self.white > 0:
-            raise OptionError(f"white={self.white}: the value that counts as white is above 0")
+        check_white(self.white)
         device = network_tiles.resolve_device(self.device)
         object.__setattr__(self, "device", device)
         precision = network_tiles.resolve_precision(self.precision, device)

@@ -15,26 +15,20 @@ from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.lpp import Lpp
 from slidefusion.fusers.network_tiles import RGB
-from slidefusion.value_range import value_range, white_of
+from slidefusion.fusers.white import check_white, white_level
+from slidefusion.value_range import value_range
 from slidefusion.weights import Card, fitting_card, load, look_up
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["GenerativeFuser", "white_level"]
+__all__ = ["GenerativeFuser"]
 
 _BATCH = {"cpu": 1, "cuda": 8}
 _GRAIN_OF_NOISY_PLANE = 1 / 3
 """A ninth of the noise's energy: an image without any looks painted. Of several noisy planes it
 changed little that was measured."""
-
-
-def white_level(overview: Overview) -> float | None:
-    """The value that counts as white in a slide (`white_of` its overview); None for uint8."""
-    if overview.dtype == np.uint8:
-        return None
-    return white_of(np.concatenate([overview.thumbnail.ravel(), overview.patches.ravel()]))
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,7 @@ class GenerativeFuser:
                 f"overlap={self.overlap} with tile={self.tile}: a tile overlaps each neighbour by "
                 f"at most half of itself; choose at most {self.tile // 2}"
             )
-        if self.white is not None and not self.white > 0:
-            raise OptionError(f"white={self.white}: the value that counts as white is above 0")
+        check_white(self.white)
         device = network_tiles.resolve_device(self.device)
         object.__setattr__(self, "device", device)
         precision = network_tiles.resolve_precision(self.precision, device)

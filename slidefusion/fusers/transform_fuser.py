@@ -8,10 +8,10 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers.background import fuse_unless_empty, glass_ranges, with_blocks
 from slidefusion.fusers.torch_device import DEVICES, check_device
+from slidefusion.fusers.white import check_white
 from slidefusion.value_range import value_range, white_of
 
 __all__ = ["TransformFuser"]
@@ -74,8 +74,7 @@ class TransformFuser:
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        if self.white is not None and not self.white > 0:
-            raise OptionError(f"white={self.white}: the value that counts as white is above 0")
+        check_white(self.white)
         if isinstance(self.glass, list):  # all that JSON has
             object.__setattr__(self, "glass", tuple(self.glass))
 

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from slidefusion.errors import StackError
 from slidefusion.omezarr.rendering import Look, look_of
+from slidefusion.omezarr.version import NGFF_VERSION
+from slidefusion.units import micrometres
 
 __all__ = [
-    "MICROMETRES",
-    "NGFF_VERSION",
     "Multiscale",
     "level_sizes",
     "multiscales",
@@ -27,27 +27,8 @@ __all__ = [
     "plane_positions",
 ]
 
-NGFF_VERSION = "0.5"
-
 _MOST_LEVELS = 64
 """A pyramid that halves cannot have more."""
-
-MICROMETRES = {
-    "micrometer": 1.0,
-    "micrometre": 1.0,
-    "micron": 1.0,
-    "um": 1.0,
-    "µm": 1.0,  # micro sign
-    "μm": 1.0,  # Greek letter
-    "nanometer": 1e-3,
-    "nm": 1e-3,
-    "millimeter": 1e3,
-    "mm": 1e3,
-    "centimeter": 1e4,
-    "meter": 1e6,
-    "angstrom": 1e-4,
-}
-"""Units of length that are understood, in small letters, in µm."""
 
 
 def level_sizes(height: int, width: int, smallest_px: int = 256) -> list[tuple[int, int]]:
@@ -216,7 +197,7 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
             for entry in first.get("axes") or "tczyx"
         ]
         axes = "".join(str(entry["name"]).lower() for entry in described)
-        units = [MICROMETRES.get(str(entry.get("unit", "")).lower()) for entry in described]
+        units = [micrometres(str(entry.get("unit", ""))) for entry in described]
         datasets = first["datasets"]
         paths = tuple(str(entry["path"]) for entry in datasets)
         scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False

@@ -17,11 +17,12 @@ import numpy as np
 from slidefusion.errors import OutputError, SlidefusionError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.omezarr.lock import Lock
-from slidefusion.omezarr.metadata import NGFF_VERSION, multiscales
+from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.place import State, delete_store, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import create_group, is_url, location, open_group, writing
+from slidefusion.omezarr.version import NGFF_VERSION
 
 __all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings", "refuse_overlap"]
 

@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slidefusion.omezarr.version import NGFF_VERSION
+
 __all__ = ["Look", "image_label", "look_of", "omero"]
 
 Look = Mapping[str, Any]
 """What is known of how a channel is shown: of ``"color"`` (RRGGBB), ``"window"``, ``"active"`` and
 ``"inverted"``."""
 
-_VERSION = "0.5"
 _COLOUR = re.compile("[0-9A-Fa-f]{6}")
 _WINDOW = ("min", "max", "start", "end")
 
@@ -76,7 +77,7 @@ def omero(
     ]
     return {
         "name": "",
-        "version": _VERSION,
+        "version": NGFF_VERSION,
         "channels": channels,
         "rdefs": {"model": "color", "defaultZ": 0, "defaultT": 0},
     }
@@ -96,7 +97,7 @@ def image_label(planes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ]
     properties = [{"label-value": k, **plane} for k, plane in enumerate(planes)]
     return {
-        "version": _VERSION,
+        "version": NGFF_VERSION,
         "colors": colours,
         "properties": properties,
         "source": {"image": "../../"},

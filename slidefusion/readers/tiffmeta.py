@@ -13,25 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
-__all__ = ["Physical", "micrometres", "physical", "resolution_tags"]
+from slidefusion.units import micrometres
 
-_UNITS = {
-    "m": 1e6,
-    "cm": 1e4,
-    "mm": 1e3,
-    "µm": 1.0,
-    "μm": 1.0,
-    "um": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "å": 1e-4,
-    "pm": 1e-6,
-    "inch": 25400.0,
-    "in": 25400.0,
-}
+__all__ = ["Physical", "physical", "resolution_tags"]
+
 _PLAUSIBLE_UM = (0.01, 30.0)
 _NDPI_Z_NM = 65424
 
@@ -47,17 +32,6 @@ class Physical:
     channel_names: tuple[str, ...] = ()
     colours: tuple[str | None, ...] = ()
     """Of each channel, RRGGBB."""
-
-
-def micrometres(unit: str | None) -> float | None:
-    """µm in one ``unit``, or None when it is no length.
-
-    >>> micrometres("nm"), micrometres("pixel")
-    (0.001, None)
-    """
-    text = (unit or "").strip()
-    text = text.replace("\\u00B5", "µ").replace("\\u00b5", "µ")
-    return _UNITS.get(text) or _UNITS.get(text.lower())
 
 
 def physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physical:
