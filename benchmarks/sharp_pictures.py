@@ -47,10 +47,11 @@ class Defocused:
     pixel_size_um = (PhantomSettings().mpp_um,) * 2
     z_um = tuple(STEP_UM * (z - PLANES // 2) for z in range(PLANES))
 
-    def __init__(self, picture: npt.NDArray[np.uint8], seed: int) -> None:
+    def __init__(self, picture: npt.NDArray[Any], seed: int) -> None:
         rng = np.random.default_rng(seed)
         relief = gaussian_filter(rng.normal(size=picture.shape[1:]), RELIEF_PX, mode="wrap")
         relief *= RELIEF_UM / relief.std()
+        self.relief_um = relief
         layers = _Layers(picture.astype(np.float64))
         planes = np.stack([layers.seen(np.abs(relief - z)) for z in self.z_um], axis=1)
         planes += rng.normal(0, NOISE, planes.shape)
