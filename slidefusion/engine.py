@@ -192,7 +192,7 @@ def fuse_region(
         fused = fuser(stack)
     except (SlidefusionError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Not as it is: an AttributeError, say, means something else to whoever asked for a value.
         raise ProcessingError(
             f"fuser {fuser.name!r} failed in y {region.y}-{region.bottom}, "

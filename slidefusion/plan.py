@@ -14,10 +14,10 @@ from slidefusion import memory
 from slidefusion.dask_source import dask_source
 from slidefusion.declarations import check_declarations, missing_attributes, prepared
 from slidefusion.engine import PlaneSource
-from slidefusion.errors import OptionError, SlidefusionError, StackError
+from slidefusion.errors import OptionError, StackError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window, as_whole
-from slidefusion.registry import FUSERS, find, fuser_options, get_fuser
+from slidefusion.registry import FUSERS, fuser_options, get_fuser, plugins
 from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
 from slidefusion.tasks.placement import check_placement, worker_bytes
@@ -193,13 +193,22 @@ def _version(distribution: str) -> str:
 
 
 def _fuser_software(fuser: Fuser) -> dict[str, str]:
-    """Distribution and version that the fuser comes from."""
-    target = f"{type(fuser).__module__}:{type(fuser).__qualname__}"
-    try:
-        plugin = find(FUSERS, fuser.name)
-    except SlidefusionError:
-        return {target: "unregistered"}
-    return {plugin.distribution: plugin.version} if plugin.target == target else {target: "?"}
+    """Distribution and version that the fuser comes from; its class, if from none.
+
+    By its class, since several distributions may claim its name; and an entry point may name a
+    function, or where a class is handed on: then by the package.
+    """
+    module, name = type(fuser).__module__, type(fuser).__qualname__
+    registered = plugins(FUSERS)
+    of_class = [plugin for plugin in registered if plugin.target == f"{module}:{name}"]
+    of_package = [plugin for plugin in registered if _package(plugin.target) == _package(module)]
+    for plugin in (*of_class, *of_package):
+        return {plugin.distribution: plugin.version}
+    return {f"{module}:{name}": "unregistered"}
+
+
+def _package(target: str) -> str:
+    return target.partition(":")[0].partition(".")[0]
 
 
 @dataclass(frozen=True, eq=False)

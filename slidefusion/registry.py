@@ -76,7 +76,7 @@ class Plugin:
         entry = importlib.metadata.EntryPoint(self.name, self.target, self.group)
         try:
             return entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.group.rpartition('.')[2][:-1]} {self.name!r} of distribution "
                 f"{self.distribution} {self.version} cannot be loaded from {self.target!r}: "
@@ -230,7 +230,13 @@ def get_fuser(name: str, **options: Any) -> Fuser:
             f"{plugin.qualified_name!r} ({plugin.target}) is no fuser: it lacks "
             f"{', '.join(missing)}; see slidefusion.fuser.Fuser"
         )
-    return check_declarations(fuser, f"fuser {plugin.qualified_name!r}")
+    checked = check_declarations(fuser, f"fuser {plugin.qualified_name!r}")
+    if checked.name != plugin.name:
+        raise PluginError(
+            f"fuser {plugin.qualified_name!r} ({plugin.target}) calls itself {checked.name!r}: its "
+            "entry point and its class must have the same name"
+        )
+    return checked
 
 
 def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:

@@ -65,7 +65,10 @@ def write_region(write: WriteJob, row: int, column: int) -> Cost:
         cost.written_bytes = fused.image.nbytes
         for name, found in _maps_of(job.fuser, fused, write.maps).items():
             layout = write.maps[name]
-            block = found.astype(layout.dtype, copy=False).reshape(-1, *found.shape[-2:])
+            block = found.reshape(-1, *found.shape[-2:])
+            if name == DEPTH:  # of few planes: any integers, which uint8 holds
+                block = block.astype(layout.dtype, copy=False)
+            _check_map(job.fuser, name, block, layout)
             layout.write_region(write.where, name, place, block)
             cost.written_bytes += block.nbytes
     return cost
@@ -85,6 +88,17 @@ def _maps_of(fuser: Fuser, fused: Fused, expected: Collection[str]) -> dict[str,
             f"{sorted(expected)} when it was asked first: it must give the same in every call"
         )
     return found
+
+
+def _check_map(fuser: Fuser, name: str, block: npt.NDArray[Any], layout: PyramidLayout) -> None:
+    """A map of another dtype would be cut off, and further images of it lost."""
+    given, expected = (len(block), block.dtype.name), (layout.shape0[0], layout.dtype)
+    if given != expected:
+        raise PluginError(
+            f"fuser {fuser.name!r} gave {given[0]} x {given[1]} as {name!r} beside the image of a "
+            f"region, and {expected[0]} x {expected[1]} when it was asked first: it must give as "
+            "many images of the same dtype in every call"
+        )
 
 
 def _kinds_of_maps(

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 
+import slidefusion as sf
 from slidefusion.errors import OptionError, PluginError, UnknownNameError
 from slidefusion.fuser import Fuser
 from slidefusion.registry import FUSERS, find, fuser_options, fusers, get_fuser, plugins
@@ -111,6 +114,13 @@ def test_a_broken_plugin_is_named_and_harms_no_other(install: Install) -> None:
         get_fuser("gone")
 
 
+def test_a_plugin_that_leaves_the_program_is_named(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "leaving_module.py").write_text("import sys\nsys.exit(4)\n")
+    install("leaving-fusers", leaves="leaving_module:Leaves")
+    with pytest.raises(PluginError, match=r"distribution leaving-fusers .*SystemExit: 4"):
+        get_fuser("leaves")
+
+
 def test_what_is_no_fuser_is_refused(install: Install) -> None:
     install("acme-fusers", nothing="acme_module:NoFuser")
     with pytest.raises(PluginError, match=r"is no fuser: it lacks planes, footprint, device"):
@@ -128,7 +138,8 @@ def test_ambiguous_names_are_refused_and_can_be_qualified(install: Install) -> N
 def test_a_built_in_is_not_shadowed(install: Install) -> None:
     install("a-shadow", lpp="acme_module:First")
     assert type(get_fuser("lpp")).__name__ == "Lpp"
-    assert type(get_fuser("a-shadow:lpp")).__name__ == "First"
+    with pytest.raises(PluginError, match=r"'a-shadow:lpp' .*First\) calls itself 'first'"):
+        get_fuser("a-shadow:lpp")
     assert [p.distribution for p in plugins(FUSERS) if p.name == "lpp"] == [
         "slidefusion",
         "a-shadow",
@@ -168,3 +179,19 @@ def test_options_are_described() -> None:
     assert options["levels"].type == "int"
     assert isinstance(options["levels"].default, int)
     assert options["levels"].help
+
+
+def test_the_version_of_a_fuser_is_recorded_whoever_else_has_its_name(
+    install: Install, tmp_path: Path
+) -> None:
+    install("acme-fusers", "1.2", first="acme_module:First")
+    install("other-fusers", "3.4", first="other_module:First")
+    (tmp_path / "other_module.py").write_text(MODULE)
+    found = {}
+    for name in ("acme-fusers", "other-fusers"):
+        out = tmp_path / f"{name}.zarr"
+        sf.fuse(np.zeros((1, 2, 8, 8), np.uint8), f"{name}:first", out=out, progress=False)
+        found[name] = zarr.open_group(out, mode="r").attrs["slidefusion"]["software"]
+    assert found["acme-fusers"]["acme-fusers"] == "1.2"
+    assert found["other-fusers"]["other-fusers"] == "3.4"
+    assert "other-fusers" not in found["acme-fusers"]

@@ -46,6 +46,10 @@ class WithMaps:
             maps["half"] = halves[:1]
         elif self.wrong == "moody" and planes.shape[-1] != 1:
             del maps["half"]
+        elif self.wrong == "wider" and planes.shape[-1] != 1:
+            maps["brightest"] = maps["brightest"].astype(np.uint16) * 100
+        elif self.wrong == "more" and planes.shape[-1] != 1:
+            maps["brightest"] = np.stack([maps["brightest"]] * len(planes))
         return Fused(planes[0], maps=maps)
 
 
@@ -86,6 +90,8 @@ def test_damaged_maps_are_found_and_made_again(small_stack: np.ndarray, tmp_path
         ("dtype", r"a map 'half' \(5, 1, 1\) of float64 for 5 planes"),
         ("shape", r"a map 'half' \(1, 1, 1\) of float32 for 5 planes"),
         ("moody", r"gave \['brightest'\].*and \['brightest', 'half'\] when it was asked first"),
+        ("wider", r"gave 1 x uint16 as 'brightest' .* and 1 x uint8 when it was asked first"),
+        ("more", r"gave 5 x uint8 as 'brightest' .* and 1 x uint8 when it was asked first"),
     ],
 )
 def test_a_broken_map_is_the_plugins_fault(
