@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -82,11 +81,16 @@ def train(
     from slidefusion.training.corpus import write_corpus
     from slidefusion.training.recipe import Recipe, compact
     from slidefusion.training.run import train as run
+    from slidefusion.verbs.phantom import without_truths
 
     if devices != "auto" and not devices.isdecimal():
         raise OptionError(f"--devices {devices!r}: give a number of GPUs, or auto")
-    base = compact(method, planes) if preset == "compact" else Recipe(method, planes)
-    recipe = base.changed({key: free_value(text) for key, text in pairs(option).items()})
+    changes = {key: free_value(text) for key, text in pairs(option).items()}
+    base = Recipe(method, planes)
+    if preset == "compact":
+        steps = base.changed({k: v for k, v in changes.items() if k == "steps"}).steps
+        base = compact(method, planes, **({"steps": steps} if "steps" in changes else {}))
+    recipe = base.changed(changes)
     given: list[Any] = without_truths(stacks or [])
     if phantoms:
         given += write_corpus(corpus or f"{out}/corpus", phantoms)
@@ -129,15 +133,3 @@ class _Lines:
                 flush=True,
             )
             self.last = (step, now)
-
-
-def without_truths(stacks: Sequence[str]) -> list[str]:
-    """``stacks`` without those that are the truth or depth of another, as ``*.zarr`` names them.
-
-    >>> without_truths(["a-truth.zarr", "a.zarr", "b-truth.zarr"])
-    ['a.zarr', 'b-truth.zarr']
-    """
-    from slidefusion.verbs.phantom import beside
-
-    others = {beside(path, what) for path in stacks for what in ("truth", "depth")}
-    return [path for path in stacks if path.rstrip("/") not in others]

@@ -15,7 +15,10 @@ from slidefusion.registry import get_fuser
 from slidefusion.value_range import value_range
 from slidefusion.verbs.fuse import fuse
 
-__all__ = ["DEFAULT_FUSERS", "Candidate", "candidates", "reason_to_skip"]
+__all__ = ["DEFAULT_FUSERS", "MEAN", "PLANE_0", "Candidate", "candidates", "reason_to_skip"]
+
+PLANE_0, MEAN = "plane 0", "mean of planes"
+"""Rows that are no fuser's."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def candidates(fusers: Sequence[str | Fuser] | Mapping[str, str | Fuser] | None)
                 f"two fusers are called {label!r}: tell them apart by labels, "
                 "fusers={'label': fuser, …} (--fusers NAME:label=LABEL)"
             )
+        if label in (PLANE_0, MEAN):
+            raise OptionError(f"a fuser cannot be called {label!r}, which is a row of its own")
         made = get_fuser(fuser) if isinstance(fuser, str) else fuser
         if not isinstance(made, Fuser):
             raise OptionError(f"fusers: {made!r} is neither a fuser's name nor a fuser")

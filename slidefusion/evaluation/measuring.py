@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from slidefusion import metrics
 from slidefusion.errors import StackError
-from slidefusion.evaluation.candidates import Candidate
+from slidefusion.evaluation.candidates import MEAN, PLANE_0, Candidate
 from slidefusion.evaluation.patches import grid, has_content, worst_place
-from slidefusion.evaluation.scores import MEAN, PLANE_0, Measured, PatchScore, Planes
+from slidefusion.evaluation.scores import Measured, PatchScore, Planes
 from slidefusion.evaluation.slides import Slide
 from slidefusion.geometry import Window
 from slidefusion.verbs.fuse import fuse

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from slidefusion.evaluation import figures
+from slidefusion.evaluation.candidates import MEAN
 from slidefusion.evaluation.measuring import Patch
-from slidefusion.evaluation.scores import MEAN, Evaluation, Planes
+from slidefusion.evaluation.scores import Evaluation, Planes
 from slidefusion.evaluation.tables import (
     METRIC_NAMES,
     AblationTable,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slidefusion.errors import OptionError, UsageError
+from slidefusion.errors import OptionError, UnknownNameError, UsageError, near_match
 from slidefusion.evaluation.candidates import Candidate, candidates, reason_to_skip
 from slidefusion.evaluation.folder import check, staged
 from slidefusion.evaluation.held_out import FIRST_SEED, held_out, write_held_out
@@ -28,6 +28,7 @@ from slidefusion.evaluation.slides import Slide, fused_reference, open_slides
 from slidefusion.evaluation.tables import planes_text
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
+from slidefusion.omezarr.output import refuse_overlap
 from slidefusion.registry import fusers as installed_fusers
 
 __all__ = ["evaluate"]
@@ -121,9 +122,10 @@ def evaluate(
     check(folder, overwrite=overwrite)
     chosen = candidates(fusers)
     sets = _plane_sets(planes, step)
-    given = list(stacks) if isinstance(stacks, (list, tuple)) else [stacks]
+    given = _several(stacks)
     _check(given, phantoms, truths, reference, min_content, pictures)
     fuse_with, images = _reference(reference)
+    _refuse_overlap(folder, [*given, *_several(truths), *(images or ()), keep])
     say = say or (lambda _: None)
 
     with contextlib.ExitStack() as cleanup:
@@ -251,6 +253,15 @@ def _check(
         )
 
 
+def _several(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def _refuse_overlap(folder: Path, inputs: Sequence[Any]) -> None:
+    """An evaluation replaces its whole folder, with whatever lies in it."""
+    refuse_overlap(str(folder), [place for place in inputs if isinstance(place, (str, Path))])
+
+
 def _need_planes(slides: Sequence[Slide], sets: Sequence[Planes]) -> None:
     for slide in slides:
         for offset in (0, *(offset for planes in sets for offset in planes)):
@@ -261,13 +272,19 @@ def _reference(reference: Any | None) -> tuple[str | Fuser | None, list[Any] | N
     """The fuser that makes references, or the images given."""
     if reference is None:
         return None, None
-    if isinstance(reference, Fuser) or (
-        isinstance(reference, str)
-        and not Path(reference).exists()
-        and reference in {plugin.name for plugin in installed_fusers()}
-    ):
+    if isinstance(reference, Fuser):
         return reference, None
-    return None, list(reference) if isinstance(reference, (list, tuple)) else [reference]
+    if isinstance(reference, str) and not Path(reference).exists() and "://" not in reference:
+        installed = installed_fusers()
+        known = {p.name for p in installed} | {p.qualified_name for p in installed}
+        if reference in known:
+            return reference, None
+        if not {"/", "\\", "."} & set(reference):
+            raise UnknownNameError(
+                f"reference {reference!r}: there is no such image, and no such fuser"
+                f"{near_match(reference, known)} (installed: {', '.join(sorted(known))})"
+            )
+    return None, _several(reference)
 
 
 def _kind(fuse_with: str | Fuser | None, images: list[Any] | None) -> str:

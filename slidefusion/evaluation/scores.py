@@ -13,8 +13,6 @@ import numpy as np
 from slidefusion.evaluation.candidates import Candidate
 
 __all__ = [
-    "MEAN",
-    "PLANE_0",
     "REFERENCE_METRICS",
     "STACK_METRICS",
     "Ablation",
@@ -27,8 +25,6 @@ __all__ = [
     "summarise",
 ]
 
-PLANE_0 = "plane 0"
-MEAN = "mean of planes"
 REFERENCE_METRICS = ("ssim", "cc", "qmi")
 STACK_METRICS = ("qabf", "spatial_frequency")
 """Without any reference; only measured where there is no truth."""

@@ -123,7 +123,8 @@ def fused_reference(slide: Slide, fuser: str | Fuser, out: Path, client: Any | N
 def load_image(image: Any, channels: int) -> Any:
     """An image (C, Y, X): an array, an OME-Zarr slide, or a picture that Pillow reads.
 
-    A picture is converted to gray for one channel and to RGB for three.
+    A picture of 8 bits is converted to gray for one channel and to RGB for three; one of 16 bits
+    is uint16, without its alpha channel.
 
     Raises :class:`UnknownNameError` when nothing is there, :class:`UsageError` for a file that is
     neither.
@@ -132,20 +133,32 @@ def load_image(image: Any, channels: int) -> Any:
         return image
     path = Path(image)
     if path.is_file():
-        from PIL import UnidentifiedImageError
-
-        from slidefusion.readers.images import opened
-
-        try:
-            with opened(str(path)) as picture:
-                pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise UsageError(
-                f"{path} is no picture that can be read ({error}); give PNG, JPEG or 8-bit TIFF, "
-                "or an OME-Zarr image"
-            ) from error
-        return np.atleast_3d(pixels).transpose(2, 0, 1)
+        return _picture(path, channels)
     return open_slide(image)
+
+
+def _picture(path: Path, channels: int) -> npt.NDArray[Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    from slidefusion.readers.images import decode
+
+    try:
+        pixels = np.atleast_3d(decode(str(path)))
+        if pixels.dtype == np.uint8:
+            mode = "L" if channels == 1 else "RGB"
+            pixels = np.atleast_3d(np.asarray(Image.fromarray(pixels.squeeze()).convert(mode)))
+    except (UnidentifiedImageError, OSError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path} is no picture that can be read ({error}); give PNG, JPEG or TIFF of 8 or 16 "
+            "bits, or an OME-Zarr image"
+        ) from error
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UsageError(
+            f"{path} has pixels of {pixels.dtype}; give a picture of 8 or 16 bits, or an OME-Zarr "
+            "image"
+        )
+    with_alpha = pixels.shape[2] in (2, 4)
+    return pixels[..., : pixels.shape[2] - with_alpha].transpose(2, 0, 1)
 
 
 def _truth_beside(given: Any, name: str) -> Any:

@@ -194,7 +194,8 @@ def write_markdown(evaluation: Evaluation, folder: Path) -> None:
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def _cells(row: Row, metrics: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from slidefusion.readers.sources import (
 )
 from slidefusion.stack_shape import default_names
 
-__all__ = ["ImagesReader", "opened"]
+__all__ = ["ImagesReader", "decode", "opened"]
 
 _MODES = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4, "P": 3, "YCbCr": 3}
 _PNG_16_BIT = b"\x10"
@@ -85,7 +85,7 @@ class ImagesReader:
         """
         path = self._files[z]
         try:
-            image = _decode(path)
+            image = decode(path)
         except (OSError, ValueError, RuntimeError, SyntaxError) as error:
             raise ProcessingError(
                 f"{public_name(path)} cannot be decoded: {error}; it is damaged: copy it again"
@@ -158,8 +158,8 @@ def opened(path: str) -> Iterator[Any]:
         yield image
 
 
-def _decode(path: str) -> npt.NDArray[Any]:
-    """(Y, X) or (Y, X, S) as uint8 or uint16."""
+def decode(path: str) -> npt.NDArray[Any]:
+    """The pixels of a picture, (Y, X) or (Y, X, S), as uint8 or uint16; the right way up."""
     if _is_16_bit_png(path, kind(path)):
         import imagecodecs
 

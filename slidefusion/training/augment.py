@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.errors import OptionError
+
 __all__ = ["Augmentation"]
 
 Bytes = npt.NDArray[np.uint8]
@@ -41,6 +43,15 @@ class Augmentation:
     border: float = 0.1
     """Share of crops of which a part lies outside the camera's field: dark, or filled with white,
     behind an edge that every plane shows sharply, and so does the truth."""
+
+    def __post_init__(self) -> None:
+        for name in ("stain", "lamp", "mix", "gray", "repeat", "border"):
+            value, is_share = getattr(self, name), name not in ("stain", "lamp")
+            if not 0 <= value < math.inf or (is_share and value > 1):
+                raise OptionError(
+                    f"augmentation.{name} {value}: must be at least 0"
+                    + (", and at most 1: it is a share" if is_share else "")
+                )
 
     def __call__(
         self, planes: Bytes, truth: Bytes, rng: np.random.Generator

@@ -94,6 +94,11 @@ class Recipe:
                 f"planes {self.planes}, steps {self.steps}, batch {self.batch}, epoch_steps "
                 f"{self.epoch_steps}, crop_px {self.crop_px}: all must be at least 1, crops 32 px"
             )
+        if self.method not in ("blur", "cnn") and self.planes not in (1, 3):
+            raise OptionError(
+                f"planes {self.planes}: fusers give a generator one plane or three (of two planes "
+                "one twice); choose 1 or 3"
+            )
         rates = self.learning_rate, self.discriminator_rate
         if self.seed < 0 or not all(math.isfinite(rate) and rate > 0 for rate in rates):
             raise OptionError(
@@ -110,11 +115,24 @@ class Recipe:
             raise OptionError(
                 f"precision {self.precision!r}: choose 'auto', 'float32' or 'bfloat16'"
             )
+        self._check_weights()
         if not 0.0 <= self.average < 1.0:
             raise OptionError(f"average {self.average}: must be at least 0 and less than 1")
         if not 0.0 < self.moved <= 1.0 or (self.moved < 1.0 and not self.start):
             raise OptionError(
                 f"moved {self.moved}: must be above 0 and at most 1; less than 1 needs start"
+            )
+
+    def _check_weights(self) -> None:
+        for name in ("adversarial_weight", "warm_up", "clip", "ssim_weight"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise OptionError(f"{name} {value}: must be at least 0")
+        if self.max_step < 1 or not self.spacing_um > 0 or not 0 <= self.real_masks <= 1:
+            raise OptionError(
+                f"max_step {self.max_step}, spacing_um {self.spacing_um}, real_masks "
+                f"{self.real_masks}: max_step must be at least 1, spacing_um above 0, and "
+                "real_masks, a share, from 0 to 1"
             )
 
     @property

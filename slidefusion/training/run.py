@@ -111,6 +111,7 @@ def train(
             f"crop_px {recipe.crop_px}: this network takes crops whose side is a multiple of "
             f"{multiple} px"
         )
+    _check_crop(learner)
     begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
     try:
@@ -172,12 +173,41 @@ def _check(
             f"name={name!r}: the weights become files of that name; give letters, digits, '.', '_' "
             "and '-'"
         )
+    from slidefusion.training.trainer import CHECKPOINT
+
+    if name == CHECKPOINT:
+        raise OptionError(f"name={name!r}: the run keeps its checkpoint there; choose another")
     if accelerator not in ("auto", "cpu", "cuda"):
         raise OptionError(f"accelerator {accelerator!r}: choose 'auto', 'cpu' or 'cuda'")
     if checkpoint_steps < 1 or (stop_after is not None and stop_after < 1):
         raise OptionError(
             f"checkpoint_steps {checkpoint_steps}, stop_after {stop_after}: both must be at least 1"
         )
+
+
+def _check_crop(learner: Learner) -> None:
+    """Whether the discriminator, which may join thousands of updates later, sees such crops."""
+    import torch
+
+    judge = learner.modules.get("discriminator")
+    if judge is None:
+        return
+    recipe = learner.recipe
+    side = recipe.crop_px
+    condition = None
+    if recipe.method == "pix2pix":
+        condition = torch.zeros(1, 3 * recipe.planes, side, side)
+    training = judge.training
+    try:
+        with torch.inference_mode():
+            judge.eval()(torch.zeros(1, 3, side, side), condition)
+    except (RuntimeError, ValueError) as error:
+        raise OptionError(
+            f"crop_px {side}: the discriminator needs larger crops ({error}); choose 64 or more, "
+            "fewer layers for it, or adversarial_weight=0"
+        ) from error
+    finally:
+        judge.train(training)
 
 
 def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +19,20 @@ from torch import Tensor, nn
 from slidefusion.errors import OptionError, ProcessingError
 from slidefusion.training.average import WeightAverage
 from slidefusion.training.checkpoint import read_checkpoint, write_checkpoint
+from slidefusion.training.curves import Curves, steps_in
 from slidefusion.training.devices import count_devices, in_processes
-from slidefusion.training.losses import ssim
 from slidefusion.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Learner", "run"]
+__all__ = ["CHECKPOINT", "Learner", "run"]
 
+CHECKPOINT = "checkpoint"
+"""Name of the file in a run's folder, which no weights may have."""
 _LOG_STEPS = 10
 _SAMPLERS = {"cpu": 1, "cuda": 8}
 """Threads that make the next batches; a GPU learns from one faster than a thread makes one."""
-VALIDATION_STEP = 2**31
-"""Crops of "steps" from here on are for validation: no training step has their numbers."""
-
 Batch = dict[str, Tensor]
 
 
@@ -101,7 +99,7 @@ def run(
     told = on_step or (lambda step, losses: None)
     if count == 1:
         _train(job, _fabric(recipe, 1, accelerator), told)
-    elif job.done < job.last:
+    elif job.done < job.last or job.unvalidated:
         _fabric_class()  # tells of a missing package here, and once
         state = in_processes(count, _train_part, (job, count, accelerator), told)
         average.network.load_state_dict(state)
@@ -129,7 +127,13 @@ class _Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / f"{CHECKPOINT}.safetensors"
+
+    @property
+    def unvalidated(self) -> bool:
+        """Whether it was ended between a checkpoint and the validation that belongs to it."""
+        due = self.validation is not None and self.done > 0
+        return due and self.done not in steps_in(self.folder / "validation.csv")
 
     @property
     def saved(self) -> dict[str, nn.Module]:
@@ -150,7 +154,10 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # all batches have the same shape
     _set_up(fabric, job)
-    log = _Log(job.folder, done) if fabric.is_global_zero else None
+    log = Curves(job.folder, done) if fabric.is_global_zero else None
+    if log and validation is not None and job.unvalidated:
+        log.validate(done, validation, average.network, fabric)
+    fabric.barrier()
     threads = _SAMPLERS[fabric.device.type]
     with ThreadPoolExecutor(threads, "crops") as samplers:
 
@@ -264,70 +271,3 @@ def _set_rates(learner: Learner, recipe: Recipe, step: int) -> None:
 def _step_seed(seed: int, step: int, rank: int) -> int:
     text = f"{seed}/{step}/{rank}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
-
-
-class _Log:
-    """Curves as CSV, and for TensorBoard where it is installed."""
-
-    def __init__(self, folder: Path, done: int) -> None:
-        self.folder = folder
-        for name in ("losses.csv", "validation.csv"):
-            _forget_after(folder / name, done)
-        self.board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
-        except ImportError:
-            pass
-
-    def losses(self, step: int, losses: dict[str, float]) -> None:
-        self._row("losses.csv", step, losses)
-
-    def validate(self, step: int, learner: Learner, network: nn.Module, fabric: Fabric) -> None:
-        values: dict[str, list[float]] = {"mae": []}
-        if learner.exported == "generator":  # the other networks make no images
-            values |= {"ssim": [], "ssim_input": []}
-        images: Sequence[Tensor] = ()
-        for number in range(4):
-            batch = fabric.to_device(learner.sample(VALIDATION_STEP + number))
-            with fabric.autocast():
-                images = learner.images(batch, network)
-            inputs, outputs, truths = (image.float() for image in images)
-            if "ssim" in values:
-                values["ssim"].append(float(ssim(outputs, truths)))
-                values["ssim_input"].append(float(ssim(inputs, truths)))
-            values["mae"].append(float((outputs - truths).abs().mean()))
-        means = {name: math.fsum(found) / len(found) for name, found in values.items()}
-        self._row("validation.csv", step, means)
-        if self.board is not None:
-            rows = torch.cat([image[:4].float().cpu().clamp(0, 1) for image in images])
-            side = rows.shape[-1]
-            grid = rows.reshape(3, -1, 3, side, side).permute(2, 0, 3, 1, 4)
-            grid = grid.reshape(3, 3 * side, -1)
-            self.board.add_image("input, output, truth", grid, step)
-
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
-
-    def _row(self, name: str, step: int, values: dict[str, float]) -> None:
-        path = self.folder / name
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", *values])
-            writer.writerow([step, *(repr(value) for value in values.values())])
-        if self.board is not None:
-            for key, value in values.items():
-                self.board.add_scalar(f"{Path(name).stem}/{key}", value, step)
-
-
-def _forget_after(path: Path, done: int) -> None:
-    """Drop the rows of steps that will be done again."""
-    if not path.exists():
-        return
-    lines = path.read_text().splitlines()
-    kept = [line for line in lines[1:] if int(line.split(",")[0]) <= done]
-    path.write_text("\n".join([lines[0], *kept]) + "\n") if kept else path.unlink()

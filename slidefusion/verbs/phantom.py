@@ -35,6 +35,7 @@ __all__ = [
     "is_phantom",
     "render_into",
     "truth_sinks",
+    "without_truths",
     "write_phantom",
 ]
 
@@ -129,6 +130,16 @@ def beside(out: str | Path, what: str) -> str:
         if text.endswith(ending):
             return f"{text.removesuffix(ending)}-{what}{ending}"
     return f"{text}-{what}"
+
+
+def without_truths(stacks: Sequence[str]) -> list[str]:
+    """``stacks`` without those that are the truth or depth of another, as ``*.zarr`` names them.
+
+    >>> without_truths(["a-truth.zarr", "a.zarr", "b-truth.zarr"])
+    ['a.zarr', 'b-truth.zarr']
+    """
+    others = {beside(path, what) for path in stacks for what in ("truth", "depth")}
+    return [path for path in stacks if path.rstrip("/") not in others]
 
 
 def is_phantom(phantom: Phantom, store: str | Path) -> bool:

@@ -43,3 +43,20 @@ def test_what_cannot_be_trained(cli: Runner, tmp_path: Path) -> None:
     assert "did you mean 'steps'" in cli("train", "blur", "x.zarr", *out, "-O", "step=3").error
     assert "--devices" in cli("train", "blur", "x.zarr", *out, "--devices", "two").error
     assert not (tmp_path / "run").exists()
+
+
+def test_the_discriminator_joins_for_the_last_third_of_however_many_steps(
+    cli: Runner, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus", 1, side_px=96, planes=3)
+    for given, joined in (((), 7), (("-O", "warm_up=9"), 9)):
+        out = tmp_path / f"run{joined}"
+        ended = cli(
+            *("train", "srgan", *corpus, "--out", out, "-O", "steps=10", *given),
+            *("-O", "crop_px=64", "-O", "batch=1", "-O", "network.width=4"),
+            *("--accelerator", "cpu", "--no-progress"),
+        )
+        assert ended.code == 0, ended.err
+        assert (
+            weights.load(str(out / "srgan-1.safetensors")).card.facts["recipe"]["warm_up"] == joined
+        )

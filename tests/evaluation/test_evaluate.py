@@ -24,6 +24,8 @@ from slidefusion.errors import (
     UsageError,
 )
 from slidefusion.evaluation import Evaluation
+from slidefusion.phantom import Phantom
+from slidefusion.verbs.phantom import write_phantom
 
 from .conftest import Case, Largest, Lighter, Weightless
 
@@ -271,6 +273,49 @@ def test_a_12_bit_camera_in_uint16_scores_as_its_8_bit_picture(
         assert twelve.values[metric] == pytest.approx(eight.values[metric], abs=0.02)
 
 
+@pytest.mark.parametrize("what", ["stack", "truth", "reference", "keep"])
+def test_nothing_that_is_used_may_lie_in_the_folder_that_is_replaced(
+    cases: list[Case], tmp_path: Path, what: str
+) -> None:
+    out = tmp_path / "results"
+    run(cases[:1], out, planes=[(0,)], fusers=["lpp"])
+    (out / "mine").mkdir()
+    stack = out / "mine" / "s.zarr"
+    write_phantom(Phantom(64, 64, planes=3, seed=1), stack, progress=False)
+    picture = out / "mine" / "truth.png"
+    Image.fromarray(cases[0].truth.transpose(1, 2, 0)).save(picture)
+    given: dict[str, Any] = {"planes": [(0,)], "fusers": ["lpp"], "overwrite": True, "patch_px": 64}
+    if what == "stack":
+        stacks: list[Any] = [stack]
+    else:
+        stacks = [] if what == "keep" else [cases[0].stack]
+        more = {"truth": {"truths": [picture]}, "reference": {"reference": str(picture)}}
+        given |= more.get(what, {"phantoms": 1, "keep": out / "mine" / "held"})
+    with pytest.raises(OutputError, match=r"contains the input .*choose an output elsewhere"):
+        sf.evaluate(stacks, out=out, **given)
+    assert picture.is_file() and stack.is_dir()
+
+
+def test_16_bit_pictures_are_not_clipped(cases: list[Case], tmp_path: Path) -> None:
+    """As the truth of a uint16 stack they are exact; of a uint8 stack they are refused."""
+    stack = cases[0].stack[:1].astype(np.uint16) * 16
+    truth = cases[0].truth[:1].astype(np.uint16) * 16
+    options: dict[str, Any] = {"fusers": ["lpp"], "planes": [(0,)], "patch_px": 64}
+    exact = sf.evaluate([stack], truths=[truth], out=tmp_path / "exact", **options)
+    for name in ("truth.png", "truth.tif"):
+        path = tmp_path / name
+        Image.fromarray(truth[0]).save(path)
+        found = sf.evaluate([stack], truths=[path], out=tmp_path / f"{name} results", **options)
+        assert found.rows[0].mean == exact.rows[0].mean
+        with pytest.raises(StackError, match=r"\(1, 70, 140\) of uint16"):
+            sf.evaluate([cases[0].stack[:1]], truths=[path], out=tmp_path / "r", **options)
+
+
+def test_a_label_may_hold_a_bar(cases: list[Case], tmp_path: Path) -> None:
+    found = run(cases[:1], tmp_path / "r", planes=[(0,)], fusers={"a|b": Lighter()})
+    assert "| a\\|b |" in (found.report.parent / "tables.md").read_text()
+
+
 def test_a_link_is_refused_before_anything_is_measured(cases: list[Case], tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -300,6 +345,7 @@ def test_the_working_folder_may_be_the_output(
         ({"truths": [np.zeros((3, 70, 99), np.uint8)] * 2}, StackError, r"\(3, 70, 99\)"),
         ({"truths": ["no-such.png"] * 2}, UnknownNameError, "no-such.png"),
         ({"reference": "dtcwt"}, OptionError, "both given"),
+        ({"truths": None, "reference": "dctwt"}, UnknownNameError, "did you mean 'dtcwt'"),
         ({"truths": None, "reference": "dtcwt", "phantoms": 1}, OptionError, "no need of"),
         ({"planes": [(0, 0)]}, OptionError, "none twice"),
         ({"planes": []}, OptionError, "at least one set"),
@@ -314,6 +360,8 @@ def test_the_working_folder_may_be_the_output(
         ({"fusers": []}, OptionError, "at least one"),
         ({"fusers": [Lighter(), Lighter(by=5)]}, OptionError, "two fusers are called 'lighter'"),
         ({"fusers": ["no-such-fuser"]}, UnknownNameError, "no-such-fuser"),
+        ({"fusers": {"plane 0": "lpp"}}, OptionError, "cannot be called 'plane 0'"),
+        ({"fusers": {"mean of planes": "lpp"}}, OptionError, "a row of its own"),
     ],
 )
 def test_what_cannot_be_done(

@@ -66,11 +66,26 @@ def test_changes_by_name() -> None:
         ({"network.width": 0}, "network.width=0: must be at least 1"),
         ({"discriminator.width": -4}, "discriminator.width=-4"),
         ({"moved": 0.0, "start": "focusgan-1"}, "above 0"),
+        ({"clip": -1.0}, "clip -1.0: must be at least 0"),
+        ({"warm_up": -5}, "warm_up -5: must be at least 0"),
+        ({"adversarial_weight": float("nan")}, "adversarial_weight nan"),
+        ({"real_masks": 7.0}, "real_masks, a share, from 0 to 1"),
+        ({"max_step": -2}, "max_step must be at least 1"),
+        ({"spacing_um": -3.0}, "spacing_um above 0"),
+        ({"augmentation.stain": -1.0}, "augmentation.stain -1.0: must be at least 0"),
+        ({"augmentation.border": 5.0}, "augmentation.border 5.0: .* at most 1: it is a share"),
     ],
 )
 def test_wrong_changes(changes: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         compact("focusgan").changed(changes)
+
+
+@pytest.mark.parametrize("planes", [2, 4, 5])
+def test_a_generator_takes_one_plane_or_three(planes: int) -> None:
+    with pytest.raises(OptionError, match=f"planes {planes}: .*choose 1 or 3"):
+        Recipe("srgan", planes=planes)
+    assert Recipe("cnn", planes=planes).planes == planes
 
 
 def test_a_size_in_a_list_is_checked() -> None:

@@ -56,6 +56,27 @@ def test_resumed_equals_undisturbed(method: str, corpus: list[Path], tmp_path: P
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
+def test_a_run_ended_before_its_validation_makes_up_for_it(
+    corpus: list[Path], tmp_path: Path
+) -> None:
+    many = [corpus[k % 2] for k in range(10)]  # of ten slides one is for validation
+    options = {"accelerator": "cpu", "checkpoint_steps": 3}
+    train(small("blur"), many, tmp_path / "whole", **options)
+    for ended_at in (3, 6):  # in the middle, and at the end
+        folder = tmp_path / str(ended_at)
+        train(small("blur"), many, folder, stop_after=ended_at, **options)
+        table = folder / "validation.csv"
+        rows = table.read_bytes().splitlines(keepends=True)
+        table.write_bytes(b"".join(rows[:-1])) if len(rows) > 2 else table.unlink()
+        train(small("blur"), many, folder, **options)
+        for name in ("validation.csv", "losses.csv"):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        cards = [
+            weights.load(str(f / "blur.safetensors")).card for f in (folder, tmp_path / "whole")
+        ]
+        assert cards[0].facts["metrics"] == cards[1].facts["metrics"] != {}
+
+
 def test_killed_equals_undisturbed(corpus: list[Path], tmp_path: Path) -> None:
     """A real process and kill -9, at whatever step it is."""
     script = (
@@ -193,6 +214,8 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         ({}, {"accelerator": "mps"}, "'auto', 'cpu' or 'cuda'"),
         ({}, {"name": "my net/1"}, "name='my net/1': the weights become files"),
         ({}, {"name": ""}, "name='': the weights become files"),
+        ({}, {"name": "checkpoint"}, "the run keeps its checkpoint there"),
+        ({"crop_px": 32}, {}, "crop_px 32: the discriminator needs larger crops"),
         ({}, {"name": 5}, "name=5: the weights become files"),
         ({}, {"checkpoint_steps": 0}, "at least 1"),
         ({}, {"stop_after": 0}, "at least 1"),

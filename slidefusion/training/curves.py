@@ -1,0 +1,104 @@
+"""Curves of a training run, as CSV and for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from slidefusion.training.losses import ssim
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from slidefusion.training.trainer import Learner
+
+__all__ = ["VALIDATION_STEP", "Curves", "steps_in"]
+
+VALIDATION_STEP = 2**31
+"""Crops of "steps" from here on are for validation: no training step has their numbers."""
+
+
+class Curves:
+    """Curves as CSV, and for TensorBoard where it is installed."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self.folder = folder
+        for name in ("losses.csv", "validation.csv"):
+            _forget_after(folder / name, done)
+        self.board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        except ImportError:
+            pass
+
+    def losses(self, step: int, losses: dict[str, float]) -> None:
+        self._row("losses.csv", step, losses)
+
+    def validate(self, step: int, learner: Learner, network: nn.Module, fabric: Fabric) -> None:
+        values: dict[str, list[float]] = {"mae": []}
+        if learner.exported == "generator":  # the other networks make no images
+            values |= {"ssim": [], "ssim_input": []}
+        images: Sequence[Tensor] = ()
+        for number in range(4):
+            batch = fabric.to_device(learner.sample(VALIDATION_STEP + number))
+            with fabric.autocast():
+                images = learner.images(batch, network)
+            inputs, outputs, truths = (image.float() for image in images)
+            if "ssim" in values:
+                values["ssim"].append(float(ssim(outputs, truths)))
+                values["ssim_input"].append(float(ssim(inputs, truths)))
+            values["mae"].append(float((outputs - truths).abs().mean()))
+        means = {name: math.fsum(found) / len(found) for name, found in values.items()}
+        self._row("validation.csv", step, means)
+        if self.board is not None:
+            rows = torch.cat([image[:4].float().cpu().clamp(0, 1) for image in images])
+            side = rows.shape[-1]
+            grid = rows.reshape(3, -1, 3, side, side).permute(2, 0, 3, 1, 4)
+            grid = grid.reshape(3, 3 * side, -1)
+            self.board.add_image("input, output, truth", grid, step)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def _row(self, name: str, step: int, values: dict[str, float]) -> None:
+        path = self.folder / name
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(repr(value) for value in values.values())])
+        if self.board is not None:
+            for key, value in values.items():
+                self.board.add_scalar(f"{Path(name).stem}/{key}", value, step)
+
+
+def _forget_after(path: Path, done: int) -> None:
+    """Drop the rows of steps that will be done again."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:  # line ends as they are
+        lines = file.readlines()
+    head, rows = lines[:1], lines[1:]
+    kept = [row for row in rows if int(row.split(",")[0]) <= done]
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", newline="") as file:
+        file.writelines(head + kept)
+    partial.replace(path) if kept else path.unlink()
+    partial.unlink(missing_ok=True)
+
+
+def steps_in(table: Path) -> list[int]:
+    """The steps that a table has rows of; none if it is not there."""
+    rows = table.read_text().splitlines()[1:] if table.exists() else []
+    return [int(row.partition(",")[0]) for row in rows]
