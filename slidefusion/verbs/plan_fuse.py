@@ -27,6 +27,8 @@ __all__ = ["FuseEstimate", "plan_fuse"]
 
 PROCESS_BYTES = 320 * 2**20
 """What a worker needs for itself: Python, Dask, Zarr, and the compiled kernels."""
+TORCH_BYTES = 192 * 2**20
+"""And PyTorch, of fusers that have weights."""
 _SHARE = 0.8
 """Part of its memory limit that a worker may plan for; beyond it Dask pauses workers."""
 
@@ -247,7 +249,8 @@ def _memory_needed(plan: FusePlan, threads: int, region_px: int | None = None) -
         stack.dtype.itemsize,
         tiling.largest_window(),
     )
-    return PROCESS_BYTES + min(threads, tiling.count) * task
+    process = PROCESS_BYTES + (TORCH_BYTES if hasattr(plan.fuser, "weights") else 0)
+    return process + min(threads, tiling.count) * task
 
 
 def _check_memory(plan: FusePlan, pool: _Pool, needed: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections import namedtuple
 from pathlib import Path
@@ -205,3 +207,22 @@ def test_the_estimate_is_json_able(stack: np.ndarray) -> None:
     found = sf.plan_fuse(stack, BlockSum(), chunks=128, sample=1)
     assert isinstance(found, FuseEstimate)
     assert json.loads(json.dumps(dataclasses.asdict(found)))["regions"] == 12
+
+
+@pytest.mark.parametrize("fuser", ["lpp", "focusgan"])
+def test_no_more_memory_is_seen_than_was_said(tmp_path: Path, fuser: str) -> None:
+    """In a process of its own, whose peak is that of this alone."""
+    if fuser != "lpp":
+        pytest.importorskip("torch")
+    code = (
+        "import sys, numpy as np, slidefusion as sf\n"
+        "stack = np.random.default_rng(0).integers(0, 255, (3, 1, 512, 512), np.uint8)\n"
+        "found = sf.plan_fuse(stack, sys.argv[1], planes=[0], threads=1, workers=1, sample=1)\n"
+        "peak = max(region.peak_bytes for region in found.timing.sample)\n"
+        "print(peak, found.memory_needed_bytes)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, fuser], capture_output=True, text=True, check=True
+    )
+    peak, needed = map(int, done.stdout.split())
+    assert 0.4 * needed < peak <= needed
