@@ -67,6 +67,8 @@ def phantom(
                 f"the phantom has no setting {name!r}{near_match(name, defaults)} "
                 f"(settings: {', '.join(defaults)})"
             )
+    if z_step_um is not None and "z_step_um" in texts:
+        raise OptionError("--z-step-um and -O z_step_um are the same: give one of them")
     settings = PhantomSettings.from_dict(
         {
             name: typed_value("the phantom", name, text, type(defaults[name]).__name__)

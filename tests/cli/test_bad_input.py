@@ -161,6 +161,7 @@ def test_a_truncated_chunk_is_a_failure(cli: Runner, tmp_path: Path) -> None:
         (["-O", "densty=2"], "did you mean 'density'?"),
         (["-O", "na=high"], "must be float"),
         (["-O", "na=7"], "na=7"),
+        (["--z-step-um", "2", "-O", "z_step_um=3"], "are the same: give one of them"),
     ],
 )
 def test_phantom_refuses(cli: Runner, tmp_path: Path, args: list[str], says: str) -> None:
