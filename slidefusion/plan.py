@@ -200,9 +200,12 @@ def _fuser_software(fuser: Fuser) -> dict[str, str]:
     """
     module, name = type(fuser).__module__, type(fuser).__qualname__
     registered = plugins(FUSERS)
-    of_class = [plugin for plugin in registered if plugin.target == f"{module}:{name}"]
-    of_package = [plugin for plugin in registered if _package(plugin.target) == _package(module)]
-    for plugin in (*of_class, *of_package):
+    near = [plugin for plugin in registered if _package(plugin.target) == _package(module)]
+    of_class = [plugin for plugin in near if plugin.target == f"{module}:{name}"]
+    of_module = [plugin for plugin in near if plugin.target.partition(":")[0] == module]
+    of_name = [plugin for plugin in near if plugin.name == fuser.name]
+    alone = near if len({plugin.distribution for plugin in near}) == 1 else []  # no namespace
+    for plugin in (*of_class, *of_module, *of_name, *alone):
         return {plugin.distribution: plugin.version}
     return {f"{module}:{name}": "unregistered"}
 

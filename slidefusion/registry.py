@@ -204,7 +204,8 @@ def get_fuser(name: str, **options: Any) -> Fuser:
     UnknownNameError
         No such fuser.
     PluginError
-        The plugin is broken, or its name ambiguous.
+        The plugin is broken, calls itself by another name than its entry point's, or its name is
+        ambiguous.
     OptionError
         An unknown option, or a value of the wrong type or outside its range.
 
@@ -219,7 +220,7 @@ def get_fuser(name: str, **options: Any) -> Fuser:
         fuser = factory(**options)
     except (OptionError, PluginError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"fuser {plugin.qualified_name!r} cannot be made with options {options}: "
             f"{type(error).__name__}: {error}"

@@ -9,8 +9,10 @@ _MICROMETRES = {
     "meter": 1e6,
     "metre": 1e6,
     "decimeter": 1e5,
+    "decimetre": 1e5,
     "cm": 1e4,
     "centimeter": 1e4,
+    "centimetre": 1e4,
     "mm": 1e3,
     "millimeter": 1e3,
     "millimetre": 1e3,
@@ -28,6 +30,7 @@ _MICROMETRES = {
     "angstrom": 1e-4,
     "pm": 1e-6,
     "picometer": 1e-6,
+    "picometre": 1e-6,
     "inch": 25400.0,
     "in": 25400.0,
 }

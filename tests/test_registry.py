@@ -195,3 +195,21 @@ def test_the_version_of_a_fuser_is_recorded_whoever_else_has_its_name(
     assert found["acme-fusers"]["acme-fusers"] == "1.2"
     assert found["other-fusers"]["other-fusers"] == "3.4"
     assert "other-fusers" not in found["acme-fusers"]
+
+
+def test_packages_that_share_a_name_are_told_apart(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme").mkdir()  # a namespace: two distributions put modules there
+    source = MODULE.replace('"first"', "NAME") + "\ndef make():\n    return First()\n"
+    for module, name in (("fusers", "here"), ("tools", "there")):
+        (tmp_path / "acme" / f"{module}.py").write_text(f"NAME = {name!r}\n{source}")
+    install("acme-a", "1.0", here="acme.fusers:First")
+    install("acme-b", "2.0", there="acme.tools:make")
+    found = {}
+    for name in ("here", "there"):
+        out = tmp_path / f"{name}.zarr"
+        sf.fuse(np.zeros((1, 2, 8, 8), np.uint8), name, out=out, progress=False)
+        found[name] = zarr.open_group(out, mode="r").attrs["slidefusion"]["software"]
+    assert found["here"]["acme-a"] == "1.0" and "acme-b" not in found["here"]
+    assert found["there"]["acme-b"] == "2.0" and "acme-a" not in found["there"]

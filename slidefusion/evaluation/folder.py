@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from slidefusion.errors import OutputError
+from slidefusion.omezarr.output import refuse_overlap
 
-__all__ = ["staged"]
+__all__ = ["check", "refuse_inputs_inside", "staged"]
 
 _MARKER = "evaluation.json"
 
@@ -60,3 +62,8 @@ def check(out: Path, *, overwrite: bool) -> None:
             f"{out} was not made by an evaluation (it holds no {_MARKER}), and is not deleted; "
             "choose another folder"
         )
+
+
+def refuse_inputs_inside(folder: Path, inputs: Sequence[Any]) -> None:
+    """An evaluation replaces its whole folder, with whatever lies in it."""
+    refuse_overlap(str(folder), [place for place in inputs if isinstance(place, (str, Path))])

@@ -12,7 +12,7 @@ from typing import Any
 
 from slidefusion.errors import OptionError, UnknownNameError, UsageError, near_match
 from slidefusion.evaluation.candidates import Candidate, candidates, reason_to_skip
-from slidefusion.evaluation.folder import check, staged
+from slidefusion.evaluation.folder import check, refuse_inputs_inside, staged
 from slidefusion.evaluation.held_out import FIRST_SEED, held_out, write_held_out
 from slidefusion.evaluation.measuring import measure, pick, survey
 from slidefusion.evaluation.scores import (
@@ -28,7 +28,6 @@ from slidefusion.evaluation.slides import Slide, fused_reference, open_slides
 from slidefusion.evaluation.tables import planes_text
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
-from slidefusion.omezarr.output import refuse_overlap
 from slidefusion.registry import fusers as installed_fusers
 
 __all__ = ["evaluate"]
@@ -125,11 +124,12 @@ def evaluate(
     given = _several(stacks)
     _check(given, phantoms, truths, reference, min_content, pictures)
     fuse_with, images = _reference(reference)
-    _refuse_overlap(folder, [*given, *_several(truths), *(images or ()), keep])
+    refuse_inputs_inside(folder, [*given, *_several(truths), *(images or ()), keep])
     say = say or (lambda _: None)
 
     with contextlib.ExitStack() as cleanup:
         slides = open_slides(given, truths or images, need_truth=fuse_with is None)
+        refuse_inputs_inside(folder, [slide.stack.store for slide in slides])
         usable: dict[Planes, list[Candidate]] = {}
         skipped: list[str] = []
         channels = slides[0].shape[0] if slides else 3
@@ -255,11 +255,6 @@ def _check(
 
 def _several(given: Any) -> list[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
-
-
-def _refuse_overlap(folder: Path, inputs: Sequence[Any]) -> None:
-    """An evaluation replaces its whole folder, with whatever lies in it."""
-    refuse_overlap(str(folder), [place for place in inputs if isinstance(place, (str, Path))])
 
 
 def _need_planes(slides: Sequence[Slide], sets: Sequence[Planes]) -> None:

@@ -138,25 +138,23 @@ def load_image(image: Any, channels: int) -> Any:
 
 
 def _picture(path: Path, channels: int) -> npt.NDArray[Any]:
-    from PIL import Image, UnidentifiedImageError
-
-    from slidefusion.readers.images import decode
+    from slidefusion.readers.images import decode, opened, wide
 
     try:
-        pixels = np.atleast_3d(decode(str(path)))
-        if pixels.dtype == np.uint8:
-            mode = "L" if channels == 1 else "RGB"
-            pixels = np.atleast_3d(np.asarray(Image.fromarray(pixels.squeeze()).convert(mode)))
-    except (UnidentifiedImageError, OSError, TypeError, ValueError) as error:
+        with opened(str(path)) as picture:
+            mode = picture.mode
+            if wide(str(path), mode):
+                pixels = decode(str(path))
+            else:
+                pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except (OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} is no picture that can be read ({error}); give PNG, JPEG or TIFF of 8 or 16 "
             "bits, or an OME-Zarr image"
         ) from error
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UsageError(
-            f"{path} has pixels of {pixels.dtype}; give a picture of 8 or 16 bits, or an OME-Zarr "
-            "image"
-        )
+    if mode in ("I", "F"):
+        raise UsageError(f"{path} has pixels of 32 bits; give a picture of 8 or 16, or an OME-Zarr")
+    pixels = np.atleast_3d(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
     with_alpha = pixels.shape[2] in (2, 4)
     return pixels[..., : pixels.shape[2] - with_alpha].transpose(2, 0, 1)
 

@@ -190,7 +190,7 @@ class GenerativeFuser:
         """What shows how so many planes are where they are sharpest.
 
         On a quiet slide all of its grain is kept, from the best there is (on Cervix93 .0005 of SSIM
-        better than the other); of a noisy one only what was erased, which a quarter of the time
+        better than the other); of a noisy one only what was erased, which a fifth of the time
         shows as well. Also beside a GPU, which is idle most of the time with a tile at a time.
         """
         if self._grain_of(planes):

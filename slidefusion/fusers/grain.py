@@ -156,7 +156,7 @@ def _as_tensors(
         lead = _mean_near((theirs / level).square() - (ours / level).square())
         small = share * (2.0 - energy / grain).clamp(0.0, 1.0)
         gone = erased * ((lead - clear) / energy.clamp(min=1e-6)).clamp(0.0, 1.0)
-        result = result + torch.maximum(torch.as_tensor(small), torch.as_tensor(gone)) * missing
+        result = result + torch.maximum(small, gone) * missing
     return result.clamp(0.0, 1.0)
 
 

@@ -64,7 +64,7 @@ def add_grain(
     outer = max(top - BOX, 0), min(bottom + BOX, height)
     tops = tops_of(outer[0])
     line, theirs, their_fine, their_medium, their_coarse = room(ROWS + 2 * BOX, width)
-    line, ours, our_fine, our_medium, our_coarse = room(ROWS + 2 * BOX, width)
+    _, ours, our_fine, our_medium, our_coarse = room(ROWS + 2 * BOX, width)
     sources = theirs, their_fine, their_medium, their_coarse
     images = ours, our_fine, our_medium, our_coarse
     missing = np.empty((BANDS, channels, bottom - top, width), np.float32)

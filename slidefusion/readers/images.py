@@ -29,7 +29,7 @@ from slidefusion.readers.sources import (
 )
 from slidefusion.stack_shape import default_names
 
-__all__ = ["ImagesReader", "decode", "opened"]
+__all__ = ["ImagesReader", "decode", "opened", "wide"]
 
 _MODES = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4, "P": 3, "YCbCr": 3}
 _PNG_16_BIT = b"\x10"
@@ -138,8 +138,7 @@ class _Header:
         self.size = Size(height, width)
         channels = _png_channels(path) if _is_16_bit_png(path, what) else _MODES[mode]
         self.channels = channels - (channels in (2, 4))
-        wide = mode.startswith("I;16") or _is_16_bit_png(path, what)
-        self.dtype = np.dtype("uint16" if wide else "uint8")
+        self.dtype = np.dtype("uint16" if wide(path, mode) else "uint8")
 
 
 @contextlib.contextmanager
@@ -156,6 +155,11 @@ def opened(path: str) -> Iterator[Any]:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
         yield image
+
+
+def wide(path: str, mode: str) -> bool:
+    """Whether a picture that Pillow opens in ``mode`` has 16 bits a channel."""
+    return mode.startswith("I;16") or _is_16_bit_png(path, kind(path))
 
 
 def decode(path: str) -> npt.NDArray[Any]:

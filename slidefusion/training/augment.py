@@ -49,7 +49,7 @@ class Augmentation:
             value, is_share = getattr(self, name), name not in ("stain", "lamp")
             if not 0 <= value < math.inf or (is_share and value > 1):
                 raise OptionError(
-                    f"augmentation.{name} {value}: must be at least 0"
+                    f"augmentation.{name} {value}: must be finite, and at least 0"
                     + (", and at most 1: it is a share" if is_share else "")
                 )
 

@@ -127,7 +127,7 @@ class Recipe:
         for name in ("adversarial_weight", "warm_up", "clip", "ssim_weight"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
-                raise OptionError(f"{name} {value}: must be at least 0")
+                raise OptionError(f"{name} {value}: must be finite, and at least 0")
         if self.max_step < 1 or not self.spacing_um > 0 or not 0 <= self.real_masks <= 1:
             raise OptionError(
                 f"max_step {self.max_step}, spacing_um {self.spacing_um}, real_masks "
@@ -242,7 +242,7 @@ def compact(method: str, planes: int = 1, **changes: Any) -> Recipe:
 
     Small networks that learn the difference to the middle plane, crops of 128 px in batches of 4,
     Adam 1e-3 with cosine decay, bfloat16 where it is fast, an exported moving average, and the
-    discriminator for the last third.
+    discriminator for the last 30 %.
 
     >>> compact("focusgan", 3).network["width"]
     16

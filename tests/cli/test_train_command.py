@@ -45,7 +45,7 @@ def test_what_cannot_be_trained(cli: Runner, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_discriminator_joins_for_the_last_third_of_however_many_steps(
+def test_the_discriminator_joins_for_the_last_updates_of_however_many_steps(
     cli: Runner, tmp_path: Path
 ) -> None:
     corpus = write_corpus(tmp_path / "corpus", 1, side_px=96, planes=3)

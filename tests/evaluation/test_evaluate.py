@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import slidefusion as sf
@@ -24,6 +26,7 @@ from slidefusion.errors import (
     UsageError,
 )
 from slidefusion.evaluation import Evaluation
+from slidefusion.evaluation.slides import load_image
 from slidefusion.phantom import Phantom
 from slidefusion.verbs.phantom import write_phantom
 
@@ -393,3 +396,38 @@ def test_one_patch_has_no_standard_error(cases: list[Case], tmp_path: Path) -> N
     found = run(cases[1:], tmp_path / "r", planes=[(0,)])
     assert math.isnan(found.table(0)["plane 0"].error["ssim"])
     assert "±" in found.report.read_text()
+
+
+def test_an_opened_stack_in_the_folder_that_is_replaced(cases: list[Case], tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    run(cases[:1], out, planes=[(0,)], fusers=["lpp"])
+    write_phantom(Phantom(64, 64, planes=3, seed=1), out / "s.zarr", progress=False)
+    opened = sf.open_stack(out / "s.zarr")
+    with pytest.raises(OutputError, match="contains the input"):
+        sf.evaluate([opened], truths=[np.zeros((3, 64, 64), np.uint8)], out=out, overwrite=True)
+    assert (out / "s.zarr").is_dir()
+
+
+def test_pictures_of_other_modes(cases: list[Case], tmp_path: Path) -> None:
+    rgb = cases[0].truth.transpose(1, 2, 0)
+    cmyk = tmp_path / "cmyk.tif"
+    Image.fromarray(rgb).convert("CMYK").save(cmyk)
+    exact = np.asarray(Image.open(cmyk).convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(load_image(cmyk, 3), exact)
+    big = tmp_path / "big.tif"
+    sixteen = cases[0].truth[0].astype(np.uint16) * 100
+    tifffile.imwrite(big, sixteen, byteorder=">")
+    assert np.array_equal(load_image(big, 1)[0], sixteen) and load_image(big, 1).dtype.isnative
+    colour = tmp_path / "colour.png"
+    pixels = np.ascontiguousarray(rgb).astype(np.uint16) * 100
+    colour.write_bytes(imagecodecs.png_encode(pixels))
+    assert np.array_equal(load_image(colour, 3), pixels.transpose(2, 0, 1))
+    narrow = tmp_path / "narrow.png"
+    Image.fromarray(rgb[:1]).save(narrow)
+    assert load_image(narrow, 3).shape == (3, 1, rgb.shape[1])
+    colour.write_bytes(colour.read_bytes()[:200])
+    deep = tmp_path / "deep.tif"
+    tifffile.imwrite(deep, sixteen.astype(np.float32))
+    for path, message in ((colour, "no picture that can be read"), (deep, "pixels of 32 bits")):
+        with pytest.raises(UsageError, match=message):
+            load_image(path, 3)
