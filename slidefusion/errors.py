@@ -8,6 +8,7 @@
     │   ├── UnknownNameError    no fuser, reader, plane or file of that name
     │   ├── StackError          the input is not a usable focus stack
     │   ├── WeightsError        a file of weights is damaged, or not for what it is used for
+    │   │   └── OtherPlanesError    they are for another number of planes
     │   ├── ReaderError         a file holds what no reader can give in full
     │   ├── OutputError         the output exists, differs, or may not be written there
     │   └── MemoryBudgetError   the plan does not fit into the memory allowed
@@ -25,6 +26,7 @@ from collections.abc import Iterable
 __all__ = [
     "MemoryBudgetError",
     "OptionError",
+    "OtherPlanesError",
     "OutputError",
     "PluginError",
     "ProcessingError",
@@ -64,6 +66,10 @@ class StackError(UsageError):
 
 class WeightsError(UsageError):
     """A file of weights is damaged, has no card, or does not fit what it is used for."""
+
+
+class OtherPlanesError(WeightsError):
+    """Weights are for another number of planes than they are to be used for."""
 
 
 class ReaderError(UsageError):

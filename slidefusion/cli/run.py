@@ -53,7 +53,7 @@ def run(args: list[str]) -> int:
 
             traceback.print_exc()
         message, code = _explain(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {_one_line(message)}", file=sys.stderr)
         return code
 
 
@@ -98,6 +98,13 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return "out of memory: pass a smaller --chunks", FAILURE
     return f"internal: {type(error).__name__}: {error} (--debug shows where)", FAILURE
+
+
+def _one_line(message: str) -> str:
+    """Without line breaks, and with escapes for what a terminal would obey."""
+    return "".join(
+        char if char.isprintable() else repr(char)[1:-1] for char in " ".join(message.split())
+    )
 
 
 def _help_hint(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError
+from slidefusion.errors import OptionError, OtherPlanesError
 from slidefusion.fuser import Fuser
 from slidefusion.registry import get_fuser
 from slidefusion.value_range import value_range
@@ -96,7 +96,10 @@ def reason_to_skip(
     if planes not in candidate.fuser.planes:
         return f"takes {candidate.fuser.planes} planes"
     sample = _sample(planes, channels, dtype)
-    fused = fuse(sample, candidate.fuser, progress=False).values
+    try:
+        fused = fuse(sample, candidate.fuser, progress=False).values
+    except OtherPlanesError:
+        return "its weights are for another number of planes"
     if planes == 1 and np.array_equal(fused, sample[:, 0]):
         return "gives a single plane back as it is, which is the row 'plane 0'"
     return None

@@ -44,7 +44,7 @@ def evaluate(
     phantoms: int = 0,
     first_seed: int = FIRST_SEED,
     keep: str | Path | None = None,
-    truths: Sequence[Any] | None = None,
+    truths: Any | None = None,
     reference: Any | None = None,
     planes: Sequence[Sequence[int]] = ((0,), (-1, 0, 1)),
     step: int = 1,
@@ -84,7 +84,8 @@ def evaluate(
         For stacks without truth: the name of a fuser (or a fuser), whose fusion of all planes is
         compared with; or an image for each stack, as in ``truths``.
     planes
-        Sets of focus offsets to fuse. A fuser that does not take as many planes is left out.
+        Sets of focus offsets to fuse. A fuser that does not take as many planes, or whose weights
+        do not, is left out.
     step
         Planes to go for an offset of 1: with 3, (-1, 0, 1) are the planes -3, 0 and 3.
     patch_px
@@ -124,11 +125,12 @@ def evaluate(
     given = _several(stacks)
     _check(given, phantoms, truths, reference, min_content, pictures)
     fuse_with, images = _reference(reference)
-    refuse_inputs_inside(folder, [*given, *_several(truths), *(images or ()), keep])
+    images = images if truths is None else _several(truths)
+    refuse_inputs_inside(folder, [*given, *(images or ()), keep])
     say = say or (lambda _: None)
 
     with contextlib.ExitStack() as cleanup:
-        slides = open_slides(given, truths or images, need_truth=fuse_with is None)
+        slides = open_slides(given, images, need_truth=fuse_with is None)
         refuse_inputs_inside(folder, [slide.stack.store for slide in slides])
         usable: dict[Planes, list[Candidate]] = {}
         skipped: list[str] = []
@@ -159,8 +161,8 @@ def evaluate(
                     for k, slide in enumerate(slides)
                 ]
             measured = Measured(
-                _kind(fuse_with, images),
-                fuse_with is None and images is None,
+                _kind(fuse_with, reference),
+                reference is None,
                 REFERENCE_METRICS,
                 tuple(sets),
                 patch_px,
@@ -232,7 +234,7 @@ def _plane_sets(planes: Sequence[Sequence[int]], step: int) -> list[Planes]:
 def _check(
     stacks: Sequence[Any],
     phantoms: int,
-    truths: Sequence[Any] | None,
+    truths: Any | None,
     reference: Any | None,
     min_content: float,
     pictures: int,
@@ -267,6 +269,8 @@ def _reference(reference: Any | None) -> tuple[str | Fuser | None, list[Any] | N
     """The fuser that makes references, or the images given."""
     if reference is None:
         return None, None
+    if isinstance(reference, (list, tuple)) and len(reference) == 1:
+        reference = reference[0]
     if isinstance(reference, Fuser):
         return reference, None
     if isinstance(reference, str) and not Path(reference).exists() and "://" not in reference:
@@ -282,10 +286,10 @@ def _reference(reference: Any | None) -> tuple[str | Fuser | None, list[Any] | N
     return None, _several(reference)
 
 
-def _kind(fuse_with: str | Fuser | None, images: list[Any] | None) -> str:
+def _kind(fuse_with: str | Fuser | None, reference: Any | None) -> str:
     if fuse_with is not None:
         return f"the fusion of all planes by {_fuser_name(fuse_with)}"
-    return "a fused image that was given" if images is not None else "the truth"
+    return "a fused image that was given" if reference is not None else "the truth"
 
 
 def _fuser_name(fuser: str | Fuser) -> str:

@@ -192,12 +192,12 @@ def test_what_nobody_expected(
     cli: Runner, kept_stack: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(*args: object, **kwargs: object) -> None:
-        raise ZeroDivisionError("never\nmind")
+        raise ZeroDivisionError("never\nm\x1b[31mind")
 
     monkeypatch.setattr("slidefusion.verbs.fuse.fuse", broken)
     ended = cli("fuse", kept_stack, "-o", tmp_path / "out.zarr")
     assert ended.code == 1
-    line = "error: internal: ZeroDivisionError: never mind (--debug shows where)\n"
+    line = "error: internal: ZeroDivisionError: never m\\x1b[31mind (--debug shows where)\n"
     assert ended.err == line
     ended = cli("fuse", kept_stack, "-o", tmp_path / "out.zarr", "--debug")
     assert ended.code == 1

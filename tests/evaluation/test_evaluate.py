@@ -225,6 +225,29 @@ def test_a_given_image_is_the_reference(cases: list[Case], tmp_path: Path) -> No
     assert not found.measured.exact
 
 
+def test_one_truth_needs_no_list(cases: list[Case], tmp_path: Path) -> None:
+    listed = run(cases[:1], tmp_path / "r", planes=[(0,)])
+    alone = run(cases[:1], tmp_path / "s", truths=cases[0].truth, planes=[(0,)])
+    assert alone.measured.exact
+    assert [s.values for s in alone.measured.scores] == [s.values for s in listed.measured.scores]
+
+
+def test_a_fuser_in_a_list_makes_the_reference(cases: list[Case], tmp_path: Path) -> None:
+    found = run(cases[:1], tmp_path / "r", truths=None, reference=["lpp"], planes=[(0,)])
+    assert found.measured.kind == "the fusion of all planes by lpp"
+
+
+def test_weights_for_other_planes_are_left_out(cases: list[Case], tmp_path: Path) -> None:
+    fusers = {"own": sf.get_fuser("srgan", weights="srgan-1"), "lighter": Lighter()}
+    found = run(cases[:1], tmp_path / "r", fusers=fusers, planes=[(0,), THREE])
+    methods = {(s.planes, s.method) for s in found.measured.scores}
+    assert ((0,), "own") in methods
+    assert (THREE, "own") not in methods
+    assert found.measured.skipped == [
+        "Left out of planes -1, 0, +1: own (its weights are for another number of planes)."
+    ]
+
+
 def test_missing_weights_end_it_before_any_work(cases: list[Case], tmp_path: Path) -> None:
     with pytest.raises(ProcessingError, match=r"'weightless' failed .*weights are missing"):
         run(cases, tmp_path / "r", fusers=[Lighter(), Weightless()])

@@ -358,7 +358,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Focusgan(**settings_of("focusgan-1", overlap=17))
     with pytest.raises(OptionError, match="multiples of 16 px; choose tile=32 or 48"):
         Focusgan(**settings_of("focusgan-1", tile=40))(one)
-    with pytest.raises(WeightsError, match="take 1 planes, and 3 are needed"):
+    with pytest.raises(WeightsError, match="take 1 plane, and 3 are needed"):
         Focusgan(**settings_of("focusgan-1"))(three)
     with pytest.raises(WeightsError, match="are for 'srgan'"):
         Focusgan(**settings_of("srgan-1"))(one)

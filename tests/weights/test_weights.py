@@ -234,7 +234,7 @@ def test_a_file_that_does_not_fit_is_refused(saved: Path, damage: Any, message: 
 def test_the_wrong_weights_are_refused(saved: Path) -> None:
     with pytest.raises(WeightsError, match="are for 'focusgan', and 'srgan' was asked"):
         weights.load(str(saved), fuser="srgan")
-    with pytest.raises(WeightsError, match="take 1 planes, and 3 are needed"):
+    with pytest.raises(WeightsError, match="take 1 plane, and 3 are needed"):
         weights.load(str(saved), planes=3)
     with pytest.raises(WeightsError, match="install the same weights everywhere"):
         weights.load(str(saved), sha256="0" * 64)
