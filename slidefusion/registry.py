@@ -209,7 +209,7 @@ def get_fuser(name: str, **options: Any) -> Fuser:
     OptionError
         An unknown option, or a value of the wrong type or outside its range.
 
-    >>> get_fuser("lpp", levels=4).footprint.period
+    >>> get_fuser("lpp", levels=4, background="fuse").footprint.period
     16
     """
     plugin = find(FUSERS, name)
