@@ -15,7 +15,7 @@ import slidefusion as sf
 from slidefusion.geometry import Window
 from slidefusion.phantom import Phantom
 
-# One slide a row. Further columns: out, fuser, crop, and the fuser's options by their names.
+# One slide a row. `slidefusion batch --help` names all columns; the fuser's options are some, too.
 TABLE = """\
 source,mpp,z_step,planes
 a.tif,0.25,2.7,-1 0 1

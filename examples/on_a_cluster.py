@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("cluster"), help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="make the results anew")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     stack = args.stack
     if stack is None:
         phantom = Phantom(args.size, args.size, planes=5, seed=3)

@@ -169,7 +169,7 @@ def fuser_options(name: str) -> tuple[OptionInfo, ...]:
 
 
 def options_of(factory: Any) -> tuple[OptionInfo, ...]:
-    """The options of a fuser class: its dataclass fields, less those that ``prepare`` fills."""
+    """The options of a fuser class: its dataclass fields but those named ``_…``."""
     if not dataclasses.is_dataclass(factory):
         return ()
     hints = _type_hints(factory)

@@ -112,7 +112,7 @@ def open_stack(store: str | Path | zarr.Group | zarr.Array[Any]) -> xr.DataArray
         It is no OME-Zarr image, has no z axis, an unsupported dtype, or is incomplete.
 
     >>> import slidefusion as sf
-    >>> stack = sf.open_stack("slide.zarr")  # doctest: +SKIP
+    >>> stack = sf.open_stack("stack.zarr")  # doctest: +SKIP
     >>> stack.sel(z=0, method="nearest")  # doctest: +SKIP
     """
     import zarr

@@ -37,13 +37,14 @@ def main() -> None:
     parser.add_argument("stack", help="OME-Zarr focus stack: a path or URL")
     parser.add_argument("out", help="OME-Zarr slide to write")
     parser.add_argument("--fuser", default="lpp")
-    parser.add_argument("--device", default="cuda", help="cuda (default) or cpu")
+    parser.add_argument("--device", help="cuda, or cpu (the default with --local)")
     parser.add_argument("--memory", default="16GB", help="of the host, a process (default: 16GB)")
     parser.add_argument("--local", action="store_true", help="two processes without a GPU instead")
     args = parser.parse_args()
+    device = args.device or ("cpu" if args.local else "cuda")
     with make_cluster(args) as cluster, Client(cluster) as client:
         client.wait_for_workers(1)
-        sf.fuse(args.stack, args.fuser, out=args.out, device=args.device, client=client)
+        sf.fuse(args.stack, args.fuser, out=args.out, device=device, client=client)
     print(f"{args.out} is complete")
 
 

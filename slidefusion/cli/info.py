@@ -22,7 +22,7 @@ def info(
     \b
     Examples:
       slidefusion info stack.zarr
-      slidefusion info slide.zarr --json | jq .planes
+      slidefusion info slide.zarr --json | jq .provenance.planes
     """
     from slidefusion.verbs.info import describe
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from slidefusion.cli.option_values import free_value, pairs
-from slidefusion.cli.shared_options import Options, ProgressOption
+from slidefusion.cli.shared_options import Options
 
 __all__ = ["train"]
 
@@ -60,7 +60,12 @@ def train(
         ),
     ] = "1",
     accelerator: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
-    progress: ProgressOption = True,
+    progress: Annotated[
+        bool,
+        typer.Option(
+            "--progress/--no-progress", help="Print losses and time left on standard error."
+        ),
+    ] = True,
 ) -> None:
     """Train a network: from stacks with a truth to a file of weights.
 

@@ -70,8 +70,8 @@ def evaluate(
         Names of installed fusers or fuser objects; or a mapping of labels to them. By default the
         methods that the paper compares.
     out
-        Folder to make: ``report.html``, ``patches.csv``, ``summary.csv``, ``tables.md``,
-        ``evaluation.json`` and figures. It appears when everything is there.
+        Folder to make: ``report.html``, ``patches.csv``, ``summary.csv``, ``blur_mask.csv``,
+        ``tables.md``, ``evaluation.json`` and figures. It appears when everything is there.
     phantoms, first_seed
         Number of held-out phantoms (1024 x 1024 px, 11 planes) to make and measure, too, and the
         seed of the first: :func:`slidefusion.evaluation.held_out`.

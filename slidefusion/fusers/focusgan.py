@@ -1,6 +1,6 @@
 """`focusgan`: one all-in-focus image from one plane or three, by a generator guided by blur masks.
 
-Xie et al., the method paper: a blur model tells how blurred each pixel of each plane is, and a
+FFusionCGAN, arXiv:2001.00692: a blur model tells how blurred each pixel of each plane is, and a
 U-Net of dense blocks, trained against a discriminator, makes the image from the planes and these
 masks. With three planes it mostly chooses; with one it restores.
 """

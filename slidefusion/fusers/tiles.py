@@ -2,9 +2,9 @@
 
 Tile k of an axis covers ``[k * stride, k * stride + tile)`` with ``stride = tile - overlap``, from
 the slide's origin on. Where two tiles overlap they are weighted by the distance from their ends
-(Xie et al.: 512 px tiles, 128 px of overlap): a linear ramp over the overlap that never reaches 0,
-and the two ramps sum to 1. At the ends of the slide there is no neighbour and no ramp. Weights of
-the two axes multiply. A tile that reaches beyond the slide is filled up by reflection.
+(arXiv:2001.00692: 512 px tiles, 128 px of overlap): a linear ramp over the overlap that never
+reaches 0, and the two ramps sum to 1. At the ends of the slide there is no neighbour and no ramp.
+Weights of the two axes multiply. A tile that reaches beyond the slide is filled up by reflection.
 
 Because windows of such a fuser start on multiples of the stride, the grid is known from the window
 alone; a tile is computed from the same pixels whichever window it lies in.

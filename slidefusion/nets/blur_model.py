@@ -2,8 +2,9 @@
 
 Sources: He et al. 2016, "Deep residual learning for image recognition" (the trunk); Chen et al.
 2017, "Rethinking atrous convolution for semantic image segmentation" (rate 2 behind the trunk,
-ASPP); Xie et al., section 3.2.3 (the combination: ResNet-50 up to its 40th activation, four
-branches). Every convolution is directly followed by its batch norm, so they can be folded.
+ASPP); FFusionCGAN, arXiv:2001.00692, section 3.2.3 (the combination: ResNet-50 up to its 40th
+activation, four branches). Every convolution is directly followed by its batch norm, so they can
+be folded.
 """
 
 from __future__ import annotations

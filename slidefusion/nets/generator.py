@@ -1,7 +1,7 @@
 """The paper's generator: a U-Net of dense blocks that turns a few planes into one sharp image.
 
-Source: the method paper, section 3.2 and figure 2; see ``docs/fusers.md``. Shapes are for a tile of
-H x W px and ``width`` w, with r = ``unshuffle``.
+Source: FFusionCGAN, arXiv:2001.00692, section 3.2 and figure 2 (``docs/results.md``). Shapes
+are for a tile of H x W px and ``width`` w, with r = ``unshuffle``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source: Ledig et al. 2017, "Photo-realistic single image super-resolution using a generative
 adversarial network", section 2.1 and figure 4; its two upsampling blocks are left out, as in the
-comparison by Xie et al. The discriminator's dense layers follow a global average instead of
+comparison of arXiv:2001.00692. The discriminator's dense layers follow a global average instead of
 flattened features, so that images of any size can be judged.
 """
 

@@ -66,8 +66,8 @@ def fuse(
     client
         A ``dask.distributed.Client``; by default the active one, or this machine's threads.
     device
-        ``"auto"``, the fuser's own default (the CPU for those built in), or what its option
-        ``device`` allows (``"cpu"``, ``"cuda"``).
+        ``"auto"``, the fuser's own default (transforms: the CPU; learned fusers: a GPU if the
+        machine that calls has one), or what its option ``device`` allows (``"cpu"``, ``"cuda"``).
     progress
         Show a progress bar on a terminal.
     overwrite
