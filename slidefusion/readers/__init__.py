@@ -2,7 +2,7 @@
 
 ========  ==========================================================================
 tiff      one file of many planes: OME-TIFF, ImageJ and plain stacks, SVS, NDPI
-slides    one slide file a plane, in any format that tiffslide opens
+slides    one slide file a plane: TIFF of any kind, Leica SCN (by tiffslide)
 images    one plain picture a plane: PNG, JPEG, BMP …
 ngff      an existing OME-Zarr image, 0.4 or 0.5
 ========  ==========================================================================
@@ -25,7 +25,7 @@ from slidefusion.errors import (
     UsageError,
     near_match,
 )
-from slidefusion.omezarr.store import is_url
+from slidefusion.omezarr.store import is_url, location
 from slidefusion.readers.base import Reader, Source
 from slidefusion.readers.sources import (
     IMAGES,
@@ -106,8 +106,11 @@ def _paths(source: Any) -> Source:
 
 
 def _expanded(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path).removeprefix("file://")
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    """The absolute path, which is the same in the processes of a cluster; a URL as it is."""
+    text = os.fspath(path)
+    if not text:
+        raise UnknownNameError("the path of the source is empty; nothing was read")
+    return text if is_url(text) else location(text)
 
 
 def _open(name: str, cls: Any, source: Source, options: dict[str, Any]) -> Reader:

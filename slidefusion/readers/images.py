@@ -158,27 +158,40 @@ def opened(path: str) -> Iterator[Any]:
 
 
 def wide(path: str, mode: str) -> bool:
-    """Whether a picture that Pillow opens in ``mode`` has 16 bits a channel."""
-    return mode.startswith("I;16") or _is_16_bit_png(path, kind(path))
+    """Whether a picture that Pillow opens in ``mode`` has more than 8 bits a channel."""
+    what = kind(path)
+    return mode.startswith("I;16") or _is_16_bit_png(path, what) or _jp2_bits(path, what) > 8
 
 
 def decode(path: str) -> npt.NDArray[Any]:
     """The pixels of a picture, (Y, X) or (Y, X, S), as uint8 or uint16; the right way up."""
-    if _is_16_bit_png(path, kind(path)):
-        import imagecodecs
-
-        # Pillow reads 16-bit colour as 8-bit.
-        decoded: npt.NDArray[Any] = imagecodecs.png_decode(Path(path).read_bytes())
-        return decoded
-    from PIL import ImageOps
-
+    what = kind(path)
     with opened(path) as image:
-        turned = _orientation(image) != 1
+        orientation = _orientation(image)
+        # Pillow reads colours of more than 8 bits as 8, and stretches gray JPEG 2000.
+        if _is_16_bit_png(path, what) or _jp2_bits(path, what) > 8:
+            import imagecodecs
+
+            codec = imagecodecs.png_decode if what == "png" else imagecodecs.jpeg2k_decode
+            return _upright(codec(Path(path).read_bytes()), orientation)
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        elif image.mode in ("L", "RGB") and "transparency" in image.info:  # one colour is
+            image = image.convert(f"{image.mode}A")
         elif image.mode in ("1", "YCbCr"):
             image = image.convert("L" if image.mode == "1" else "RGB")
-        return np.asarray(ImageOps.exif_transpose(image) if turned else image)
+        return _upright(np.asarray(image), orientation)
+
+
+def _upright(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """(Y, X) or (Y, X, S) turned as the EXIF orientation 1 to 8 says."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return image
 
 
 def _orientation(image: Any) -> int:
@@ -199,6 +212,18 @@ def _is_16_bit_png(path: str, what: str) -> bool:
 
 def _png_channels(path: str) -> int:
     return {0: 1, 2: 3, 4: 2, 6: 4}[_png_header(path)[25]]
+
+
+def _jp2_bits(path: str, what: str) -> int:
+    """Bits of the deepest channel of a JPEG 2000 picture; 0 for any other."""
+    if what != "jp2":
+        return 0
+    with Path(path).open("rb") as file:
+        data = file.read(1 << 20)
+    start = data.find(b"\xff\x4f\xff\x51")  # the codestream and its size segment
+    count = int.from_bytes(data[start + 40 : start + 42])
+    depths = data[start + 42 : start + 42 + 3 * count : 3]
+    return max((depth & 0x7F) + 1 for depth in depths) if start >= 0 and depths else 0
 
 
 def _provenance(files: list[str], order: str, format_name: str) -> dict[str, Any]:

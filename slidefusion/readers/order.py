@@ -1,7 +1,8 @@
 """The order of files that hold one plane each, from the numbers in their names.
 
 Pure functions of strings. ``z2`` comes before ``z10``; ``-3, -2 … 2, 3`` are focus offsets, but
-the dash in ``scan-1, scan-2`` is a dash.
+the dash in ``scan-1, scan-2`` is a dash; ``0.5, 1, 1.5`` are positions, but ``1.9, 1.10, 1.11`` are
+two numbers with a dot between.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import PurePath
 
-__all__ = ["gap_in", "natural_order", "one_series", "pattern", "suggested_glob"]
+__all__ = ["NUMBER", "gap_in", "natural_order", "one_series", "pattern", "suggested_glob"]
 
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+"""A number in a name."""
 
 
 def pattern(path: str) -> str:
@@ -39,6 +41,8 @@ def natural_order(paths: Sequence[str]) -> list[str]:
     ['-2.bmp', '-1.bmp', '0.bmp', '1.bmp']
     >>> natural_order(["scan-2.tif", "scan-1.tif"])
     ['scan-1.tif', 'scan-2.tif']
+    >>> natural_order(["s1.10.tif", "s1.8.tif", "s1.9.tif"])
+    ['s1.8.tif', 's1.9.tif', 's1.10.tif']
     """
     groups = defaultdict(list)
     for path in paths:
@@ -68,10 +72,12 @@ def one_series(ordered: Sequence[str]) -> str | None:
         return f"{_some(odd)} {verb} not fit the names of the other {len(largest)} files"
     if len(ordered) < 2:
         return None
-    columns = list(zip(*_fields(ordered).values(), strict=True))
+    fields = _fields(ordered)
+    for one, next_one in pairwise(ordered):
+        if fields[one] == fields[next_one]:
+            return f"{_some([one, next_one])} have the same numbers"
+    columns = list(zip(*fields.values(), strict=True))
     varying = [column for column in columns if len(set(column)) > 1]
-    if not varying:
-        return f"the names have no number that differs: {_some(ordered)}"
     if any(b < a for column in varying for a, b in pairwise(column)):
         return f"more than one number varies from name to name: {_some(ordered)}"
     return None
@@ -117,7 +123,10 @@ def suggested_glob(ordered: Sequence[str]) -> str:
 
 
 def _fields(paths: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """The numbers in each name. All ``paths`` share one pattern."""
+    """The numbers in each name. All ``paths`` share one pattern.
+
+    Whole numbers are as long as they are: timestamps have more digits than a float.
+    """
     found = {path: list(NUMBER.finditer(_stem(path))) for path in paths}
     count = len(next(iter(found.values())))
     signed = []
@@ -127,14 +136,47 @@ def _fields(paths: Sequence[str]) -> dict[str, tuple[float, ...]]:
             _stem(path)[: matches[k].start()].endswith("/") or matches[k].start() == 0
             for path, matches in found.items()
         )
-        signed.append(at_start or (any(minus) and not all(minus)))
+        after_mark = all(
+            _stem(path)[matches[k].start() - 1 : matches[k].start()] in ("_", "=", "(")
+            for path, matches in found.items()
+        )
+        signed.append(at_start or after_mark or (any(minus) and not all(minus)))
+    dotted = [
+        _are_dotted([m[k].group().lstrip("+-") for m in found.values()]) for k in range(count)
+    ]
     return {
         path: tuple(
-            float(m.group()) if sign else abs(float(m.group()))
-            for m, sign in zip(matches, signed, strict=True)
+            number
+            for m, sign, two in zip(matches, signed, dotted, strict=True)
+            for number in _numbers(m.group(), sign, two)
         )
         for path, matches in found.items()
     }
+
+
+def _are_dotted(texts: Sequence[str]) -> bool:
+    """Whether ``1.9, 1.10`` are whole numbers with a dot between, and not decimals.
+
+    They are when a number occurs twice as decimals (1.1 and 1.10), and when what stands behind one
+    and the same number counts on from place to place (8, 9, 10).
+    """
+    parts = [text.partition(".") for text in dict.fromkeys(texts)]
+    if len(parts) < 2 or not all(behind for _, _, behind in parts):
+        return False
+    if len({float(text) for text in texts}) < len({(int(a), int(b)) for a, _, b in parts}):
+        return True
+    counted = sorted({int(behind) for _, _, behind in parts})
+    digits = {len(behind) for _, _, behind in parts}
+    alone = len({before for before, _, _ in parts}) == 1
+    return alone and len(digits) > 1 and counted[-1] - counted[0] == len(counted) - 1
+
+
+def _numbers(text: str, signed: bool, dotted: bool) -> tuple[float, ...]:
+    text = text if signed else text.lstrip("+-")
+    if dotted:
+        before, _, behind = text.partition(".")
+        return int(before), int(behind)
+    return (float(text) if "." in text else int(text),)
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from slidefusion.errors import ReaderError, StackError, UnknownNameError
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source
-from slidefusion.readers.order import natural_order, one_series, suggested_glob
+from slidefusion.readers.order import NUMBER, natural_order, one_series, suggested_glob
 
 __all__ = [
     "describe",
@@ -109,17 +109,25 @@ def plane_files(source: Source) -> tuple[list[str], str]:
     """
     if not isinstance(source, str):
         return _listed([str(path) for path in source])
+    if is_url(source):
+        raise UnknownNameError(
+            f"{public_name(source)} is no OME-Zarr (.zarr) and no TIFF file by its name; of URLs "
+            "those are read, and lists of files, one a plane, but no folder or glob"
+        )
     path = Path(source)
     if path.is_dir():
         files, shown = _images_in(path), f"folder {source}"
-    elif path.exists():
+    elif path.is_file():
         return [source], "one file"
+    elif path.exists():
+        raise UnknownNameError(f"{source} is neither a file nor a folder; nothing was read")
     else:
         # Path.glob cannot take an absolute pattern.
-        files = [name for name in glob.glob(source) if Path(name).is_file()]  # noqa: PTH207
-        shown = f"glob {source}"
+        found = [Path(name) for name in sorted(glob.glob(source))]  # noqa: PTH207
+        files, shown = [str(path) for path in found if path.is_file()], f"glob {source}"
         if not files:
             raise UnknownNameError(f"no file matches {source}; nothing was read")
+        _refuse_lost(shown, files, found)
     ordered = natural_order(files)
     reason = one_series(ordered)
     if reason is not None:
@@ -156,6 +164,8 @@ def _images_in(folder: Path) -> list[str]:
         if Path(path).suffix.lower() not in (".json", ".xml", ".txt"):
             refuse_unsupported(path, what)
     images = [path for path in files if kind(path) in IMAGES | {"tiff"}]
+    if images:
+        _refuse_lost(f"folder {folder}", images, entries)
     below = [p.name for p in entries if p.is_dir() and any(q.is_file() for q in p.iterdir())]
     if not images and below:
         raise UnknownNameError(
@@ -169,6 +179,34 @@ def _images_in(folder: Path) -> list[str]:
             f"{', '.join(below[:5])}: pass the folder of the planes, or the image itself"
         )
     return images
+
+
+def _refuse_lost(shown: str, taken: list[str], entries: Sequence[Path]) -> None:
+    """Refuse what is named like a plane and is none: no plane is left out in silence.
+
+    That is what has the suffix of one that was taken, or the name of one with the suffix of another
+    kind of picture.
+    """
+    from PIL import Image
+
+    suffixes = {Path(path).suffix.lower() for path in taken} - {""}
+    names = {NUMBER.sub("#", Path(path).stem) for path in taken}
+    pictures = Image.registered_extensions()
+    for path in entries:
+        suffix = path.suffix.lower()
+        alike = NUMBER.sub("#", path.stem) in names and suffix in pictures
+        if str(path) in taken or not (suffix in suffixes or alike):
+            continue
+        if path.is_dir():
+            reason = "is a folder"
+        elif not path.exists():
+            reason = "is a link to what is not there"
+        else:
+            reason = "is empty" if not path.stat().st_size else "is no picture that can be read"
+        raise StackError(
+            f"{shown}: {path.name} is named like a plane, but {reason}, and no plane is left out "
+            "in silence: put the plane there, or pass the others as a list or glob"
+        )
 
 
 def public_name(path: str) -> str:

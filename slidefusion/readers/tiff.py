@@ -14,13 +14,9 @@ from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.sources import describe, kind, plane_files, public_name, single
-from slidefusion.readers.tifflayout import (
-    check_nothing_left,
-    choose_series,
-    layout_of,
-    open_tiff,
-)
+from slidefusion.readers.tifflayout import check_nothing_left, choose_series, layout_of
 from slidefusion.readers.tiffmeta import physical
+from slidefusion.readers.tiffopen import open_tiff
 from slidefusion.readers.tiffpages import ByteFile, pages_of
 from slidefusion.stack_shape import default_names
 
@@ -102,13 +98,14 @@ class TiffReader:
         self.dtype = check_dtype(coding.dtype, public_name(path))
         self.pixel_size_um = facts.pixel_size_um
         self.z_um = z_um
-        photometric = getattr(coding.photometric, "name", "")
-        self.is_rgb = channels == samples == 3 and photometric in ("RGB", "YCBCR")
+        self.photometric: str = getattr(coding.photometric, "name", "")
+        """What the values of the pictures mean, in TIFF's words."""
+        self.is_rgb = channels == samples == 3 and self.photometric in ("RGB", "YCBCR")
         named = facts.channel_names if len(facts.channel_names) == channels else ()
         self.channel_names = named or default_names(channels, self.is_rgb)
         own = facts.colours if len(facts.colours) == channels and not self.is_rgb else ()
         looks: list[dict[str, Any]] = [{} if c is None else {"color": c} for c in own]
-        if photometric == "MINISWHITE":  # the values stay as they are
+        if self.photometric == "MINISWHITE":  # the values stay as they are
             looks = [{**look, "inverted": True} for look in looks or [{}] * channels]
         self.looks = tuple(looks)
         """How each channel is shown, if the file says so."""

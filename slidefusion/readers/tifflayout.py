@@ -6,23 +6,14 @@ those that do not fit; what it left out is found here and refused.
 
 from __future__ import annotations
 
-import logging
 import re
-import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
-from pathlib import PureWindowsPath
 from typing import Any
-from xml.etree import ElementTree
 
-from slidefusion.errors import OptionError, ReaderError, SlidefusionError, StackError
-from slidefusion.omezarr.store import is_url
-from slidefusion.readers.sources import kind, public_name, refuse_unsupported
+from slidefusion.errors import OptionError, ReaderError, StackError
 
-__all__ = ["Layout", "check_nothing_left", "choose_series", "layout_of", "open_tiff"]
+__all__ = ["Layout", "check_nothing_left", "choose_series", "layout_of"]
 
 _SLIDES = frozenset({"svs", "ndpi", "bif", "philips", "qpi", "avs"})
 _ASSOCIATED = re.compile(r"label|macro|thumb|overview|map\b|barcode|preview", re.IGNORECASE)
@@ -63,106 +54,6 @@ class Layout:
                     c, c_unit = c + k * c_unit, c_unit * length
             order[z][c] = number
         return order
-
-
-@dataclass
-class _Log(logging.Handler):
-    """Collects what tifffile logs in this thread."""
-
-    messages: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._thread = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:
-            self.messages.append(record.getMessage())
-
-    __hash__ = object.__hash__
-
-
-@contextmanager
-def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
-    """The ``tifffile.TiffFile`` at a path or URL with its series parsed, and what it logged.
-
-    Raises:
-        ReaderError: it is no TIFF file, or one that tifffile cannot make sense of.
-    """
-    import tifffile
-
-    log, logger = _Log(), logging.getLogger("tifffile")
-    logger.addHandler(log)
-    opened: Any = None
-    try:
-        try:
-            opened = tifffile.TiffFile(_file_or_path(path))
-            _check_chain(opened)
-            _check_files(opened)
-            empty = not opened.series or not all(min(_size(s)) > 0 for s in opened.series)
-        except Exception as error:  # a damaged file makes tifffile raise almost anything
-            if not is_url(path):
-                refuse_unsupported(path, kind(path))
-            raise _unreadable(path, error) from error
-        if empty:
-            raise ReaderError(
-                f"{public_name(path)} holds no picture, or one without pixels; it is damaged, "
-                "truncated or of another format"
-            )
-        try:
-            yield opened, log.messages
-        except SlidefusionError:
-            raise
-        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-            # Much of a page is worked out when it is asked for, from tags of any type and number.
-            raise _unreadable(path, error) from error
-    finally:
-        logger.removeHandler(log)
-        if opened is not None:
-            opened.close()
-
-
-def _unreadable(path: str, error: Exception) -> ReaderError:
-    return ReaderError(
-        f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
-        "it is damaged, truncated or of another format"
-    )
-
-
-def _file_or_path(path: str) -> Any:
-    if not is_url(path):
-        return path
-    import fsspec
-
-    return fsspec.open(path, "rb").open()
-
-
-def _check_chain(tif: Any) -> None:
-    """Refuse directories that follow each other in a circle: tifffile would go round for days."""
-    form, file, seen = tif.tiff, tif.filehandle, set()
-    offset = tif.pages.first.offset
-    while 0 < offset < file.size:
-        if offset in seen:
-            raise ValueError(f"its directories form a circle (the one at byte {offset})")
-        seen.add(offset)
-        file.seek(offset)
-        try:
-            count = struct.unpack(form.tagnoformat, file.read(form.tagnosize))[0]
-            file.seek(offset + form.tagnosize + count * form.tagsize)
-            offset = struct.unpack(form.offsetformat, file.read(form.offsetsize))[0]
-        except struct.error:  # truncated: told with what is missing, later
-            return
-
-
-def _check_files(tif: Any) -> None:
-    """Refuse an OME-XML that names files outside of the folder of its own."""
-    if not tif.is_ome:
-        return
-    for element in ElementTree.fromstring(tif.ome_metadata).iter():
-        name = element.attrib.get("FileName", "")
-        path = PureWindowsPath(name)  # knows both kinds of separators
-        if path.root or path.drive or ".." in path.parts or "://" in name:
-            raise ValueError(f"its OME-XML names the file {name!r} outside of its folder")
 
 
 def choose_series(tif: Any, number: int | None) -> Any:
@@ -219,6 +110,11 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
                 f"axes={axes!r} does not fit {_name(tif)} of shape {shape} (axes "
                 f"{series.axes}): give {len(shape)} letters of T, C, Z, Y, X, S with Y and X"
             )
+        if [found.index(a) for a in "YX"] != [series.axes.find(a) for a in "YX"]:
+            raise OptionError(
+                f"axes={axes!r}: the height (Y) and the width (X) of the pictures in {_name(tif)} "
+                f"are where {series.axes} has them; name the other axes"
+            )
     if not set("YX") <= set(found) or prod(shape) < series.keyframe.size:
         raise StackError(
             f"{_name(tif)} says that its axes are {found} of lengths {shape}, in which its "
@@ -237,7 +133,10 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
             f"{', '.join(unknown)} are the focal planes: {hint}"
         )
     frames = [("Z" if letter in unknown else letter, length) for letter, length in frames]
-    lengths = {letter: length for letter, length in frames if length > 1}
+    lengths: dict[str, int] = {}
+    for letter, length in frames:  # two axes may have one letter, and are gone through in turn
+        if length > 1:
+            lengths[letter] = lengths.get(letter, 1) * length
     if "T" in lengths:
         raise StackError(
             f"{_name(tif)} holds {lengths['T']} time points (axes {found}, shape {shape}); a focus "
@@ -259,7 +158,16 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
 
 
 def _example(axes: str) -> str:
-    return "".join(a if a in "CZYXS" else "Z" for a in axes)
+    """``axes`` with names for those that have none: the last one is the planes, before it channels.
+
+    >>> _example("QQYX"), _example("TZYX")
+    ('CZYX', 'ZZYX')
+    """
+    names = [a if a in "CZYXS" else "Z" for a in axes]
+    nameless = [k for k, a in enumerate(axes) if a not in "TCZYXS"]
+    if len(nameless) > 1 and not {"C", "S"} & set(axes):
+        names[nameless[0]] = "C"
+    return "".join(names)
 
 
 def check_nothing_left(tif: Any, series: Any, layout: Layout, log: list[str]) -> None:

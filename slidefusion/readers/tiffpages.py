@@ -26,6 +26,10 @@ from slidefusion.readers.sources import public_name
 __all__ = ["ByteFile", "Page", "check_coding", "pages_of"]
 
 
+_TO_RGB = frozenset({6, 7, 34892, 33007, 34712, 33004, 33005, 22610, 34934, 50001, 50002, 52546})
+"""Compressions (JPEG, JPEG 2000, JPEG XR, WebP, JPEG XL) whose decoders give RGB for YCbCr."""
+
+
 class ByteFile:
     """A local file or a URL, read at any offset by any number of threads."""
 
@@ -290,6 +294,11 @@ def check_coding(series: Any, coding: Any, path: str) -> None:
             "converts: export it as OME-TIFF or as JPEG-compressed SVS"
         )
     photometric = getattr(coding.photometric, "name", "")
+    if photometric == "YCBCR" and coding.compression not in _TO_RGB:
+        raise ReaderError(
+            f"{name} stores YCbCr colours without JPEG compression, which nothing here converts; "
+            "save the planes as RGB first"
+        )
     if photometric in ("SEPARATED", "CIELAB", "ICCLAB", "ITULAB", "CFA") or (
         photometric == "PALETTE" and series.kind not in ("imagej", "ome")
     ):

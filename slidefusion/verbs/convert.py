@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
-from slidefusion.errors import OptionError
-from slidefusion.geometry import Size, as_whole
+from slidefusion.errors import OptionError, PluginError
+from slidefusion.geometry import Size, Window, as_whole
 from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -141,11 +141,23 @@ def _convert_block(job: _Job, group: int, row: int, column: int) -> Cost:
     for z in _planes(job, group):
         with cost.timed("read_s"):
             pixels = job.reader.read(z, window)
+            _check_block(job.reader, pixels, z, window)
         with cost.timed("write_s"):
             job.layout.write_region(job.where, "", window, pixels, z)
         cost.read_bytes += pixels.nbytes
         cost.written_bytes += pixels.nbytes
     return cost
+
+
+def _check_block(reader: Reader, pixels: Any, z: int, window: Window) -> None:
+    """A reader that gives less than was asked for would leave the rest of the stack black."""
+    wanted = (reader.shape[0], window.height, window.width)
+    if pixels.shape != wanted or pixels.dtype != reader.dtype:
+        raise PluginError(
+            f"the reader {reader.name!r} of {name_of(reader)} gave {pixels.shape} of "
+            f"{pixels.dtype} for plane {z} at y {window.y}, x {window.x}, and not {wanted} of "
+            f"{reader.dtype}, as it declares"
+        )
 
 
 def _convert(

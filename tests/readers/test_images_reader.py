@@ -8,7 +8,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from slidefusion.errors import ProcessingError, ReaderError, StackError, UnknownNameError
 from slidefusion.geometry import Size, Window
@@ -164,3 +164,76 @@ def test_damaged_pictures(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(ProcessingError, match=r"a\.png cannot be decoded"):
         whole(open_reader(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_orientation_is_followed_whatever_the_bits(
+    tmp_path: Path, orientation: int, kind: str
+) -> None:
+    data = noise(2, 11, 17)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for z, plane in enumerate(data):
+        save(tmp_path / f"{z}.png", plane.astype(kind) * (1 if kind == "uint8" else 257), exif=exif)
+    with Image.open(save(tmp_path / "gray/0.png", data[1], exif=exif)) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture))
+    reader = open_reader(str(tmp_path / "*.png"))
+    assert reader.dtype == kind
+    np.testing.assert_array_equal(whole(reader)[0, 1] // (1 if kind == "uint8" else 257), expected)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_2000_of_any_depth(tmp_path: Path, bits: int, channels: int) -> None:
+    data = noise(2, 30, 40, channels, dtype="uint16") >> (16 - bits)
+    data = data.astype("uint8" if bits == 8 else "uint16")
+    for z, plane in enumerate(data):
+        coded = imagecodecs.jpeg2k_encode(
+            plane.squeeze(), level=0, codecformat="jp2", bitspersample=bits
+        )
+        (tmp_path / f"{z}.jp2").write_bytes(coded)
+    reader = open_reader(tmp_path)
+    assert reader.dtype == data.dtype
+    np.testing.assert_array_equal(whole(reader), data.transpose(3, 0, 1, 2))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_colour_that_is_transparent_is_no_pixel(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(np.full((8, 9), 200, np.uint8)).convert(mode)
+    clear = 200 if mode == "L" else (200, 200, 200)
+    for z in range(2):
+        picture.save(
+            tmp_path / f"{z}.png", transparency=clear if z else 3 if mode == "L" else (3, 3, 3)
+        )
+    reader = open_reader(tmp_path)
+    assert (reader.read(0, Window(0, 0, 8, 9)) == 200).all()
+    with pytest.raises(StackError, match="72 transparent pixels"):
+        reader.read(1, Window(0, 0, 8, 9))
+
+
+@pytest.mark.parametrize("glob", [False, True])
+def test_what_is_named_like_a_plane_is_not_left_out(tmp_path: Path, glob: bool) -> None:
+    folder = tmp_path / "field"
+    for z, plane in enumerate(noise(3, 8, 9)):
+        save(folder / f"z{z}.png", plane)
+    (folder / "z0.xml").write_text("<metadata/>")
+    (folder / "notes.txt").write_text("fine")
+    source = folder / "z*.png" if glob else folder
+    assert open_reader(source).shape[1] == 3
+    last = folder / "z3.png"
+    last.symlink_to(folder / "nowhere.png")
+    with pytest.raises(StackError, match=r"z3\.png .* link to what is not there"):
+        open_reader(source)
+    last.unlink()
+    last.mkdir()
+    with pytest.raises(StackError, match=r"z3\.png .* is a folder"):
+        open_reader(source)
+    last.rmdir()
+    last.touch()
+    with pytest.raises((StackError, ReaderError), match=r"z3\.png"):
+        open_reader(source)
+    last.rename(folder / "z3.pgm")
+    if not glob:
+        with pytest.raises(StackError, match=r"z3\.pgm .* is empty"):
+            open_reader(source)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,50 @@ def test_a_reader_by_name(stack: Path) -> None:
 def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: object) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError, match=r"nothing was read|is not a file"):
+        open_reader(source)
+
+
+def test_a_relative_path_is_the_same_from_anywhere(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planes").mkdir()
+    for z, plane in enumerate(noise(3, 8, 9)):
+        Image.fromarray(plane).save(tmp_path / f"planes/{z}.png")
+    monkeypatch.chdir(tmp_path)
+    sources = [stack.name, "planes", "planes/*.png", ["planes/0.png", "planes/1.png"]]
+    packed = [pickle.dumps(open_reader(source)) for source in sources]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [pickle.loads(reader).shape[1] for reader in packed] == [3, 3, 3, 2]
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    with pytest.raises(UnknownNameError, match="empty; nothing was read"):
+        open_reader("")
+
+
+def test_what_is_neither_file_nor_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(UnknownNameError, match="neither a file nor a folder"):
+        open_reader(tmp_path / "pipe.tif")
+
+
+def test_a_file_url_with_escapes(stack: Path) -> None:
+    renamed = stack.rename(stack.with_name("a b.ome.tif"))
+    assert open_reader(renamed.as_uri()).shape == (1, 3, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("memory://field", "no folder or glob"),
+        ("memory://field/z*.png", "no folder or glob"),
+        ("memory://field/no.tif", r"there is no file memory://field/no\.tif"),
+        ("http://127.0.0.1:9/no.tif", "check the address, the credentials and the connection"),
+    ],
+)
+def test_urls_that_cannot_be_read(source: str, says: str) -> None:
+    with pytest.raises((UnknownNameError, ReaderError), match=says):
         open_reader(source)
 
 

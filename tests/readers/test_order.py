@@ -43,6 +43,26 @@ def test_signs_after_a_prefix_count_when_some_names_have_none() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"scan.1.{k}.png" for k in range(1, 13)],
+        [f"2.{k}.png" for k in range(1, 13)],
+        [f"slide.2024.{k}.png" for k in range(1, 12)],
+        [f"s1.{k}.png" for k in range(8, 12)],
+        [f"z{position:g}.png" for position in (0.25, 0.5, 0.75, 1, 1.25)],
+        [f"z{position:.2f}.png" for position in (0.25, 0.5, 0.75, 1, 1.25)],
+        ["z1.05.png", "z1.10.png", "z1.5.png"],
+        ["z_-3.png", "z_-2.png", "z_-1.png"],
+        [f"z={offset}.png" for offset in (-12, -3, -1)],
+        [f"2024113012345678{k:04d}.png" for k in range(4)],
+    ],
+)
+def test_what_numbers_mean(names: list[str]) -> None:
+    assert natural_order(sorted(names, key=lambda name: name[::-1])) == names
+    assert one_series(names) is None
+
+
 def test_decimals_and_numbered_folders() -> None:
     assert natural_order(["z10.5.png", "z2.25.png"]) == ["z2.25.png", "z10.5.png"]
     assert natural_order(["z10/a.svs", "z9/a.svs"]) == ["z9/a.svs", "z10/a.svs"]
@@ -56,6 +76,7 @@ def test_decimals_and_numbered_folders() -> None:
         (["far.png", "near.png"], "no number in common"),
         (["s1_z1.png", "s1_z2.png", "s2_z1.png", "s2_z2.png"], "more than one number"),
         (["a/1.png", "b/1.png"], "no number in common"),
+        (["z01.png", "z1.png", "z2.png"], "z01.png, z1.png have the same numbers"),
     ],
 )
 def test_names_that_are_not_clearly_one_stack(names: list[str], reason: str) -> None:

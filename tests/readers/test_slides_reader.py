@@ -79,3 +79,28 @@ def test_slides_of_different_size(tmp_path: Path, planes: np.ndarray) -> None:
     write_svs(tmp_path / "1.svs", planes[:1, :190])
     with pytest.raises(StackError, match=r"200 x 300 px, but 1\.svs: 190 x 300 px"):
         open_reader(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5])
+@pytest.mark.parametrize("imagej", [False, True])
+def test_all_channels_of_every_file(tmp_path: Path, channels: int, imagej: bool) -> None:
+    data = noise(3, channels, 40, 50)
+    names = [f"stain {c}" for c in range(channels)]
+    for z, plane in enumerate(data):
+        about = {"axes": "CYX"} if imagej else {"axes": "CYX", "Channel": {"Name": names}}
+        name = f"z{z}.tif" if imagej else f"z{z}.ome.tif"
+        options = {"imagej": True} if imagej else {}
+        tifffile.imwrite(
+            tmp_path / name, plane, photometric="minisblack", metadata=about, **options
+        )
+    reader = open_reader(tmp_path)
+    assert reader.shape == (channels, 3, 40, 50)
+    np.testing.assert_array_equal(whole(reader), data.transpose(1, 0, 2, 3))
+    if not imagej:
+        assert reader.channel_names == tuple(names)
+
+
+def test_how_values_are_shown_is_kept(tmp_path: Path) -> None:
+    for z, plane in enumerate(noise(2, 40, 50)):
+        tifffile.imwrite(tmp_path / f"{z}.tif", plane, photometric="miniswhite")
+    assert open_reader(tmp_path).looks == ({"inverted": True},)

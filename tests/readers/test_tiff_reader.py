@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import slidefusion as sf
 from slidefusion.errors import (
@@ -302,7 +303,10 @@ def test_axes_that_the_file_does_not_name(tmp_path: Path) -> None:
         open_reader(path)
     reader = open_reader(path, axes="ZCYX")
     np.testing.assert_array_equal(whole(reader), data.transpose(1, 0, 2, 3))
-    for wrong in ("ZYX", "ZCXX", "ZQYX"):
+    np.testing.assert_array_equal(
+        whole(open_reader(path, axes="ZZYX"))[0], data.reshape(10, 20, 30)
+    )
+    for wrong in ("ZYX", "ZCXX", "ZQYX", "ZCXY", "YXZC"):
         with pytest.raises(OptionError, match="axes="):
             open_reader(path, axes=wrong)
 
@@ -368,6 +372,15 @@ def test_other_types_of_values_are_refused(tmp_path: Path, dtype: str) -> None:
     path = tmp_path / "d.ome.tif"
     tifffile.imwrite(path, np.zeros((3, 20, 30), dtype), metadata={"axes": "ZYX"})
     with pytest.raises(StackError, match=f"{dtype}.*uint8, uint16, float32"):
+        open_reader(path)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits"])
+def test_luma_is_not_red(tmp_path: Path, compression: str | None) -> None:
+    path = tmp_path / "y.tif"
+    pictures = [Image.new("RGB", (30, 20), (200,) * 3).convert("YCbCr") for _ in range(3)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], compression=compression)
+    with pytest.raises(ReaderError, match=r"YCbCr .* save the planes as RGB"):
         open_reader(path)
 
 

@@ -17,6 +17,7 @@ import slidefusion as sf
 from slidefusion.errors import (
     OptionError,
     OutputError,
+    PluginError,
     ProcessingError,
     ReaderError,
     StackError,
@@ -314,6 +315,17 @@ def test_what_is_no_source(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="int32"):
         sf.convert(Source(np.zeros((1, 2, 8, 8), np.int32)), tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("wrong", ["short", "float64"])
+def test_a_reader_that_gives_something_else_is_named(tmp_path: Path, wrong: str) -> None:
+    class Wrong(Source):
+        def read(self, z: int, window: Window) -> np.ndarray:
+            part = super().read(z, window)
+            return part[:, :-1] if wrong == "short" else part.astype(np.float64)
+
+    with pytest.raises(PluginError, match=r"reader 'memory' .* gave \(2, .* as it declares"):
+        sf.convert(Wrong(pixels(2, 3, 90, 80)), tmp_path / "a.zarr", **QUICK)
 
 
 def test_a_tile_that_is_damaged_leaves_no_complete_output(
