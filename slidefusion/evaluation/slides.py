@@ -138,6 +138,8 @@ def load_image(image: Any, channels: int) -> Any:
 
 
 def _picture(path: Path, channels: int) -> npt.NDArray[Any]:
+    from PIL import ImageOps
+
     from slidefusion.readers.images import decode, opened, wide
 
     try:
@@ -146,7 +148,8 @@ def _picture(path: Path, channels: int) -> npt.NDArray[Any]:
             if wide(str(path), mode):
                 pixels = decode(str(path))
             else:
-                pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+                upright = ImageOps.exif_transpose(picture)
+                pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
     except (OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} is no picture that can be read ({error}); give PNG, JPEG or TIFF of 8 or 16 "
