@@ -5,8 +5,9 @@
 FOLDER holds what it finds of (``quality_real.py`` says how they are laid out):
 
 - ``pap_isbi2015``, ``pap_cervix93/s*``: Pap stacks. One plane in (the middle one, and the one
-  nearest to the reference), or three, 2 to 4 steps apart around it. References: the fused image
-  that came with the stack, and the fusion of all its planes by ``dtcwt``.
+  nearest to the reference), or three, 2 to 4 steps apart around it; and each plane by itself, in a
+  column a stack. References: the fused image that came with the stack, and the fusion of all its
+  planes by ``dtcwt``.
 - ``cytology_pairs_ecnu``: two photographs of each field at different focus, aligned here. The more
   blurred one goes in; references: the other one, and the fusion of both by ``dtcwt``.
 - ``pap_smartscope/s*``: Pap fields through a phone on a microscope, a bright disc on black, five
@@ -15,7 +16,8 @@ FOLDER holds what it finds of (``quality_real.py`` says how they are laid out):
   planes by ``dtcwt``; the mean of all fields.
 - ``lytro``: pairs of photographs with published results: SSIM to the published ``cnn``, and Q_AB/F.
 
-Each cell is SSIM / CC over the whole image. ``--pictures`` writes the places where plane 0 is
+Each cell is SSIM / CC over the whole image; *first* counts the cases in which a method has the
+highest SSIM. ``--pictures`` writes the places where plane 0 is
 furthest from the reference, side by side, for judging by eye; ``--csv FILE`` writes every value.
 """
 
@@ -86,6 +88,17 @@ def pap_cases(data: Path, count: int) -> list[Case]:
                 column = f"{name} {where} z{centre}" + (f" ±{step}" if step else "")
                 planes = stack[centre - reach : centre + reach + 1 : step or 1]
                 cases.append(Case(column, column, planes, references))
+    return cases
+
+
+def each_plane(data: Path) -> list[Case]:
+    """One plane after the other of each Pap stack, however far out of focus."""
+    cases = []
+    for name, (stack, given) in pap_stacks(data).items():
+        references = {"EDF given": given, "dtcwt of all planes": fuse(stack, "dtcwt")}
+        cases += [
+            Case(name, f"{name} z{z}", plane[None], references) for z, plane in enumerate(stack)
+        ]
     return cases
 
 
@@ -181,8 +194,9 @@ def report(
             for method in methods
         ]
         print(f"\n{title}, compared with {reference} (no truth)\n")
-        print(f"| SSIM / CC | {' | '.join(columns)} | mean | above plane 0 |")
-        print("|---|" + "---|" * (len(columns) + 2))
+        print(f"| SSIM / CC | {' | '.join(columns)} | mean | above plane 0 | first |")
+        print("|---|" + "---|" * (len(columns) + 3))
+        first = [max(methods, key=lambda m, c=case: scores[c.name, m][0]) for case in cases]
         for method in methods:
             cells = []
             for column in columns:
@@ -194,6 +208,7 @@ def report(
                 for case in cases
             )
             cells += ["{:.4f} / {:.4f}".format(*mean), f"{above} of {len(cases)}"]
+            cells.append(str(first.count(method)))
             print(f"| {method} | {' | '.join(cells)} |")
 
 
@@ -258,6 +273,7 @@ def main() -> None:
     rows: list[list[object]] = []
     groups = {
         "Pap, one plane": pap_cases(arguments.data, 1),
+        "Pap, each plane alone": each_plane(arguments.data),
         "Pap, three planes": pap_cases(arguments.data, 3),
         "Phone, one plane": phone_cases(arguments.data, 1),
         "Phone, three planes": phone_cases(arguments.data, 3),
