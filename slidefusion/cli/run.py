@@ -17,6 +17,7 @@ __all__ = ["FAILURE", "INTERRUPTED", "USAGE", "run"]
 FAILURE = 1
 USAGE = 2
 INTERRUPTED = 130
+_JOINERS = "\u200c\u200d"  # within words of some scripts, and emoji
 _PIPE_CLOSED = 0  # the reader (``| head``) has what it wanted
 
 
@@ -103,7 +104,8 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _one_line(message: str) -> str:
     """Without line breaks, and with escapes for what a terminal would obey."""
     return "".join(
-        char if char.isprintable() else repr(char)[1:-1] for char in " ".join(message.split())
+        char if char.isprintable() or char in _JOINERS else repr(char)[1:-1]
+        for char in " ".join(message.split())
     )
 
 

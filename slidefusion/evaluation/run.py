@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slidefusion.errors import OptionError, UnknownNameError, UsageError, near_match
 from slidefusion.evaluation.candidates import Candidate, candidates, reason_to_skip
 from slidefusion.evaluation.folder import check, refuse_inputs_inside, staged
@@ -135,7 +137,7 @@ def evaluate(
         usable: dict[Planes, list[Candidate]] = {}
         skipped: list[str] = []
         channels = slides[0].shape[0] if slides else 3
-        dtype = slides[0].stack.dtype if slides else _uint8()
+        dtype: Any = slides[0].stack.dtype if slides else np.dtype("uint8")
         for offsets in sets:
             usable[offsets], lines = _usable(chosen, offsets, channels, dtype)
             skipped += lines
@@ -307,12 +309,6 @@ def _scratch(folder: Path) -> Iterator[Path]:
     """A folder inside, on the same disk, that is gone at the end."""
     with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as name:
         yield Path(name)
-
-
-def _uint8() -> Any:
-    import numpy as np
-
-    return np.dtype(np.uint8)
 
 
 def _provenance(

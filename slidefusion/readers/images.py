@@ -176,8 +176,8 @@ def decode(path: str) -> npt.NDArray[Any]:
             return _upright(codec(Path(path).read_bytes()), orientation)
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        elif image.mode in ("L", "RGB") and "transparency" in image.info:  # one colour is
-            image = image.convert(f"{image.mode}A")
+        elif image.mode in ("1", "L", "RGB") and "transparency" in image.info:  # one colour is
+            image = image.convert("RGBA" if image.mode == "RGB" else "LA")
         elif image.mode in ("1", "YCbCr"):
             image = image.convert("L" if image.mode == "1" else "RGB")
         return _upright(np.asarray(image), orientation)

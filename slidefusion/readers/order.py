@@ -157,18 +157,20 @@ def _fields(paths: Sequence[str]) -> dict[str, tuple[float, ...]]:
 def _are_dotted(texts: Sequence[str]) -> bool:
     """Whether ``1.9, 1.10`` are whole numbers with a dot between, and not decimals.
 
-    They are when a number occurs twice as decimals (1.1 and 1.10), and when what stands behind one
-    and the same number counts on from place to place (8, 9, 10).
+    They are when a number occurs twice as decimals (1.1 and 1.10), and when what stands behind each
+    number before the dot counts on (8, 9, 10). Whole numbers of several lengths begin with no zero.
     """
-    parts = [text.partition(".") for text in dict.fromkeys(texts)]
-    if len(parts) < 2 or not all(behind for _, _, behind in parts):
+    behind: dict[str, list[str]] = defaultdict(list)
+    for text in dict.fromkeys(texts):
+        before, _, rest = text.partition(".")
+        behind[before].append(rest)
+    parts = [rest for rests in behind.values() for rest in rests]
+    mixed = len({len(rest) for rest in parts}) > 1
+    if not all(parts) or not mixed or any(rest[0] == "0" and len(rest) > 1 for rest in parts):
         return False
-    if len({float(text) for text in texts}) < len({(int(a), int(b)) for a, _, b in parts}):
-        return True
-    counted = sorted({int(behind) for _, _, behind in parts})
-    digits = {len(behind) for _, _, behind in parts}
-    alone = len({before for before, _, _ in parts}) == 1
-    return alone and len(digits) > 1 and counted[-1] - counted[0] == len(counted) - 1
+    counted = [sorted(map(int, rests)) for rests in behind.values()]
+    count_on = all(len(n) > 1 and n[-1] - n[0] == len(n) - 1 for n in counted)
+    return count_on or len({float(text) for text in texts}) < len(parts)
 
 
 def _numbers(text: str, signed: bool, dotted: bool) -> tuple[float, ...]:

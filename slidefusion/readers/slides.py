@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import ProcessingError, ReaderError, SlidefusionError
+from slidefusion.errors import ProcessingError, ReaderError, SlidefusionError, StackError
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
@@ -22,7 +22,7 @@ from slidefusion.readers.planes import all_alike
 from slidefusion.readers.sources import describe, kind, plane_files, public_name
 from slidefusion.readers.tiff import TiffReader
 from slidefusion.readers.tiffmeta import physical
-from slidefusion.readers.tiffopen import open_tiff
+from slidefusion.readers.tiffopen import is_scan, open_tiff
 from slidefusion.readers.tiffpages import check_coding
 from slidefusion.stack_shape import default_names
 
@@ -47,7 +47,7 @@ class SlidesReader:
         if not isinstance(source, str) and any(is_url(str(path)) for path in source):
             return True
         if isinstance(source, str) and Path(source).is_file():
-            return kind(source) == "tiff" and _is_scan(source)
+            return kind(source) == "tiff" and source.lower().endswith(".scn") and is_scan(source)
         return kind(plane_files(source)[0][0]) == "tiff"
 
     def __init__(self, source: Source):
@@ -58,7 +58,7 @@ class SlidesReader:
         # A reader that is let go of closes its files, like one that fails to open.
         self._close = weakref.finalize(self, _close_all, planes)
         for path in files:
-            planes.append(_Scan(path) if _is_scan(path) else _one_plane(path))
+            planes.append(_Scan(path) if is_scan(path) else _one_plane(path))
         all_alike("size", files, [f"{p.shape[2]} x {p.shape[3]} px" for p in planes])
         all_alike("type of values", files, [p.dtype.name for p in planes])
         all_alike("number of channels", files, [p.shape[0] for p in planes])
@@ -110,12 +110,13 @@ class SlidesReader:
         return reopen, (SlidesReader, self._source, (), self._opening)
 
 
-def _is_scan(path: str) -> bool:
-    return path.lower().endswith(".scn")
-
-
 def _one_plane(path: str) -> TiffReader:
-    opened = TiffReader(path)
+    try:
+        opened = TiffReader(path)
+    except StackError as error:
+        raise StackError(
+            f"{error}. (Of files of one plane each; with axes= or series= pass that file alone)"
+        ) from error
     if opened.shape[1] > 1:
         opened.close()
         raise ReaderError(
@@ -158,6 +159,8 @@ class _Scan:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that little of some metadata is parsed
             properties = self._slide.properties
+        if not properties.get("tiffslide.series-composition"):
+            raise ReaderError(f"{public_name(self._path)} does not say where its scan areas lie")
         series = tif.series[properties["tiffslide.series-index"]]
         coding = series.keyframe
         check_coding(series, coding, self._path)

@@ -40,6 +40,14 @@ _MAGIC = (
 )
 IMAGES = frozenset({"png", "jpeg", "bmp", "gif", "webp", "jp2"})
 """Kinds that hold one picture a file."""
+_PICTURES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".jpx", ".jxl", ".bmp", ".gif"),
+        *(".webp", ".avif", ".heic", ".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pnm", ".pbm"),
+        *(".dcm", ".svs", ".ndpi", ".scn"),
+    }
+)
+"""Suffixes of what may be a plane."""
 
 _EXPORT = "export the focal planes as OME-TIFF (for example with bioformats2raw and raw2ometiff)"
 _UNSUPPORTED = {
@@ -181,21 +189,19 @@ def _images_in(folder: Path) -> list[str]:
     return images
 
 
-def _refuse_lost(shown: str, taken: list[str], entries: Sequence[Path]) -> None:
-    """Refuse what is named like a plane and is none: no plane is left out in silence.
+def _refuse_lost(shown: str, taken: Sequence[str], entries: Sequence[Path]) -> None:
+    """Refuse what may be a plane and cannot be read: no plane is left out in silence.
 
     That is what has the suffix of one that was taken, or the name of one with the suffix of another
     kind of picture.
     """
-    from PIL import Image
-
+    files = set(taken)
     suffixes = {Path(path).suffix.lower() for path in taken} - {""}
     names = {NUMBER.sub("#", Path(path).stem) for path in taken}
-    pictures = Image.registered_extensions()
     for path in entries:
         suffix = path.suffix.lower()
-        alike = NUMBER.sub("#", path.stem) in names and suffix in pictures
-        if str(path) in taken or not (suffix in suffixes or alike):
+        alike = suffix in _PICTURES and NUMBER.sub("#", path.stem) in names
+        if str(path) in files or not (suffix in suffixes or alike):
             continue
         if path.is_dir():
             reason = "is a folder"
@@ -204,8 +210,8 @@ def _refuse_lost(shown: str, taken: list[str], entries: Sequence[Path]) -> None:
         else:
             reason = "is empty" if not path.stat().st_size else "is no picture that can be read"
         raise StackError(
-            f"{shown}: {path.name} is named like a plane, but {reason}, and no plane is left out "
-            "in silence: put the plane there, or pass the others as a list or glob"
+            f"{shown}: {path.name} may be a plane, as its name has it, but {reason}, and no plane "
+            "is left out in silence: put it right, or pass the others as a list or glob"
         )
 
 

@@ -16,7 +16,7 @@ from slidefusion.readers.pixels import drop_alpha
 from slidefusion.readers.sources import describe, kind, plane_files, public_name, single
 from slidefusion.readers.tifflayout import check_nothing_left, choose_series, layout_of
 from slidefusion.readers.tiffmeta import physical
-from slidefusion.readers.tiffopen import open_tiff
+from slidefusion.readers.tiffopen import is_scan, open_tiff
 from slidefusion.readers.tiffpages import ByteFile, pages_of
 from slidefusion.stack_shape import default_names
 
@@ -47,8 +47,9 @@ class TiffReader:
             return False
         if is_url(path):
             return path.lower().split("?")[0].endswith(_SUFFIXES)
-        # A Leica file may hold several scan areas of one plane, which tiffslide puts together.
-        return Path(path).is_file() and kind(path) == "tiff" and not path.lower().endswith(".scn")
+        if not Path(path).is_file() or kind(path) != "tiff":
+            return False
+        return not (path.lower().endswith(".scn") and is_scan(path))  # another reader's
 
     def __init__(self, source: Source, *, series: int | None = None, axes: str | None = None):
         path = single(source)
@@ -122,15 +123,15 @@ class TiffReader:
         parts = []
         for page in self._planes[z]:
             if page.size != self.shape[2:]:
-                raise ProcessingError(f"plane {z} of {public_name(self._source)} differs in size")
+                raise ProcessingError(f"{self._what(z)} differs in size")
             part = np.empty((page.samples, window.height, window.width), self.dtype)
             page.read(window, part)
-            parts.append(
-                drop_alpha(part, f"plane {z} of {public_name(self._source)}")
-                if self._alpha
-                else part
-            )
+            parts.append(drop_alpha(part, self._what(z)) if self._alpha else part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _what(self, z: int) -> str:
+        name = public_name(self._source)
+        return f"plane {z} of {name}" if self.shape[1] > 1 else name
 
     def close(self) -> None:
         """Close the files."""

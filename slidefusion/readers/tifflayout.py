@@ -158,14 +158,14 @@ def layout_of(tif: Any, series: Any, axes: str | None) -> Layout:
 
 
 def _example(axes: str) -> str:
-    """``axes`` with names for those that have none: the last one is the planes, before it channels.
+    """``axes`` with names for those that have none: planes, unless there are, or channels.
 
-    >>> _example("QQYX"), _example("TZYX")
-    ('CZYX', 'ZZYX')
+    >>> _example("QQYX"), _example("TZYX"), _example("QZYX")
+    ('CZYX', 'ZZYX', 'CZYX')
     """
     names = [a if a in "CZYXS" else "Z" for a in axes]
     nameless = [k for k, a in enumerate(axes) if a not in "TCZYXS"]
-    if len(nameless) > 1 and not {"C", "S"} & set(axes):
+    if len(nameless) > ("Z" not in axes) and not {"C", "S"} & set(axes):
         names[nameless[0]] = "C"
     return "".join(names)
 

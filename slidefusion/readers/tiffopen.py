@@ -16,7 +16,7 @@ from slidefusion.errors import ReaderError, SlidefusionError, UnknownNameError
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.sources import kind, public_name, refuse_unsupported
 
-__all__ = ["open_tiff"]
+__all__ = ["is_scan", "open_tiff"]
 
 
 @dataclass
@@ -79,6 +79,15 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
             opened.close()
 
 
+def is_scan(path: str) -> bool:
+    """Whether a TIFF file is a Leica SCN, of scan areas that have to be put together.
+
+    Raises what `open_tiff` raises.
+    """
+    with open_tiff(path) as (tif, _):
+        return bool(tif.is_scn)
+
+
 def _unreadable(path: str, error: Exception) -> ReaderError:
     return ReaderError(
         f"{public_name(path)} cannot be read as TIFF: {type(error).__name__}: {error}; "
@@ -93,14 +102,16 @@ def _file_or_path(path: str) -> Any:
 
     try:
         return fsspec.open(path, "rb").open()
+    except ImportError as error:
+        raise ReaderError(f"{public_name(path)} needs another package: {error}") from error
     except Exception as error:  # each kind of store has exceptions of its own
-        # A web server that does not answer is a file not found, too, with the reason behind it.
-        reason = error.__cause__ or error
-        if isinstance(error, FileNotFoundError) and isinstance(reason, FileNotFoundError):
-            raise UnknownNameError(
-                f"there is no file {public_name(path)}; nothing was read"
-            ) from None
-        error = reason if isinstance(reason, Exception) else error
+        if isinstance(error, FileNotFoundError):
+            # So is a web server that does not answer, with the reason behind it.
+            if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
+                raise UnknownNameError(
+                    f"there is no file {public_name(path)}; nothing was read"
+                ) from None
+            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ReaderError(
             f"{public_name(path)} cannot be opened: {type(error).__name__}: {error}; check the "
             "address, the credentials and the connection"

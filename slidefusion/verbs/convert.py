@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
 from slidefusion.errors import OptionError, PluginError
 from slidefusion.geometry import Size, Window, as_whole
@@ -152,11 +154,12 @@ def _convert_block(job: _Job, group: int, row: int, column: int) -> Cost:
 def _check_block(reader: Reader, pixels: Any, z: int, window: Window) -> None:
     """A reader that gives less than was asked for would leave the rest of the stack black."""
     wanted = (reader.shape[0], window.height, window.width)
-    if pixels.shape != wanted or pixels.dtype != reader.dtype:
+    shape, dtype = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
+    declared = np.dtype(reader.dtype).newbyteorder("=")
+    if shape != wanted or np.dtype(dtype).newbyteorder("=") != declared:
         raise PluginError(
-            f"the reader {reader.name!r} of {name_of(reader)} gave {pixels.shape} of "
-            f"{pixels.dtype} for plane {z} at y {window.y}, x {window.x}, and not {wanted} of "
-            f"{reader.dtype}, as it declares"
+            f"the reader {reader.name!r} of {name_of(reader)} gave {shape} of {dtype} for plane "
+            f"{z} at y {window.y}, x {window.x}, and not {wanted} of {declared}, as it declares"
         )
 
 

@@ -192,12 +192,13 @@ def test_what_nobody_expected(
     cli: Runner, kept_stack: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(*args: object, **kwargs: object) -> None:
-        raise ZeroDivisionError("never\nm\x1b[31mind")
+        raise ZeroDivisionError("never\nm\x1b[31mind µ 細胞 \u202e 👩\u200d🔬")
 
     monkeypatch.setattr("slidefusion.verbs.fuse.fuse", broken)
     ended = cli("fuse", kept_stack, "-o", tmp_path / "out.zarr")
     assert ended.code == 1
-    line = "error: internal: ZeroDivisionError: never m\\x1b[31mind (--debug shows where)\n"
+    text = "never m\\x1b[31mind µ 細胞 \\u202e 👩\u200d🔬"
+    line = f"error: internal: ZeroDivisionError: {text} (--debug shows where)\n"
     assert ended.err == line
     ended = cli("fuse", kept_stack, "-o", tmp_path / "out.zarr", "--debug")
     assert ended.code == 1

@@ -198,6 +198,15 @@ def test_jpeg_2000_of_any_depth(tmp_path: Path, bits: int, channels: int) -> Non
     np.testing.assert_array_equal(whole(reader), data.transpose(3, 0, 1, 2))
 
 
+@pytest.mark.parametrize("other", ["z0.pdf", "z0.h5", "z0.csv", "z0.png.json", "._z0.png"])
+def test_what_lies_beside_planes_does_not_matter(tmp_path: Path, other: str) -> None:
+    for z, plane in enumerate(noise(2, 8, 9)):
+        save(tmp_path / f"z{z}.png", plane)
+    (tmp_path / other).write_bytes(b"something else")
+    (tmp_path / "z0").mkdir()
+    assert open_reader(tmp_path).shape[1] == 2
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_colour_that_is_transparent_is_no_pixel(tmp_path: Path, mode: str) -> None:
     picture = Image.fromarray(np.full((8, 9), 200, np.uint8)).convert(mode)

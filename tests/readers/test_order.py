@@ -53,6 +53,9 @@ def test_signs_after_a_prefix_count_when_some_names_have_none() -> None:
         [f"z{position:g}.png" for position in (0.25, 0.5, 0.75, 1, 1.25)],
         [f"z{position:.2f}.png" for position in (0.25, 0.5, 0.75, 1, 1.25)],
         ["z1.05.png", "z1.10.png", "z1.5.png"],
+        ["z0.02.png", "z0.03.png", "z0.1.png"],
+        [f"z{k / 100:g}.png" for k in range(1, 11)],
+        ["z0.75.png", "z1.5.png", "z2.25.png"],
         ["z_-3.png", "z_-2.png", "z_-1.png"],
         [f"z={offset}.png" for offset in (-12, -3, -1)],
         [f"2024113012345678{k:04d}.png" for k in range(4)],
@@ -76,6 +79,7 @@ def test_decimals_and_numbered_folders() -> None:
         (["far.png", "near.png"], "no number in common"),
         (["s1_z1.png", "s1_z2.png", "s2_z1.png", "s2_z2.png"], "more than one number"),
         (["a/1.png", "b/1.png"], "no number in common"),
+        ([f"s{s}.{z}.png" for s in (1, 2) for z in range(8, 13)], "more than one number"),
         (["z01.png", "z1.png", "z2.png"], "z01.png, z1.png have the same numbers"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One slide file a plane through tiffslide, against tifffile."""
+"""One slide file a plane, against tifffile."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_files_that_hold_more_than_one_plane_are_refused(
         write_svs(tmp_path / f"{z}.svs", planes)
     with pytest.raises((ReaderError, StackError), match=r"0\.svs.*pass"):
         open_reader(tmp_path)
-    for z in range(2):  # tiffslide opens these, with one plane of three
+    for z in range(2):  # its first series has one plane of three
         write_svs(tmp_path / f"{z}.svs", planes, low=[0])
     with pytest.raises(ReaderError, match=r"0\.svs"):
         open_reader(tmp_path)
@@ -104,3 +104,81 @@ def test_how_values_are_shown_is_kept(tmp_path: Path) -> None:
     for z, plane in enumerate(noise(2, 40, 50)):
         tifffile.imwrite(tmp_path / f"{z}.tif", plane, photometric="miniswhite")
     assert open_reader(tmp_path).looks == ({"inverted": True},)
+
+
+def write_scn(path: Path, areas: dict[tuple[int, int], np.ndarray]) -> Path:
+    """A Leica SCN of 600 x 800 px at 0.5 um: a macro picture, and scan areas at (y, x)."""
+    pictures = [np.full((150, 200, 3), 200, np.uint8), np.full((75, 100, 3), 200, np.uint8)]
+    entries = [_scn_image("macro", (600, 800), (0, 0), pictures, 0)]
+    for number, (place, area) in enumerate(areas.items()):
+        pictures += [area, area[::2, ::2]]
+        entries.append(_scn_image(f"area {number}", area.shape[:2], place, pictures, -2))
+    xml = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
+        f'<collection name="c" uuid="u" sizeX="400000" sizeY="300000">{"".join(entries)}'
+        "</collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tif:
+        for k, picture in enumerate(pictures):
+            tif.write(
+                picture,
+                photometric="rgb",
+                tile=(64, 64),
+                metadata=None,
+                description=None if k else xml,
+                compression="zlib",
+            )
+    return path
+
+
+def _scn_image(
+    name: str, size: tuple[int, ...], place: tuple[int, int], pictures: list, first: int
+) -> str:
+    numbers = range(len(pictures))[first:]
+    levels = "".join(
+        f'<dimension sizeX="{pictures[k].shape[1]}" sizeY="{pictures[k].shape[0]}" '
+        f'r="{r}" ifd="{k}"/>'
+        for r, k in enumerate(numbers)
+    )
+    height, width, _ = pictures[numbers[0]].shape
+    return (
+        f'<image name="{name}"><creationDate>2013</creationDate><device model="m" version="v"/>'
+        f'<pixels sizeX="{width}" sizeY="{height}">{levels}</pixels><view sizeX="{size[1] * 500}" '
+        f'sizeY="{size[0] * 500}" offsetX="{place[1] * 500}" offsetY="{place[0] * 500}" '
+        'spacingZ="0"/><scanSettings><objectiveSettings><objective>20</objective>'
+        "</objectiveSettings><illuminationSettings><numericalAperture>0.4</numericalAperture>"
+        "<illuminationSource>brightfield</illuminationSource></illuminationSettings>"
+        "</scanSettings></image>"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["scn", "SCN", "tif"])
+def test_scan_areas_of_a_leica_file_lie_where_it_says(tmp_path: Path, suffix: str) -> None:
+    data = noise(2, 2, 200, 300, 3)
+    for z, (left, right) in enumerate(data):
+        write_scn(tmp_path / f"z{z}.{suffix}", {(80, 100): left, (300, 450): right})
+    reader = open_reader(tmp_path)
+    assert (reader.name, reader.pixel_size_um) == ("slides", (0.5, 0.5))
+    assert reader.shape[:2] == (3, 2)
+    for z in range(2):
+        plane = whole(reader)[:, z].transpose(1, 2, 0)
+        for (y, x), area in zip(((80, 100), (300, 450)), data[z], strict=True):
+            np.testing.assert_array_equal(plane[y : y + 200, x : x + 300], area)
+    if suffix != "tif":
+        assert open_reader(tmp_path / f"z0.{suffix}").shape[1] == 1
+
+
+def test_a_name_makes_no_leica_file(tmp_path: Path, planes: np.ndarray) -> None:
+    path = tmp_path / "planes.scn"
+    tifffile.imwrite(path, planes, photometric="rgb", tile=(64, 64))
+    assert open_reader(path).name == "tiff"
+    np.testing.assert_array_equal(whole(open_reader(path)), planes.transpose(3, 0, 1, 2))
+
+
+def test_what_files_say_differently_is_left_out(tmp_path: Path) -> None:
+    for z, plane in enumerate(noise(2, 2, 40, 50)):
+        about = {"axes": "CYX", "Channel": {"Name": ["DAPI", f"stain {z}"]}}
+        tifffile.imwrite(
+            tmp_path / f"z{z}.ome.tif", plane, photometric="minisblack", metadata=about
+        )
+    assert "DAPI" not in open_reader(tmp_path).channel_names

@@ -328,6 +328,16 @@ def test_a_reader_that_gives_something_else_is_named(tmp_path: Path, wrong: str)
         sf.convert(Wrong(pixels(2, 3, 90, 80)), tmp_path / "a.zarr", **QUICK)
 
 
+def test_a_reader_may_give_any_byte_order(tmp_path: Path) -> None:
+    class Swapped(Source):
+        def read(self, z: int, window: Window) -> np.ndarray:
+            return super().read(z, window).astype(">u2")
+
+    data = pixels(2, 3, 90, 80, dtype="uint16")
+    where = sf.convert(Swapped(data), tmp_path / "a.zarr", **QUICK)
+    np.testing.assert_array_equal(sf.open_stack(where).values, data)
+
+
 def test_a_tile_that_is_damaged_leaves_no_complete_output(
     rgb: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:
