@@ -81,6 +81,15 @@ class FocusStack:
         return y, x
 
     @property
+    def inputs(self) -> list[str]:
+        """Paths and URLs of the Zarr stores that it is read from, as far as can be seen."""
+        from slidefusion.omezarr.found_stores import stores_in
+
+        if self.store is not None:
+            return [self.store]
+        return stores_in(self.source if self.lazy is None else self.lazy.dask)
+
+    @property
     def rgb(self) -> bool:
         """Whether the channels are red, green and blue."""
         return tuple(name.lower() for name in self.channel_names) in (

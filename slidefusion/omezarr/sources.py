@@ -19,7 +19,7 @@ from slidefusion.stack_shape import check_shape
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["ZarrSource", "root_of", "store_identity", "zarr_source"]
+__all__ = ["ZarrSource", "place_of", "root_of", "store_identity", "zarr_source"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,27 @@ class ZarrSource:
         return data.astype(self.dtype, copy=False)
 
 
+def place_of(store: Any) -> str | None:
+    """Path or URL of a Zarr store; None of one that has none, as in memory."""
+    from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+    if isinstance(store, LocalStore):
+        return str(store.root)
+    if isinstance(store, ZipStore):
+        return str(store.path)
+    if not isinstance(store, FsspecStore):
+        return None
+    # zarr wraps file systems that are not asynchronous, which hides what they are.
+    filesystem = getattr(store.fs, "sync_fs", store.fs)
+    local = "file" in filesystem.protocol
+    return store.path if local else str(filesystem.unstrip_protocol(store.path))
+
+
 def root_of(store: Any) -> str | None:
     """Path or URL that another process can open the Zarr store by, or None."""
-    kind = type(store).__name__
-    if kind == "LocalStore":
-        return str(store.root)
-    return str(store) if kind == "FsspecStore" and not str(store).startswith("memory") else None
+    place = place_of(store)
+    only_here = place is None or place.startswith("memory://") or type(store).__name__ == "ZipStore"
+    return None if only_here else place
 
 
 def zarr_source(
