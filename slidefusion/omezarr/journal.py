@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OutputError, ProcessingError
-from slidefusion.omezarr.store import is_url, writing
+from slidefusion.omezarr.store import is_url, reaching, writing
 
 __all__ = ["JOURNAL_NAME", "Journal", "fingerprint_of"]
 
@@ -174,25 +174,27 @@ class Journal:
     @staticmethod
     def exists(where: str) -> bool:
         """Whether a state is stored at ``where``, readable or not."""
-        if is_url(where):
-            import fsspec
+        with reaching(where):
+            if is_url(where):
+                import fsspec
 
-            filesystem, root = fsspec.core.url_to_fs(where)
-            return bool(filesystem.exists(f"{root}/{JOURNAL_NAME}"))
-        return (Path(where) / JOURNAL_NAME).exists()
+                filesystem, root = fsspec.core.url_to_fs(where)
+                return bool(filesystem.exists(f"{root}/{JOURNAL_NAME}"))
+            return (Path(where) / JOURNAL_NAME).exists()
 
 
 def _load(where: str) -> dict[str, Any] | None:
-    try:
-        if is_url(where):
-            import fsspec
+    with reaching(where):
+        try:
+            if is_url(where):
+                import fsspec
 
-            filesystem, root = fsspec.core.url_to_fs(where)
-            text = filesystem.cat_file(f"{root}/{JOURNAL_NAME}")
-        else:
-            text = (Path(where) / JOURNAL_NAME).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+                filesystem, root = fsspec.core.url_to_fs(where)
+                text = filesystem.cat_file(f"{root}/{JOURNAL_NAME}")
+            else:
+                text = (Path(where) / JOURNAL_NAME).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
     with contextlib.suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict) and isinstance(found.get("done"), str):
