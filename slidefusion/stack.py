@@ -253,7 +253,7 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         None,
         levels[0].shape,
         levels[0].dtype,
-        store_identity(levels[0]) | {"run": mine.get("fingerprint")},
+        store_identity(levels[0], mine.get("fingerprint")),
         z_um=z_um,
         offsets=tuple(k - reference for k in range(planes)),
         pixel_size_um=image.pixel_size_um,

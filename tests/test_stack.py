@@ -282,3 +282,31 @@ def test_planes_are_chosen_by_focus_offset() -> None:
         with pytest.raises(StackError, match="a list of whole numbers"):
             plane_indices(stack, what)  # type: ignore[arg-type]
     assert plane_indices(stack, np.array([0, 1])) == (2, 3)
+
+
+def test_a_foreign_store_that_changed_is_another_input(
+    tmp_path: Path, small_stack: np.ndarray
+) -> None:
+    """Of what was interrupted with the old pixels, nothing is continued with the new ones."""
+
+    def write(data: np.ndarray) -> str:
+        array = zarr.create_array(
+            tmp_path / "in.zarr", data=data, chunks=(3, 1, 64, 64), compressors=None, overwrite=True
+        )
+        return str(array.store.root)
+
+    def settings(where: str) -> dict[str, Any]:
+        return as_stack(zarr.open_array(where, mode="r")).identity
+
+    before = settings(write(small_stack))
+    assert settings(str(tmp_path / "in.zarr")) == before
+    after = settings(write(255 - small_stack))
+    assert {key for key in before if before[key] != after[key]} == {"files"}
+    chunk = tmp_path / "in.zarr/c/0/1/0/0"
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    assert settings(str(tmp_path / "in.zarr")) != after
+
+
+def test_the_files_of_a_store_of_ours_are_not_looked_at(store: Path) -> None:
+    identity = as_stack(store).identity
+    assert identity["run"] and "files" not in identity

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +17,17 @@ import numpy.typing as npt
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import open_array, reading
+from slidefusion.omezarr.store import is_url, open_array, reading
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
     import zarr
 
 __all__ = ["ZarrSource", "place_of", "root_of", "store_identity", "zarr_source"]
+
+
+_FILES = 200_000
+"""How many files of a foreign array are looked at, which takes about a second."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,32 @@ def zarr_source(
     return ZarrSource(where, name, axes, shape, dtype, stamp, whole)
 
 
-def store_identity(source: ZarrSource) -> dict[str, Any]:
-    """What a run is recognised by that read this array."""
-    return {"store": source.path, "array": source.array, "metadata": source.stamp}
+def store_identity(source: ZarrSource, run: Any = None) -> dict[str, Any]:
+    """What a run is recognised by that read this array.
+
+    ``run`` is the fingerprint of the run of this package that wrote it. Of an array that something
+    else wrote, and that lies here, its files are looked at: how many, how large, when changed. In
+    an object store that would take a listing of all, so only changed metadata is noticed.
+    """
+    known = {"store": source.path, "array": source.array, "metadata": source.stamp, "run": run}
+    if run is None and not is_url(source.path):
+        known["files"] = _files_below(str(Path(source.path, source.array)))
+    return known
+
+
+def _files_below(folder: str) -> dict[str, Any]:
+    """Number and bytes of the files below a folder, and a digest of their sizes and times."""
+    count = size = 0
+    changes = hashlib.sha256()
+    left = [folder]
+    while left and count < _FILES:
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):  # the same order in every call
+                if entry.is_dir():
+                    left.append(entry.path)
+                elif count < _FILES and not entry.name.startswith("."):
+                    stat = entry.stat()
+                    count += 1
+                    size += stat.st_size
+                    changes.update(f"{entry.name} {stat.st_size} {stat.st_mtime_ns} ".encode())
+    return {"count": count, "bytes": size, "changes": changes.hexdigest()[:16]}

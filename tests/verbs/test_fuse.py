@@ -381,3 +381,25 @@ def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> No
         chunk.write_bytes(b"")
         with pytest.raises(ProcessingError, match="cannot read plane 0"):
             sf.fuse(store, chunks=128, out=tmp_path / "p.zarr", client=client, progress=False)
+
+
+def test_a_foreign_input_that_changed_after_an_interruption_is_refused(
+    small_stack: np.ndarray, store: zarr.Array[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real, fused = tmp_path / "cut.zarr", write_slide.fuse_region, []
+
+    def failing(*args: Any) -> Fused:
+        if len(fused) == 5:
+            raise _Stop("power cut")
+        fused.append(args[-1])
+        return real(*args)
+
+    with monkeypatch.context() as patch, dask.config.set(num_workers=1):
+        patch.setattr(write_slide, "fuse_region", failing)
+        with pytest.raises(ProcessingError, match="power cut"):
+            sf.fuse(store, chunks=128, out=out, progress=False)
+    other = zarr.create_array(
+        tmp_path / "stack.zarr", data=255 - small_stack, chunks=store.chunks, overwrite=True
+    )
+    with pytest.raises(OutputError, match=r"other settings \(input\.files\..* was .*, now "):
+        sf.fuse(other, chunks=128, out=out, progress=False)
