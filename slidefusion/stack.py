@@ -16,7 +16,13 @@ from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.rendering import Look
-from slidefusion.omezarr.sources import root_of, store_identity, zarr_source
+from slidefusion.omezarr.sources import (
+    axes_of,
+    root_of,
+    shape_of_planes,
+    store_identity,
+    zarr_source,
+)
 from slidefusion.source_array import SourceArray
 from slidefusion.stack_shape import check_shape, default_names, default_offsets
 
@@ -25,12 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
-__all__ = [
-    "FocusStack",
-    "open_slide",
-    "open_stack",
-    "plane_indices",
-]
+__all__ = ["FocusStack", "open_slide", "open_stack", "plane_indices"]
 
 _AXES = "czyx"
 
@@ -177,15 +178,12 @@ def from_numpy(array: npt.NDArray[Any]) -> FocusStack:
 
 def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
     """A stack of an open Zarr array (c, z, y, x), or with the dimension names it has."""
-    names = getattr(array.metadata, "dimension_names", None)
-    axes = "".join(map(str, names)) if names and all(names) else _AXES[-array.ndim :]
-    root = root_of(array.store)
+    axes, root = axes_of(array), root_of(array.store)
     if root is None:  # in memory, say: no other process could open it
-        data = np.asarray(array[...])
-        for axis in _AXES:
-            if axis not in axes:
-                data, axes = data[np.newaxis], axis + axes
-        return from_numpy(data.transpose([axes.index(axis) for axis in _AXES]))
+        shape = shape_of_planes(axes, array, "the Zarr array in memory")
+        given = [axis for axis in "tczyx" if axis in axes]
+        data = np.asarray(array[...]).transpose([axes.index(axis) for axis in given])
+        return from_numpy(data.reshape(shape))
     source = zarr_source(root, array.path, axes, array)
     return FocusStack(
         source,

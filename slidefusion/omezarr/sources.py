@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -23,7 +24,15 @@ from slidefusion.stack_shape import check_shape
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["ZarrSource", "place_of", "root_of", "store_identity", "zarr_source"]
+__all__ = [
+    "ZarrSource",
+    "axes_of",
+    "place_of",
+    "root_of",
+    "shape_of_planes",
+    "store_identity",
+    "zarr_source",
+]
 
 
 _FILES = 200_000
@@ -107,30 +116,49 @@ def root_of(store: Any) -> str | None:
     return None if only_here else place
 
 
-def zarr_source(
-    where: str, name: str, axes: str, array: zarr.Array[Any], *, whole: bool = False
-) -> ZarrSource:
-    """Planes out of the array ``name`` of the store at ``where``, whose axes have these letters.
+def axes_of(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Names of the axes of an array: those it gives, or the last of c, z, y, x."""
+    names = getattr(array.metadata, "dimension_names", None)
+    if names and all(names):
+        return tuple(map(str, names))
+    return tuple("czyx"[-array.ndim :]) if array.ndim <= 4 else ("unnamed",) * array.ndim
 
-    Of a ``whole`` array a shard that is missing was lost. Raises
-    :class:`~slidefusion.errors.StackError` when it is no focus stack.
+
+def shape_of_planes(
+    axes: Sequence[str], array: zarr.Array[Any], what: str
+) -> tuple[int, int, int, int]:
+    """(C, Z, Y, X) of an array with these axes.
+
+    Raises :class:`~slidefusion.errors.StackError` when it is no focus stack.
     """
-    what = f"{where}/{name}"
-    if len(axes) != array.ndim or not set("yx") <= set(axes) <= set("tczyx"):
+    known = set("yx") <= set(axes) <= set("tczyx")
+    if not known or not len(axes) == len(set(axes)) == array.ndim:
         raise StackError(
-            f"the array {what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
-            "(c, z, y, x), of which c may be missing"
+            f"{what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
+            "(c, z, y, x), of which c may be missing: name its axes so (dimension_names=), "
+            "or give an array of such axes"
         )
     sizes = dict(zip(axes, array.shape, strict=True))
     if sizes.get("t", 1) != 1:
         raise StackError(
             f"{what} has {sizes['t']} time points; fuse one at a time: give the array of one"
         )
-    shape = check_shape([sizes.get(axis, 1) for axis in "czyx"], array.dtype, what)
+    return check_shape([sizes.get(axis, 1) for axis in "czyx"], array.dtype, what)
+
+
+def zarr_source(
+    where: str, name: str, axes: Sequence[str], array: zarr.Array[Any], *, whole: bool = False
+) -> ZarrSource:
+    """Planes out of the array ``name`` of the store at ``where``, whose axes have these letters.
+
+    Of a ``whole`` array a shard that is missing was lost. Raises
+    :class:`~slidefusion.errors.StackError` when it is no focus stack.
+    """
+    shape = shape_of_planes(axes, array, f"the array {where}/{name}".rstrip("/"))
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
     stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
     dtype = np.dtype(array.dtype).newbyteorder("=").name
-    return ZarrSource(where, name, axes, shape, dtype, stamp, whole)
+    return ZarrSource(where, name, "".join(axes), shape, dtype, stamp, whole)
 
 
 def store_identity(source: ZarrSource, run: Any = None) -> dict[str, Any]:
