@@ -403,3 +403,19 @@ def test_a_foreign_input_that_changed_after_an_interruption_is_refused(
     )
     with pytest.raises(OutputError, match=r"other settings \(input\.files\..* was .*, now "):
         sf.fuse(other, chunks=128, out=out, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("height", "dtype"), [(60, "uint8"), (64, "float64"), (64, "uint16")], ids=str
+)
+def test_dask_blocks_that_are_not_as_declared(tmp_path: Path, height: int, dtype: str) -> None:
+    blocks = da.map_blocks(
+        lambda: np.full((1, 3, height, 64), 3.7).astype(dtype),
+        chunks=((1,), (3,), (64,), (64,)),
+        dtype="uint8",
+        meta=np.empty((0,) * 4, np.uint8),
+    )
+    with pytest.raises(StackError, match=r"a part of the Dask array was computed to .*declares"):
+        sf.fuse(blocks).compute()
+    with pytest.raises(SlidefusionError, match="a part of the Dask array was computed to"):
+        sf.fuse(blocks, out=tmp_path / "o.zarr", progress=False)
