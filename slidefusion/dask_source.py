@@ -13,12 +13,30 @@ from slidefusion.engine import PlaneSource
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 
-__all__ = ["dask_source"]
+__all__ = ["as_declared", "dask_source"]
 
 
 def dask_source(array: Any) -> PlaneSource:
     """The array as a source: each read gets what it needs, in the thread that reads."""
     return _PersistedSource(array) if _is_persisted(array) else _ComputedSource(array)
+
+
+def as_declared(part: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """What blocks of a Dask array gave, if it has the shape and the dtype that the array declares.
+
+    Raises
+    ------
+    StackError
+        It has others: rows would be made up, or values cut off.
+    """
+    found = np.asarray(part)
+    if found.shape != shape or found.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+        raise StackError(
+            f"a part of the Dask array was computed to {found.dtype} of shape {found.shape}, and "
+            f"the array declares {dtype} of shape {shape}: give the function that makes its blocks "
+            "the chunks= and dtype= of what it returns"
+        )
+    return found.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _is_persisted(array: Any) -> bool:
@@ -43,7 +61,7 @@ class _ComputedSource:
     def read(self, z: int, window: Window, /) -> npt.NDArray[Any]:
         part = self.array[(slice(None), z, *window.slices)]
         try:
-            return np.asarray(part.compute(scheduler="synchronous"), self.dtype)
+            found = part.compute(scheduler="synchronous")
         except ValueError as error:
             if "Missing dependency" not in str(error):
                 raise
@@ -51,6 +69,7 @@ class _ComputedSource:
                 "the Dask array is computed from what lies on a cluster, which a region cannot do "
                 "by itself: call its persist() first, and fuse what that returns"
             ) from error
+        return as_declared(found, part.shape, self.dtype)
 
 
 class _PersistedSource:
@@ -84,6 +103,8 @@ class _PersistedSource:
         futures = [self.futures[(self.name, *(at for at, _, _ in piece))] for piece in met]
         part = np.empty([at.stop - at.start for at in index], self.dtype)
         for piece, block in zip(met, futures[0].client.gather(futures), strict=True):
+            whole = [s[at + 1] - s[at] for s, (at, _, _) in zip(self.starts, piece, strict=True)]
+            block = as_declared(block, tuple(whole), self.dtype)
             part[tuple(target for _, _, target in piece)] = block[tuple(s for _, s, _ in piece)]
         return part[:, 0]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.dask_source import as_declared
 from slidefusion.engine import ArraySource, fuse_region
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
@@ -89,7 +90,7 @@ def _from_dask(plan: FusePlan) -> Any:
             region = tiling.region(row, column)
             window = _inside(tiling, region)
             part = chosen[(slice(None), slice(None), *window.slices)]
-            image = fuse_window(plan.fuser, part, tiling, region, window)
+            image = fuse_window(plan.fuser, part, part.shape, stack.dtype, tiling, region, window)
             shape = (stack.shape[0], region.height, region.width)
             line.append(dask.array.from_delayed(image, shape, stack.dtype))
         blocks.append(line)
@@ -125,9 +126,14 @@ class _PartSource:
 
 
 def _fuse_window(
-    fuser: Fuser, part: npt.NDArray[Any], tiling: Tiling, region: Window, window: Window
+    fuser: Fuser,
+    part: npt.NDArray[Any],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    tiling: Tiling,
+    region: Window,
+    window: Window,
 ) -> npt.NDArray[Any]:
     refuse_wrong_worker(fuser)
-    part = np.asarray(part).astype(part.dtype.newbyteorder("="), copy=False)
-    source = _PartSource(part, window, tiling.size)
-    return fuse_region(fuser, source, range(part.shape[1]), tiling, region).image
+    source = _PartSource(as_declared(part, shape, dtype), window, tiling.size)
+    return fuse_region(fuser, source, range(shape[1]), tiling, region).image

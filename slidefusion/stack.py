@@ -16,7 +16,13 @@ from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.rendering import Look
-from slidefusion.omezarr.sources import root_of, store_identity, zarr_source
+from slidefusion.omezarr.sources import (
+    axes_of,
+    root_of,
+    shape_of_planes,
+    store_identity,
+    zarr_source,
+)
 from slidefusion.source_array import SourceArray
 from slidefusion.stack_shape import check_shape, default_names, default_offsets
 
@@ -25,12 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
-__all__ = [
-    "FocusStack",
-    "open_slide",
-    "open_stack",
-    "plane_indices",
-]
+__all__ = ["FocusStack", "open_slide", "open_stack", "plane_indices"]
 
 _AXES = "czyx"
 
@@ -79,6 +80,15 @@ class FocusStack:
         spans = (window.y, window.height), (window.x, window.width)
         y, x = map(_places, self.origin, size, *zip(*spans, strict=True))
         return y, x
+
+    @property
+    def inputs(self) -> list[str]:
+        """Paths and URLs of the Zarr stores that it is read from, as far as can be seen."""
+        from slidefusion.omezarr.found_stores import stores_in
+
+        if self.store is not None:
+            return [self.store]
+        return stores_in(self.source if self.lazy is None else self.lazy.dask)
 
     @property
     def rgb(self) -> bool:
@@ -168,15 +178,12 @@ def from_numpy(array: npt.NDArray[Any]) -> FocusStack:
 
 def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
     """A stack of an open Zarr array (c, z, y, x), or with the dimension names it has."""
-    names = getattr(array.metadata, "dimension_names", None)
-    axes = "".join(map(str, names)) if names and all(names) else _AXES[-array.ndim :]
-    root = root_of(array.store)
+    axes, root = axes_of(array), root_of(array.store)
     if root is None:  # in memory, say: no other process could open it
-        data = np.asarray(array[...])
-        for axis in _AXES:
-            if axis not in axes:
-                data, axes = data[np.newaxis], axis + axes
-        return from_numpy(data.transpose([axes.index(axis) for axis in _AXES]))
+        shape = shape_of_planes(axes, array, "the Zarr array in memory")
+        given = [axis for axis in "tczyx" if axis in axes]
+        data = np.asarray(array[...]).transpose([axes.index(axis) for axis in given])
+        return from_numpy(data.reshape(shape))
     source = zarr_source(root, array.path, axes, array)
     return FocusStack(
         source,
@@ -244,7 +251,7 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         None,
         levels[0].shape,
         levels[0].dtype,
-        store_identity(levels[0]) | {"run": mine.get("fingerprint")},
+        store_identity(levels[0], mine.get("fingerprint")),
         z_um=z_um,
         offsets=tuple(k - reference for k in range(planes)),
         pixel_size_um=image.pixel_size_um,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import reprlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +77,11 @@ def _unmasked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _from_source(source: Any) -> FocusStack:
     shape = check_shape(source.shape, source.dtype, f"the source {type(source).__name__}")
-    provenance = dict(getattr(source, "provenance", {}))
+    provenance = _provenance(
+        getattr(source, "provenance", {}),
+        f"the provenance of the source {type(source).__name__}",
+        "leave the attribute away",
+    )
     reference = getattr(source, "reference", shape[1] // 2)
     return FocusStack(
         source,
@@ -91,6 +97,19 @@ def _from_source(source: Any) -> FocusStack:
         looks=tuple(getattr(source, "looks", ())),
         provenance=provenance,
     )
+
+
+def _provenance(given: Any, what: str, or_else: str) -> dict[str, Any]:
+    """What is known of where a stack comes from; it is written into the slide as JSON."""
+    try:
+        known = dict(given)
+        json.dumps(known)
+    except (TypeError, ValueError) as error:
+        raise StackError(
+            f"{what} is {reprlib.repr(given)}, which cannot be written into a slide ({error}); it "
+            f"is a mapping of texts, numbers, lists and mappings: give one, or {or_else}"
+        ) from error
+    return known
 
 
 def _from_dask(array: dask.array.Array) -> FocusStack:
@@ -159,7 +178,12 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
         pixel_size_um=(y, x) if y and x else None,
         origin=_origin(array) if y and x else stack.origin,
         channel_names=names,
-        provenance=dict(array.attrs.get("slidefusion", {})) or stack.provenance,
+        provenance=_provenance(
+            array.attrs.get("slidefusion", {}),
+            "the DataArray's attrs['slidefusion']",
+            "del array.attrs['slidefusion']",
+        )
+        or stack.provenance,
     )
 
 

@@ -205,7 +205,7 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
             "fingerprint": fingerprint_of(settings),
         },
         count=tiling.count,
-        inputs=() if stack.store is None else (stack.store,),
+        inputs=stack.inputs,
         overwrite=options.overwrite,
         again=options.verify,
     )

@@ -51,6 +51,15 @@ def test_convert_and_fuse_in_a_bucket(bucket: str, small_stack: np.ndarray) -> N
         sf.fuse(f"{bucket}/stack.zarr", out=f"{bucket}/slide.zarr", progress=False)
     with pytest.raises(OutputError, match="the input"):
         sf.fuse(f"{bucket}/stack.zarr", out=f"{bucket}/stack.zarr/in", progress=False)
+    for spelling in (
+        "s3a://slides/stack.zarr",
+        "s3://slides//stack.zarr",
+        f"{bucket}/./stack.zarr",
+    ):
+        for verb in (sf.convert, sf.fuse):
+            with pytest.raises(OutputError, match=" is the input "):
+                verb(f"{bucket}/stack.zarr", out=spelling, overwrite=True, progress=False)
+    assert np.array_equal(sf.open_stack(f"{bucket}/stack.zarr").values, small_stack)
 
 
 def test_a_shard_that_was_lost(bucket: str, small_stack: np.ndarray) -> None:

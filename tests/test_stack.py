@@ -282,3 +282,79 @@ def test_planes_are_chosen_by_focus_offset() -> None:
         with pytest.raises(StackError, match="a list of whole numbers"):
             plane_indices(stack, what)  # type: ignore[arg-type]
     assert plane_indices(stack, np.array([0, 1])) == (2, 3)
+
+
+def test_a_foreign_store_that_changed_is_another_input(
+    tmp_path: Path, small_stack: np.ndarray
+) -> None:
+    """Of what was interrupted with the old pixels, nothing is continued with the new ones."""
+
+    def write(data: np.ndarray) -> str:
+        array = zarr.create_array(
+            tmp_path / "in.zarr", data=data, chunks=(3, 1, 64, 64), compressors=None, overwrite=True
+        )
+        return str(array.store.root)
+
+    def settings(where: str) -> dict[str, Any]:
+        return as_stack(zarr.open_array(where, mode="r")).identity
+
+    before = settings(write(small_stack))
+    assert settings(str(tmp_path / "in.zarr")) == before
+    after = settings(write(255 - small_stack))
+    assert {key for key in before if before[key] != after[key]} == {"files"}
+    chunk = tmp_path / "in.zarr/c/0/1/0/0"
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    assert settings(str(tmp_path / "in.zarr")) != after
+
+
+def test_the_files_of_a_store_of_ours_are_not_looked_at(store: Path) -> None:
+    identity = as_stack(store).identity
+    assert identity["run"] and "files" not in identity
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "expected"),
+    [
+        ((1, 2, 3, 8, 9), "tczyx", (2, 3, 8, 9)),
+        ((1, 3, 8, 9), "tzyx", (1, 3, 8, 9)),
+        ((3, 9, 8, 2), "zxyc", (2, 3, 8, 9)),
+        ((3, 8, 9), None, (1, 3, 8, 9)),
+        ((2, 2, 3, 8, 9), "tczyx", "2 time points"),
+        ((1, 3, 8, 9), ("time", "z", "y", "x"), r"has axes \('time', 'z', 'y', 'x'\)"),
+        ((1, 2, 3, 8, 9), None, r"has axes \('unnamed', .* and shape \(1, 2, 3, 8, 9\)"),
+        ((9,), None, r"has axes \('x',\) and shape \(9,\)"),
+        ((3, 3, 8, 9), "zzyx", r"has axes \('z', 'z', 'y', 'x'\)"),
+    ],
+)
+@pytest.mark.parametrize("lies", ["in memory", "on disk"])
+def test_the_axes_of_zarr_arrays(
+    tmp_path: Path, lies: str, shape: tuple[int, ...], names: Any, expected: Any
+) -> None:
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    store = zarr.storage.MemoryStore() if lies == "in memory" else tmp_path / "a.zarr"
+    array = zarr.create_array(store, data=data, dimension_names=names)
+    if isinstance(expected, str):
+        with pytest.raises(StackError, match=expected):
+            sf.fuse(array)
+        return
+    opened = sf.open_stack(array)
+    letters = names or "zyx"
+    kept = xr.DataArray(data, dims=list(letters)).isel({"t": 0} if "t" in letters else {})
+    kept = kept if "c" in letters else kept.expand_dims("c")
+    assert opened.shape == expected
+    assert np.array_equal(opened.values, kept.transpose("c", "z", "y", "x").values)
+
+
+@pytest.mark.parametrize(
+    "given", ["a text", [1, 2], 5, {"a": np.zeros(2)}, {("a", "b"): 1}, [("a", {1, 2})]]
+)
+def test_provenance_that_cannot_be_written(
+    small_stack: np.ndarray, tmp_path: Path, given: Any
+) -> None:
+    stack = xr.DataArray(small_stack, dims=tuple("czyx"), attrs={"slidefusion": given})
+    source = Planes(small_stack, (0.0, 1.0, 2.0, 3.0, 4.0))
+    source.provenance = given
+    for wrong, what in ((stack, r"attrs\['slidefusion'\]"), (source, "of the source Planes")):
+        with pytest.raises(StackError, match=f"{what} is .*cannot be written into a slide"):
+            sf.fuse(wrong, out=tmp_path / "o.zarr", progress=False)
+    assert not (tmp_path / "o.zarr").exists()

@@ -6,7 +6,6 @@ import csv
 import glob
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from slidefusion.batch.columns import (
     value,
 )
 from slidefusion.errors import OptionError, SlidefusionError
+from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.registry import FUSERS, find, get_fuser
 
@@ -219,11 +219,6 @@ def _under(folder: str, text: str) -> str:
     return f"{folder}/{text}" if is_url(folder) else location(Path(folder, text))
 
 
-def _real(place: str) -> str:
-    """The one name of a place that may be spelt in several ways; as it is for a URL or pattern."""
-    return place.rstrip("/") if is_url(place) else os.path.realpath(place)
-
-
 def _is_zarr(source: str) -> bool:
     if is_url(source):
         return source.rstrip("/").endswith(".zarr")
@@ -234,16 +229,16 @@ def _conflicts(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
     """Rows that would write into each other's outputs, or into a source."""
     seen: dict[str, int] = {}
     for row in rows:
-        for place in map(_real, row.places):
+        for place in map(one_name, row.places):
             if place in seen:
                 same = "itself" if seen[place] == row.line else f"line {seen[place]}"
                 yield row.line, f"it writes {place}, as does {same}; give each an out of its own"
             seen.setdefault(place, row.line)
-    sources = {_real(row.source): row.line for row in rows}
+    sources = {one_name(row.source): row.line for row in rows}
     above_source = {str(parent): line for path, line in sources.items() for parent in _above(path)}
     zarr_sources = {path: line for path, line in sources.items() if _is_zarr(path)}
     for row in rows:
-        for place in map(_real, row.places):
+        for place in map(one_name, row.places):
             for others, what in ((sources, "is"), (above_source, "contains")):
                 if place in others:
                     yield row.line, f"its output {place} {what} the source of line {others[place]}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import OutputError
-from slidefusion.omezarr.output import refuse_overlap
+from slidefusion.omezarr.overlap import refuse_overlap
 
 __all__ = ["check", "refuse_inputs_inside", "staged"]
 

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OutputError, ProcessingError
-from slidefusion.omezarr.store import is_url, writing
+from slidefusion.omezarr.store import is_url, reaching, writing
 
 __all__ = ["JOURNAL_NAME", "Journal", "fingerprint_of"]
 
@@ -103,13 +104,7 @@ class Journal:
     def _check(self, stored: dict[str, Any]) -> None:
         if stored == self.settings:
             return
-        keys = sorted(
-            key for key in {*stored, *self.settings} if stored.get(key) != self.settings.get(key)
-        )
-        differences = "; ".join(
-            f"{key} was {_short(stored.get(key))}, now {_short(self.settings.get(key))}"
-            for key in keys
-        )
+        differences = "; ".join(_differences(stored, self.settings))
         raise OutputError(
             f"{self.where} holds an unfinished run with other settings ({differences}); "
             "repeat it with the old settings, choose another output, or pass overwrite=True"
@@ -174,25 +169,27 @@ class Journal:
     @staticmethod
     def exists(where: str) -> bool:
         """Whether a state is stored at ``where``, readable or not."""
-        if is_url(where):
-            import fsspec
+        with reaching(where):
+            if is_url(where):
+                import fsspec
 
-            filesystem, root = fsspec.core.url_to_fs(where)
-            return bool(filesystem.exists(f"{root}/{JOURNAL_NAME}"))
-        return (Path(where) / JOURNAL_NAME).exists()
+                filesystem, root = fsspec.core.url_to_fs(where)
+                return bool(filesystem.exists(f"{root}/{JOURNAL_NAME}"))
+            return (Path(where) / JOURNAL_NAME).exists()
 
 
 def _load(where: str) -> dict[str, Any] | None:
-    try:
-        if is_url(where):
-            import fsspec
+    with reaching(where):
+        try:
+            if is_url(where):
+                import fsspec
 
-            filesystem, root = fsspec.core.url_to_fs(where)
-            text = filesystem.cat_file(f"{root}/{JOURNAL_NAME}")
-        else:
-            text = (Path(where) / JOURNAL_NAME).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+                filesystem, root = fsspec.core.url_to_fs(where)
+                text = filesystem.cat_file(f"{root}/{JOURNAL_NAME}")
+            else:
+                text = (Path(where) / JOURNAL_NAME).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
     with contextlib.suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict) and isinstance(found.get("done"), str):
@@ -201,6 +198,16 @@ def _load(where: str) -> dict[str, Any] | None:
         f"the progress file {JOURNAL_NAME} in {where} is damaged; delete the output, or pass "
         "overwrite=True to start anew"
     )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], above: str = "") -> Iterator[str]:
+    """What is not the same in two mappings, and in those in them, one text each."""
+    for key in sorted({*old, *new}):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from _differences(was, now, f"{above}{key}.")
+        elif was != now:
+            yield f"{above}{key} was {_short(was)}, now {_short(now)}"
 
 
 def _short(value: Any) -> str:

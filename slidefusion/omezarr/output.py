@@ -18,13 +18,14 @@ from slidefusion.errors import OutputError, SlidefusionError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.metadata import multiscales
-from slidefusion.omezarr.place import State, delete_store, state_of
+from slidefusion.omezarr.overlap import refuse_overlap
+from slidefusion.omezarr.place import State, delete_store, is_left_over, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.shards import clear_scratch
-from slidefusion.omezarr.store import create_group, is_url, location, open_group, writing
+from slidefusion.omezarr.store import create_group, location, open_group, writing
 from slidefusion.omezarr.version import NGFF_VERSION
 
-__all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings", "refuse_overlap"]
+__all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings"]
 
 _LOG = logging.getLogger("slidefusion")
 
@@ -99,7 +100,7 @@ class Output:
     count
         Number of regions.
     inputs
-        Local paths that are read, so that no output can overwrite its input.
+        Paths and URLs that are read, so that no output can overwrite its input.
     overwrite
         Delete what is there first, if it is a Zarr store.
     again
@@ -216,6 +217,8 @@ class Output:
             if self._again:
                 what += ", and was made with other settings"
         elif state == "other":
+            if is_left_over(self.where, (a for image in self.images for a in image.arrays)):
+                return "deleted"
             raise OutputError(
                 f"the output {self.where} exists and is no Zarr store, so it is never replaced; "
                 "choose another output, or delete it yourself"
@@ -308,28 +311,3 @@ class Output:
         self._writing = False
         self.journal.remove()
         self.close()
-
-
-def refuse_overlap(where: str, inputs: Iterable[str | Path]) -> None:
-    """Raise ``OutputError`` if an output at ``where`` would lie at, above or inside an input."""
-    for given in inputs:
-        source = location(given)
-        if is_url(source) != is_url(where):
-            continue
-        if is_url(where):
-            same = f"{source}/" == f"{where}/"
-            above = f"{source}/".startswith(f"{where}/")
-            inside = f"{where}/".startswith(f"{source}/")
-        else:
-            ours, theirs = Path(where).resolve(), Path(source).resolve()
-            same, above = ours == theirs, ours in theirs.parents
-            # A folder of images may hold its own result; a Zarr store must stay as it is.
-            inside = theirs in ours.parents and (
-                (theirs / "zarr.json").exists() or (theirs / ".zgroup").exists()
-            )
-        if same or above or inside:
-            relation = "is" if same else "contains" if above else "lies inside"
-            raise OutputError(
-                f"the output {where} {relation} the input {source}; writing there would damage "
-                "it: choose an output elsewhere"
-            )

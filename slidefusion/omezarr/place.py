@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion.errors import OutputError
-from slidefusion.omezarr.journal import JOURNAL_NAME
+from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.shards import SCRATCH_NAME
-from slidefusion.omezarr.store import is_url, open_group, reading, writing
+from slidefusion.omezarr.store import is_url, open_group, reaching, writing
 
-__all__ = ["State", "delete_store", "state_of"]
+__all__ = ["State", "delete_store", "is_left_over", "state_of"]
 
 State = Literal["empty", "unfinished", "complete", "deleted", "zarr", "other"]
 """Nothing; an output of ours, not finished or finished; one whose deletion was begun; somebody
@@ -29,7 +30,7 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     Raises
     ------
     OutputError
-        When a file is there.
+        When a file is there, or the place does not answer.
     """
     names = _names(where)
     if not names:
@@ -47,21 +48,31 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     return "unfinished" if mine.get("complete") is False else "complete", mine
 
 
+def is_left_over(where: str, arrays: Iterable[str]) -> bool:
+    """Whether what is at ``where`` is only what a run left that was to write these arrays.
+
+    The rest of it, and the metadata first of all, was then deleted by something else.
+    """
+    own = {path.partition("/")[0] for path in arrays}
+    return Journal.exists(where) and all(name in own or name.isdigit() for name in _names(where))
+
+
 def _names(where: str) -> set[str]:
     """What lies at the top, without what every run begins with and half-made files."""
     if is_url(where):
         import fsspec
 
-        with reading(f"what is at {where}"):
+        with reaching(where):
             filesystem, root = fsspec.core.url_to_fs(where)
             filesystem.invalidate_cache()
             paths = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
         names = _children(paths, root)
     else:
         path = Path(where)
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{where} is a file; choose another output")
-        names = {child.name for child in path.iterdir()} if path.is_dir() else set()
+        with reaching(where):
+            if path.exists() and not path.is_dir():
+                raise OutputError(f"{where} is a file; choose another output")
+            names = {child.name for child in path.iterdir()} if path.is_dir() else set()
     return {name for name in names - _OWN if not name.endswith(".partial")}
 
 

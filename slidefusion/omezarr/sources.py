@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +18,25 @@ import numpy.typing as npt
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import open_array, reading
+from slidefusion.omezarr.store import is_url, open_array, reading
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["ZarrSource", "root_of", "store_identity", "zarr_source"]
+__all__ = [
+    "ZarrSource",
+    "axes_of",
+    "place_of",
+    "root_of",
+    "shape_of_planes",
+    "store_identity",
+    "zarr_source",
+]
+
+
+_FILES = 200_000
+"""How many files of a foreign array are looked at, which takes about a second."""
 
 
 @dataclass(frozen=True)
@@ -76,40 +93,100 @@ class ZarrSource:
         return data.astype(self.dtype, copy=False)
 
 
+def place_of(store: Any) -> str | None:
+    """Path or URL of a Zarr store; None of one that has none, as in memory."""
+    from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+    if isinstance(store, LocalStore):
+        return str(store.root)
+    if isinstance(store, ZipStore):
+        return str(store.path)
+    if not isinstance(store, FsspecStore):
+        return None
+    # zarr wraps file systems that are not asynchronous, which hides what they are.
+    filesystem = getattr(store.fs, "sync_fs", store.fs)
+    local = "file" in filesystem.protocol
+    return store.path if local else str(filesystem.unstrip_protocol(store.path))
+
+
 def root_of(store: Any) -> str | None:
     """Path or URL that another process can open the Zarr store by, or None."""
-    kind = type(store).__name__
-    if kind == "LocalStore":
-        return str(store.root)
-    return str(store) if kind == "FsspecStore" and not str(store).startswith("memory") else None
+    place = place_of(store)
+    only_here = place is None or place.startswith("memory://") or type(store).__name__ == "ZipStore"
+    return None if only_here else place
 
 
-def zarr_source(
-    where: str, name: str, axes: str, array: zarr.Array[Any], *, whole: bool = False
-) -> ZarrSource:
-    """Planes out of the array ``name`` of the store at ``where``, whose axes have these letters.
+def axes_of(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Names of the axes of an array: those it gives, or the last of c, z, y, x."""
+    names = getattr(array.metadata, "dimension_names", None)
+    if names and all(names):
+        return tuple(map(str, names))
+    return tuple("czyx"[-array.ndim :]) if array.ndim <= 4 else ("unnamed",) * array.ndim
 
-    Of a ``whole`` array a shard that is missing was lost. Raises
-    :class:`~slidefusion.errors.StackError` when it is no focus stack.
+
+def shape_of_planes(
+    axes: Sequence[str], array: zarr.Array[Any], what: str
+) -> tuple[int, int, int, int]:
+    """(C, Z, Y, X) of an array with these axes.
+
+    Raises :class:`~slidefusion.errors.StackError` when it is no focus stack.
     """
-    what = f"{where}/{name}"
-    if len(axes) != array.ndim or not set("yx") <= set(axes) <= set("tczyx"):
+    known = set("yx") <= set(axes) <= set("tczyx")
+    if not known or not len(axes) == len(set(axes)) == array.ndim:
         raise StackError(
-            f"the array {what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
-            "(c, z, y, x), of which c may be missing"
+            f"{what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
+            "(c, z, y, x), of which c may be missing: name its axes so (dimension_names=), "
+            "or give an array of such axes"
         )
     sizes = dict(zip(axes, array.shape, strict=True))
     if sizes.get("t", 1) != 1:
         raise StackError(
             f"{what} has {sizes['t']} time points; fuse one at a time: give the array of one"
         )
-    shape = check_shape([sizes.get(axis, 1) for axis in "czyx"], array.dtype, what)
+    return check_shape([sizes.get(axis, 1) for axis in "czyx"], array.dtype, what)
+
+
+def zarr_source(
+    where: str, name: str, axes: Sequence[str], array: zarr.Array[Any], *, whole: bool = False
+) -> ZarrSource:
+    """Planes out of the array ``name`` of the store at ``where``, whose axes have these letters.
+
+    Of a ``whole`` array a shard that is missing was lost. Raises
+    :class:`~slidefusion.errors.StackError` when it is no focus stack.
+    """
+    shape = shape_of_planes(axes, array, f"the array {where}/{name}".rstrip("/"))
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
     stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
     dtype = np.dtype(array.dtype).newbyteorder("=").name
-    return ZarrSource(where, name, axes, shape, dtype, stamp, whole)
+    return ZarrSource(where, name, "".join(axes), shape, dtype, stamp, whole)
 
 
-def store_identity(source: ZarrSource) -> dict[str, Any]:
-    """What a run is recognised by that read this array."""
-    return {"store": source.path, "array": source.array, "metadata": source.stamp}
+def store_identity(source: ZarrSource, run: Any = None) -> dict[str, Any]:
+    """What a run is recognised by that read this array.
+
+    ``run`` is the fingerprint of the run of this package that wrote it. Of an array that something
+    else wrote, and that lies here, its files are looked at: how many, how large, when changed. In
+    an object store that would take a listing of all, so only changed metadata is noticed.
+    """
+    known = {"store": source.path, "array": source.array, "metadata": source.stamp, "run": run}
+    if run is None and not is_url(source.path):
+        known["files"] = _files_below(str(Path(source.path, source.array)))
+    return known
+
+
+def _files_below(folder: str) -> dict[str, Any]:
+    """Number and bytes of the files below a folder, and a digest of their sizes and times."""
+    count = size = 0
+    changes = hashlib.sha256()
+    left = [folder]
+    while left and count < _FILES:
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):  # the same order in every call
+                if entry.is_dir():
+                    left.append(entry.path)
+                elif count < _FILES and not entry.name.startswith("."):
+                    stat = entry.stat()
+                    count += 1
+                    size += stat.st_size
+                    changes.update(f"{entry.name} {stat.st_size} {stat.st_mtime_ns} ".encode())
+    return {"count": count, "bytes": size, "changes": changes.hexdigest()[:16]}

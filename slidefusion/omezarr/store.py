@@ -7,6 +7,7 @@ zarr-python's own) when it is installed; elsewhere, and without it, by zarr-pyth
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib.util
 import os
@@ -39,6 +40,7 @@ __all__ = [
     "location",
     "open_array",
     "open_group",
+    "reaching",
     "reading",
     "writing",
 ]
@@ -69,7 +71,8 @@ def location(path: str | Path) -> str:
     Raises
     ------
     OptionError
-        It is empty, neither a string nor a path, or a URL of no known kind.
+        It is empty, neither a string nor a path, no name that a file can have, or a URL of no
+        known kind.
 
     >>> location("s3://bucket/slide.zarr/")
     's3://bucket/slide.zarr'
@@ -80,9 +83,24 @@ def location(path: str | Path) -> str:
     if text.startswith("file://"):
         text = unquote(text.removeprefix("file://"))
     if not is_url(text):
-        return str(Path(text).expanduser().absolute())
+        return _absolute(text)
     check_protocol(text)
     return text.rstrip("/")
+
+
+def _absolute(text: str) -> str:
+    try:
+        path = Path(text).expanduser().absolute()
+        path.lstat()
+        return str(path)
+    except (ValueError, RuntimeError) as error:  # a NUL in it; there is no such user's home
+        reason = str(error)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # nothing there, say, as for an output
+            return str(path)
+        reason = "it is too long"
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    raise OptionError(f"{shown!r} is no path that a store can have ({reason}): give another one")
 
 
 @contextlib.contextmanager
@@ -155,6 +173,21 @@ def reading(what: str) -> Iterator[None]:
         raise ProcessingError(
             f"cannot read {what}: {_cause(error)}; the data there is damaged, truncated or out of "
             "reach: restore it, then run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def reaching(where: str) -> Iterator[None]:
+    """Turns whatever the place of an output raises before anything is written into one
+    ``OutputError``."""
+    try:
+        yield
+    except (SlidefusionError, MemoryError):
+        raise
+    except Exception as error:  # each object store has exceptions of its own
+        raise OutputError(
+            f"the output {where} cannot be reached: {_cause(error)}; check its address, the "
+            "connection and your credentials, or choose another output; nothing was written"
         ) from error
 
 

@@ -73,6 +73,7 @@ def digest_of(pairs: Sequence[Pair]) -> str:
     digest = hashlib.sha256()
     for slide in (slide for pair in pairs for slide in (pair.stack, pair.truth)):
         known = {**slide.identity, "store": Path(slide.store or "").name}
+        known.pop("files", None)  # a copy was changed when it was made
         digest.update(json.dumps(known, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:12]
 

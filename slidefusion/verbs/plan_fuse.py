@@ -14,7 +14,7 @@ from slidefusion import memory
 from slidefusion.errors import MemoryBudgetError, OptionError, OutputError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
-from slidefusion.omezarr.output import refuse_overlap
+from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.plan import FusePlan, make_plan
 from slidefusion.sampling import Timing, take_sample, window_pixels
@@ -156,8 +156,8 @@ def plan_fuse(
     clock = time.perf_counter()
     plan = make_plan(stack, fuser, planes, crop, chunks, client, device, out, options)
     planning_s = time.perf_counter() - clock
-    if out is not None and plan.stack.store is not None:
-        refuse_overlap(location(out), [plan.stack.store])
+    if out is not None:
+        refuse_overlap(location(out), plan.stack.inputs)
     pool = _Pool.of(plan, workers, threads, memory_limit)
     needed = _memory_needed(plan, pool.threads)
     _check_memory(plan, pool, needed)

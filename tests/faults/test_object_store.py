@@ -278,7 +278,7 @@ def test_a_store_that_is_gone_is_one_error(stack: Path) -> None:
     code = "from slidefusion.cli import main; raise SystemExit(main())"
     command = [sys.executable, "-c", code, "convert", str(stack), "s3://slides/f/stack.zarr"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.returncode == 2 and ended.stdout == ""
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert "s3://slides/f/stack.zarr" in line and "Could not connect" in line
+    assert "s3://slides/f/stack.zarr" in line and "nothing was written" in line
     assert "Traceback" not in ended.stderr and "not-a-secret" not in ended.stderr

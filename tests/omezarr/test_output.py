@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import zarr
 
-from slidefusion.errors import OutputError, ProcessingError
+import slidefusion as sf
+from slidefusion.errors import OutputError, ProcessingError, UsageError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal, fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output, interrupted_settings
 from slidefusion.omezarr.pyramid import PyramidLayout
+
+from ..test_stack import Planes
 
 
 def begin(out: Path, settings: dict[str, Any] | None = None, **more: Any) -> Output:
@@ -139,3 +144,73 @@ def test_fingerprints_differ_with_any_setting() -> None:
     base = {"a": 1, "b": [1, 2]}
     assert fingerprint_of(base) == fingerprint_of({"b": [1, 2], "a": 1})
     assert fingerprint_of(base) != fingerprint_of({"a": 1, "b": [2, 1]})
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("http://127.0.0.1:9/x.zarr", "cannot (be reached|create).*: ClientConnectorError"),
+        ("zip://x.zip", r"cannot be reached: IsADirectoryError"),
+        ("github://a/b", r"cannot be reached: TypeError.*missing"),
+        ("/tmp/a\0b", r"is no path that a store can have \(embedded null"),
+        ("/tmp/" + "a" * 300, r"is no path that a store can have \(it is too long"),
+        ("~nobody-of-this-name/a.zarr", r"is no path that a store can have \(.*home"),
+    ],
+)
+def test_a_place_that_nothing_can_be_at(out: str, message: str) -> None:
+    for use in (interrupted_settings, begin):
+        with pytest.raises(UsageError, match=message):
+            use(out)  # type: ignore[operator]
+
+
+def test_what_is_left_of_a_deleted_run_is_made_anew(tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    output = begin(out)
+    region = np.ones((1, 32, 32), np.uint8)
+    output.images[0].layout.write_region(output.where, "", Window(0, 0, 32, 32), region)
+    for child in out.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    output.images[0].layout.write_region(output.where, "", Window(0, 32, 32, 18), region[..., :18])
+    output.journal.mark(1)
+    output.close()
+    assert not (out / "zarr.json").exists() and (out / JOURNAL_NAME).exists()
+    (out / "mine").mkdir()
+    with pytest.raises(OutputError, match="no Zarr store, so it is never replaced"):
+        begin(out)
+    (out / "mine").rmdir()
+    with begin(out) as again:
+        assert not again.journal.done.any()
+        assert sorted(p.name for p in out.glob("0/*")) == ["zarr.json"]
+
+
+class Deleted(Planes):
+    """Planes of which the third deletes what was written so far, as somebody else might."""
+
+    def __init__(self, array: np.ndarray, z_um: tuple[float, ...], out: Path) -> None:
+        super().__init__(array, z_um)
+        self.out: Path | None = out
+
+    def read(self, z: int, window: Any) -> np.ndarray:
+        if self.out is not None and z == 2:
+            for name in ("0", "zarr.json"):
+                path = self.out / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.out = None
+        return super().read(z, window)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_whose_output_was_deleted_is_repeated(
+    tmp_path: Path, small_stack: np.ndarray, overwrite: bool
+) -> None:
+    out, z_um = tmp_path / "a.zarr", (0.0, 1.0, 2.0, 3.0, 4.0)
+    planes = Deleted(small_stack, z_um, out)
+    with (
+        dask.config.set(num_workers=1),
+        pytest.raises(ProcessingError, match="run again to make them anew"),
+    ):
+        sf.convert(planes, out, progress=False, shard_px=256)
+    assert not (out / "zarr.json").exists()
+    sf.convert(planes, out, progress=False, shard_px=256, overwrite=overwrite)
+    assert np.array_equal(sf.open_stack(out).values, small_stack)
+    assert not sf.verify(out, progress=False)

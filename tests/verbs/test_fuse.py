@@ -381,3 +381,41 @@ def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> No
         chunk.write_bytes(b"")
         with pytest.raises(ProcessingError, match="cannot read plane 0"):
             sf.fuse(store, chunks=128, out=tmp_path / "p.zarr", client=client, progress=False)
+
+
+def test_a_foreign_input_that_changed_after_an_interruption_is_refused(
+    small_stack: np.ndarray, store: zarr.Array[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real, fused = tmp_path / "cut.zarr", write_slide.fuse_region, []
+
+    def failing(*args: Any) -> Fused:
+        if len(fused) == 5:
+            raise _Stop("power cut")
+        fused.append(args[-1])
+        return real(*args)
+
+    with monkeypatch.context() as patch, dask.config.set(num_workers=1):
+        patch.setattr(write_slide, "fuse_region", failing)
+        with pytest.raises(ProcessingError, match="power cut"):
+            sf.fuse(store, chunks=128, out=out, progress=False)
+    other = zarr.create_array(
+        tmp_path / "stack.zarr", data=255 - small_stack, chunks=store.chunks, overwrite=True
+    )
+    with pytest.raises(OutputError, match=r"other settings \(input\.files\..* was .*, now "):
+        sf.fuse(other, chunks=128, out=out, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("height", "dtype"), [(60, "uint8"), (64, "float64"), (64, "uint16")], ids=str
+)
+def test_dask_blocks_that_are_not_as_declared(tmp_path: Path, height: int, dtype: str) -> None:
+    blocks = da.map_blocks(
+        lambda: np.full((1, 3, height, 64), 3.7).astype(dtype),
+        chunks=((1,), (3,), (64,), (64,)),
+        dtype="uint8",
+        meta=np.empty((0,) * 4, np.uint8),
+    )
+    with pytest.raises(StackError, match=r"a part of the Dask array was computed to .*declares"):
+        sf.fuse(blocks).compute()
+    with pytest.raises(SlidefusionError, match="a part of the Dask array was computed to"):
+        sf.fuse(blocks, out=tmp_path / "o.zarr", progress=False)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import slidefusion as sf
+from slidefusion.errors import OutputError
+from slidefusion.omezarr.overlap import one_name, refuse_overlap
+from slidefusion.readers import open_reader
+
+from ..test_stack import Planes
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("s3://b/d/a.zarr", "s3a://b/d/a.zarr"),
+        ("s3://b/d/a.zarr", "s3://b//d/a.zarr/"),
+        ("s3://b/d/a.zarr", "s3://b/./d/x/../a.zarr"),
+        ("s3://b/d/a.zarr", "simplecache::s3://b/d/a.zarr"),
+        ("memory://b/a.zarr", "memory:///b/a.zarr"),
+        ("https://me:secret@host/a.zarr?token=1", "https://host/a.zarr"),
+        ("{tmp}/a b.zarr", "local://{tmp}/a b.zarr"),
+        ("{tmp}/a b.zarr", "file://{tmp}/a%20b.zarr"),
+        ("{tmp}/a b.zarr", "{tmp}/x/../a b.zarr"),
+    ],
+)
+def test_one_place_has_one_name(tmp_path: Path, a: str, b: str) -> None:
+    first, second = (text.format(tmp=tmp_path) for text in (a, b))
+    assert one_name(first) == one_name(second)
+    for where, given in ((first, second), (second, first)):
+        with pytest.raises(OutputError, match=r" is the input "):
+            refuse_overlap(where, [given])
+    with pytest.raises(OutputError, match=r" lies inside the input s3a://b/a"):
+        refuse_overlap("s3://b//a.zarr/x", ["s3a://b/a.zarr"])
+    with pytest.raises(OutputError, match=r" contains the input s3a://b/a"):
+        refuse_overlap("s3://b", ["s3a://b/a.zarr"])
+
+
+def test_other_places_have_other_names(tmp_path: Path) -> None:
+    names = [
+        *("s3://a/b", "s3://a/bc", "s3://b/a/b", "memory://a/b", "https://a/b", "gs://a/b"),
+        *("foo://a/b", f"{tmp_path}/a/b", "zip://b::s3://a"),
+    ]
+    assert len({one_name(name) for name in names}) == len(names) - 1  # the last is the first
+    for name in names[1:-1]:
+        refuse_overlap("s3://a/b", [name])
+
+
+@pytest.fixture
+def stack(tmp_path: Path, small_stack: np.ndarray) -> Path:
+    out = tmp_path / "stack.zarr"
+    sf.convert(Planes(small_stack[:, :, :64, :64], (0.0, 1.0, 2.0, 3.0, 4.0)), out, progress=False)
+    return out
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("spelling", ["local://{}", "file://{}/x/..", "{}/../stack.zarr"])
+def test_no_spelling_lets_the_input_be_deleted(stack: Path, spelling: str) -> None:
+    before = everything(stack)
+    for verb in (sf.convert, sf.fuse):
+        with pytest.raises(OutputError, match=r" is the input "):
+            verb(stack, out=spelling.format(stack), overwrite=True, progress=False)
+    assert everything(stack) == before
+
+
+def test_an_input_in_memory_is_not_deleted(small_stack: np.ndarray) -> None:
+    sf.convert(
+        Planes(small_stack[:, :3, :64, :64], (0.0, 1.0, 2.0)), "memory://ov/s.zarr", progress=False
+    )
+    with pytest.raises(OutputError, match=r" is the input "):
+        sf.fuse("memory://ov/s.zarr", out="memory:///ov/s.zarr", overwrite=True, progress=False)
+    assert sf.open_stack("memory://ov/s.zarr").values.any()
+
+
+def plus(array: Any) -> da.Array:
+    zeros = da.zeros(array.shape, dtype=np.uint8)
+    return da.map_blocks(lambda block: block + array[:1, :1, :1, :1], zeros, dtype=np.uint8)
+
+
+LAZY: dict[str, Callable[[Path], Any]] = {
+    "a selection": lambda p: sf.open_stack(p).isel(c=[0]),
+    "a calculation": lambda p: sf.open_stack(p) // 1,
+    "its Dask array": lambda p: sf.open_stack(p).data,
+    "a part of that": lambda p: sf.open_stack(p).data[:, 1:4],
+    "of planes": lambda p: da.stack([sf.open_stack(p).data[:, k] for k in (0, 2)], axis=1),
+    "from_zarr": lambda p: da.from_zarr(str(p), component="0"),
+    "from_zarr of the array": lambda p: da.from_zarr(str(p / "0")),
+    "a DataArray of it": lambda p: xr.DataArray(
+        da.from_zarr(str(p), component="0"), dims=("c", "z", "y", "x")
+    ),
+    "from_array": lambda p: da.from_array(zarr.open_array(p / "0", mode="r")),
+    "from_array, in line": lambda p: da.from_array(
+        zarr.open_array(p / "0", mode="r"), inline_array=True
+    ),
+    "in a closure": lambda p: plus(zarr.open_array(p / "0", mode="r")),
+    "xarray's": lambda p: xr.open_zarr(p, consolidated=False, chunks={})["0"],
+    "a source": lambda p: open_reader(str(p)),
+}
+
+
+@pytest.mark.parametrize("kind", LAZY)
+@pytest.mark.parametrize("place", ["{}", "{}/labels/x.zarr", "{}/.."])
+def test_what_is_read_lazily_is_an_input(stack: Path, kind: str, place: str) -> None:
+    if place.endswith("x.zarr") and kind.startswith(("from_zarr of", "from_array", "in a closure")):
+        pytest.skip("the array alone is the input, and the output does not lie inside it")
+    if kind == "xarray's":  # which wants names of axes in the array itself
+        for level in stack.glob("[0-9]"):
+            array = zarr.open_array(level, mode="r+")
+            array.attrs["_ARRAY_DIMENSIONS"] = list("czyx")
+    before = everything(stack)
+    lazy = LAZY[kind](stack)
+    out = os.path.normpath(place.format(stack))
+    for call in (
+        lambda: sf.fuse(lazy, out=out, overwrite=True, progress=False, chunks=64),
+        lambda: sf.plan_fuse(lazy, out=out, sample=1),
+    ):
+        with pytest.raises(OutputError, match=r"the output .* (is|contains|lies inside) the input"):
+            call()
+    assert everything(stack) == before
+
+
+def test_what_is_made_of_memory_may_replace_a_store(stack: Path) -> None:
+    loaded = sf.open_stack(stack).load()
+    sf.fuse(loaded, out=stack, overwrite=True, progress=False)
+    assert sf.open_slide(stack).values.any()
