@@ -73,7 +73,7 @@ class NgffReader:
         self.provenance: dict[str, Any] = {
             "reader": self.name,
             "format": f"OME-Zarr {image.version}",
-            "files": [{"path": public_name(where)}],
+            "files": [{"path": public_name(where), **stack.identity.get("files", {})}],
             "axes": image.axes,
             "chunks": list(array.chunks),
         }

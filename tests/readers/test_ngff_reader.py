@@ -11,9 +11,10 @@ import pytest
 import zarr
 
 import slidefusion as sf
-from slidefusion.errors import ProcessingError, StackError
+from slidefusion.errors import OutputError, ProcessingError, StackError
 from slidefusion.geometry import Size, Window
 from slidefusion.readers import open_reader
+from slidefusion.readers.ngff import NgffReader
 from tests.readers.synthetic import noise, whole
 
 
@@ -198,3 +199,28 @@ def test_a_truncated_chunk_is_named(tmp_path: Path, planes_a_chunk: int) -> None
     chunk.write_bytes(chunk.read_bytes()[:-20])
     with pytest.raises(ProcessingError, match=r"a\.zarr"):
         whole(open_reader(path))
+
+
+def test_a_source_that_changed_after_an_interruption_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = noise(3, 600, 500)
+    path = write(tmp_path / "foreign.zarr", data, "zyx", chunks=(1, 128, 128))
+    options: dict[str, Any] = {"progress": False, "shard_px": 256, "chunk_px": 64}
+    out, real, reads = tmp_path / "o.zarr", NgffReader.read, []
+
+    def failing(self: NgffReader, z: int, window: Window) -> np.ndarray:
+        reads.append(window)
+        if len(reads) > 5:
+            raise ProcessingError("power cut")
+        return real(self, z, window)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NgffReader, "read", failing)
+        with pytest.raises(ProcessingError, match="power cut"):
+            sf.convert(path, out, **options)
+    write(path, 255 - data, "zyx", chunks=(1, 128, 128))
+    with pytest.raises(OutputError, match="with other settings"):
+        sf.convert(path, out, **options)
+    sf.convert(path, out, overwrite=True, **options)
+    np.testing.assert_array_equal(sf.open_stack(out).values[0], 255 - data)
