@@ -19,20 +19,21 @@ _LEAVES = (
 )
 _FOREIGN = ("asyncio", "concurrent", "distributed", "logging", "threading", "tornado", "weakref")
 """Packages whose objects lead on to the whole process, and hold no pixels."""
+_MOST = 1_000_000
 
 
 def stores_in(root: Any) -> list[str]:
     """Paths and URLs of the Zarr stores in a Dask graph, or in any other object.
 
     It looks through attributes, containers, partial functions and closures without computing or
-    reading anything. Not seen is what a function opens by itself from a name, what lies on a
-    cluster (``persist``), and what a library keeps outside Python.
+    reading anything, at a million objects at most. Not seen is what a function opens by itself from
+    a name, what lies on a cluster (``persist``), and what a library keeps outside Python.
     """
     found: dict[str, None] = {}
     seen: set[int] = set()
     left = [root]
     alive = []  # attributes made when they are asked for: their ids must not be given twice
-    while left:
+    while left and len(seen) < _MOST:
         thing = left.pop()
         if isinstance(thing, _LEAVES) or id(thing) in seen:
             continue
