@@ -2,23 +2,24 @@
 
     python benchmarks/real_tables.py --data FOLDER [--fusers focusgan,lpp,…] [--pictures FOLDER]
 
-FOLDER holds what it finds of (``quality_real.py`` says how they are laid out):
+FOLDER holds what it finds of (``quality_real.py`` says how the Pap stacks and lytro are laid out):
 
 - ``pap_isbi2015``, ``pap_cervix93/s*``: Pap stacks. One plane in (the middle one, and the one
   nearest to the reference), or three, 2 to 4 steps apart around it; and each plane by itself, in a
   column a stack. References: the fused image that came with the stack, and the fusion of all its
   planes by ``dtcwt``.
-- ``cytology_pairs_ecnu``: two photographs of each field at different focus, aligned here. The more
-  blurred one goes in; references: the other one, and the fusion of both by ``dtcwt``.
-- ``pap_smartscope/s*``: Pap fields through a phone on a microscope, a bright disc on black, five
-  planes that are nearly all sharp: how much harm is done where there is little to do. The middle
-  plane, or the middle three; references: the fused image that came with them, and the fusion of all
-  planes by ``dtcwt``; the mean of all fields.
+- ``cytology_pairs_ecnu/near/*.png``, and ``far/*.png`` of the same names: two photographs of each
+  field at different focus, aligned here. The more blurred one goes in; references: the other one,
+  and the fusion of both by ``dtcwt``.
+- ``pap_smartscope/s*/plane*.png``, with ``edf_reference.png``: Pap fields through a phone on a
+  microscope, a bright disc on black, five planes that are nearly all sharp: how much harm is done
+  where there is little to do. The middle plane, or the middle three; references: the fused image
+  that came with them, and the fusion of all planes by ``dtcwt``; the mean of all fields.
 - ``lytro``: pairs of photographs with published results: SSIM to the published ``cnn``, and Q_AB/F.
 
 Each cell is SSIM / CC over the whole image; *first* counts the cases in which a method has the
-highest SSIM. ``--pictures`` writes the places where plane 0 is
-furthest from the reference, side by side, for judging by eye; ``--csv FILE`` writes every value.
+highest SSIM. ``--pictures`` writes the places where plane 0 is furthest from the reference, side by
+side, for judging by eye; ``--csv FILE`` writes every value.
 """
 
 from __future__ import annotations
