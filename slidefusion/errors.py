@@ -11,6 +11,7 @@
     │   │   └── OtherPlanesError    they are for another number of planes
     │   ├── ReaderError         a file holds what no reader can give in full
     │   ├── OutputError         the output exists, differs, or may not be written there
+    │   │   └── PlaceError      its place is an input's, or does not answer
     │   └── MemoryBudgetError   the plan does not fit into the memory allowed
     ├── PluginError             a plugin is broken or ambiguous           (exit code 2)
     └── ProcessingError         reading, fusing or writing failed midway  (exit code 1)
@@ -28,6 +29,7 @@ __all__ = [
     "OptionError",
     "OtherPlanesError",
     "OutputError",
+    "PlaceError",
     "PluginError",
     "ProcessingError",
     "ReaderError",
@@ -78,6 +80,10 @@ class ReaderError(UsageError):
 
 class OutputError(UsageError):
     """The output exists, belongs to another run, or may not be written there."""
+
+
+class PlaceError(OutputError):
+    """The place of an output is an input's, or does not answer: what is there must stay."""
 
 
 class MemoryBudgetError(UsageError):

@@ -287,9 +287,10 @@ class _Regions:
                     missing += 1
                     self._unmark([self.index[key]])
         if missing:
+            rest = "" if Path(self.where, "zarr.json").exists() else "delete what is left of it, "
             raise ProcessingError(
-                f"{missing} files that were written to {self.where} are gone: something else "
-                "deletes there; stop it, then run again to make them anew"
+                f"{missing} files written to {self.where} are gone: something else deletes there; "
+                f"stop it, {rest}then run again to make them anew"
             )
         report.stored_bytes = size
 

@@ -17,6 +17,7 @@ from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.rendering import Look
 from slidefusion.omezarr.sources import (
+    ZarrSource,
     axes_of,
     root_of,
     shape_of_planes,
@@ -86,9 +87,9 @@ class FocusStack:
         """Paths and URLs of the Zarr stores that it is read from, as far as can be seen."""
         from slidefusion.omezarr.found_stores import stores_in
 
-        if self.store is not None:
-            return [self.store]
-        return stores_in(self.source if self.lazy is None else self.lazy.dask)
+        if isinstance(self.source, ZarrSource) or self.store is None:
+            return stores_in(self.source if self.lazy is None else self.lazy.dask)
+        return [self.store]
 
     @property
     def rgb(self) -> bool:

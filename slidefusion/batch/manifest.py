@@ -188,7 +188,9 @@ def _source(text: str, folder: Path) -> tuple[str, bool, str]:
     """Where a source is, whether it is missing, and a name for what is made of it."""
     if is_url(text):
         return text, False, _stem(text.rstrip("/").rpartition("/")[2].partition("?")[0])
-    path = Path(folder, Path(text.removeprefix("file://")).expanduser())
+    if text.startswith("file://"):
+        text = location(text)
+    path = Path(folder, Path(text).expanduser())
     if path.exists():
         plain = path.is_dir() and path.suffix != ".zarr"
         return str(path), False, path.name if plain else _stem(path.name)

@@ -16,7 +16,7 @@ from typing import Any
 
 from slidefusion.batch.manifest import Row
 from slidefusion.batch.status import SlideStatus, StatusTable
-from slidefusion.errors import OutputError, UnknownNameError
+from slidefusion.errors import OutputError, PlaceError, UnknownNameError
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import LOCK_NAME, Lock
 from slidefusion.omezarr.place import delete_store, state_of
@@ -141,6 +141,8 @@ def _continue(make: Callable[[], Any], place: str, *, anew: bool) -> None:
     check_stop()
     try:
         make()
+    except PlaceError:
+        raise  # what is there is somebody's input, or could not be looked at
     except OutputError:
         if not anew:
             raise

@@ -204,6 +204,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any], above: str = "") -> I
     """What is not the same in two mappings, and in those in them, one text each."""
     for key in sorted({*old, *new}):
         was, now = old.get(key), new.get(key)
+        if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+            was, now = ({str(k): v for k, v in enumerate(values)} for values in (was, now))
         if isinstance(was, dict) and isinstance(now, dict):
             yield from _differences(was, now, f"{above}{key}.")
         elif was != now:

@@ -19,7 +19,7 @@ from slidefusion.omezarr.journal import Journal
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.overlap import refuse_overlap
-from slidefusion.omezarr.place import State, delete_store, is_left_over, state_of
+from slidefusion.omezarr.place import State, delete_store, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import create_group, location, open_group, writing
@@ -217,11 +217,11 @@ class Output:
             if self._again:
                 what += ", and was made with other settings"
         elif state == "other":
-            if is_left_over(self.where, (a for image in self.images for a in image.arrays)):
-                return "deleted"
+            was = " (any more: a run of slidefusion has written there)"
             raise OutputError(
-                f"the output {self.where} exists and is no Zarr store, so it is never replaced; "
-                "choose another output, or delete it yourself"
+                f"the output {self.where} exists and is no Zarr store"
+                f"{was if Journal.exists(self.where) else ''}, so it is never replaced; choose "
+                "another output, or delete it yourself"
             )
         elif state == "zarr":
             what = "exists and is not empty"

@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from slidefusion.errors import OutputError
-from slidefusion.omezarr.store import is_url, location
+from slidefusion.errors import PlaceError
+from slidefusion.omezarr.store import METADATA_NAMES, is_url, location
 
 __all__ = ["one_name", "refuse_overlap"]
-
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 def one_name(place: str | Path) -> str:
@@ -34,7 +32,7 @@ def one_name(place: str | Path) -> str:
     *inner, outer = text.split("::")
     below = [path for _, separator, path in (link.partition("://") for link in inner) if separator]
     root = _plain_url(outer) if "://" in outer else os.path.realpath(outer)
-    return posixpath.join(root, *(path.strip("/") for path in reversed(below)))
+    return posixpath.join(root, *(path.strip("/") for path in reversed(below) if path))
 
 
 def _plain_url(url: str) -> str:
@@ -65,7 +63,7 @@ def _plain_url(url: str) -> str:
 
 
 def refuse_overlap(where: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Raise ``OutputError`` if an output at ``where`` would lie at, above or inside an input."""
+    """Raise ``PlaceError`` if an output at ``where`` would lie at, above or inside an input."""
     ours = one_name(where)
     for given in inputs:
         theirs = one_name(given)
@@ -75,7 +73,7 @@ def refuse_overlap(where: str | Path, inputs: Iterable[str | Path]) -> None:
         inside = _lies_in(ours, theirs) and not (local and _is_plain_folder(theirs))
         if same or above or inside:
             relation = "is" if same else "contains" if above else "lies inside"
-            raise OutputError(
+            raise PlaceError(
                 f"the output {where} {relation} the input {given}; writing there would damage "
                 "it: choose an output elsewhere"
             )
@@ -88,4 +86,4 @@ def _lies_in(name: str, folder: str) -> bool:
 
 
 def _is_plain_folder(path: str) -> bool:
-    return not any(Path(path, name).exists() for name in _ZARR_FILES)
+    return not any(Path(path, name).exists() for name in METADATA_NAMES)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion.errors import OutputError
-from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
+from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.shards import SCRATCH_NAME
-from slidefusion.omezarr.store import is_url, open_group, reaching, writing
+from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_group, reaching, writing
 
-__all__ = ["State", "delete_store", "is_left_over", "state_of"]
+__all__ = ["State", "delete_store", "state_of"]
 
 State = Literal["empty", "unfinished", "complete", "deleted", "zarr", "other"]
 """Nothing; an output of ours, not finished or finished; one whose deletion was begun; somebody
 else's Zarr store; anything else."""
 
 _OWN = {LOCK_NAME, JOURNAL_NAME, SCRATCH_NAME}
-_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 
 def state_of(where: str) -> tuple[State, dict[str, Any]]:
@@ -35,7 +33,7 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     names = _names(where)
     if not names:
         return "empty", {}
-    if not names & set(_METADATA):
+    if not names & set(METADATA_NAMES):
         return "other", {}
     try:
         mine = dict(open_group(where).attrs).get("slidefusion")
@@ -46,15 +44,6 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     if mine.get("deleted"):
         return "deleted", mine
     return "unfinished" if mine.get("complete") is False else "complete", mine
-
-
-def is_left_over(where: str, arrays: Iterable[str]) -> bool:
-    """Whether what is at ``where`` is only what a run left that was to write these arrays.
-
-    The rest of it, and the metadata first of all, was then deleted by something else.
-    """
-    own = {path.partition("/")[0] for path in arrays}
-    return Journal.exists(where) and all(name in own or name.isdigit() for name in _names(where))
 
 
 def _names(where: str) -> set[str]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import is_url, open_array, reading
+from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_array, reading
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "place_of",
     "root_of",
     "shape_of_planes",
+    "store_around",
     "store_identity",
     "zarr_source",
 ]
@@ -116,6 +117,29 @@ def root_of(store: Any) -> str | None:
     return None if only_here else place
 
 
+def store_around(place: str, inside: str) -> str:
+    """The store that the array or group ``inside`` the store at ``place`` belongs to.
+
+    A place may be a plain folder, or a bucket, of many stores. The store is the outermost Zarr
+    group around; of a URL, which is not asked, what has a name that ends in ``.zarr``.
+
+    >>> store_around("s3://bucket", "slides/a.zarr/0"), store_around("s3://bucket/a.zarr", "0")
+    ('s3://bucket/slides/a.zarr', 's3://bucket/a.zarr')
+    """
+    whole = f"{place.rstrip('/')}/{inside}" if inside else place
+    if is_url(place):
+        parts = whole.split("/")
+        named = (k for k, part in enumerate(parts) if part.endswith(".zarr"))
+        return "/".join(parts[: next(named, len(parts)) + 1])
+    found = Path(whole)
+    for above in Path(whole).parents:
+        if any((above / name).exists() for name in METADATA_NAMES):
+            found = above
+        elif len(above.parts) < len(Path(place).parts):
+            break
+    return str(found)
+
+
 def axes_of(array: zarr.Array[Any]) -> tuple[str, ...]:
     """Names of the axes of an array: those it gives, or the last of c, z, y, x."""
     names = getattr(array.metadata, "dimension_names", None)
@@ -179,14 +203,18 @@ def _files_below(folder: str) -> dict[str, Any]:
     count = size = 0
     changes = hashlib.sha256()
     left = [folder]
-    while left and count < _FILES:
+    looked_at = 0
+    while left and looked_at < _FILES:
         with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
             for entry in sorted(entries, key=attrgetter("name")):  # the same order in every call
-                if entry.is_dir():
+                looked_at += 1
+                if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
-                elif count < _FILES and not entry.name.startswith("."):
-                    stat = entry.stat()
+                elif looked_at < _FILES and not entry.name.startswith("."):
                     count += 1
-                    size += stat.st_size
-                    changes.update(f"{entry.name} {stat.st_size} {stat.st_mtime_ns} ".encode())
+                    changes.update(os.fsencode(entry.name))
+                    with contextlib.suppress(OSError):  # a link to what is not there
+                        stat = entry.stat()
+                        size += stat.st_size
+                        changes.update(f" {stat.st_size} {stat.st_mtime_ns} ".encode())
     return {"count": count, "bytes": size, "changes": changes.hexdigest()[:16]}

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from slidefusion.errors import (
     OptionError,
-    OutputError,
+    PlaceError,
     ProcessingError,
     SlidefusionError,
     StackError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import zarr
 
 __all__ = [
+    "METADATA_NAMES",
     "codec_pipeline",
     "create_group",
     "has_plain_shards",
@@ -48,11 +49,10 @@ __all__ = [
 # zarr's configuration belongs to the process, not to a thread: one that opens with another thread's
 # settings, or restores them late, would leave them behind for everybody.
 _CONFIGURING = threading.RLock()
-
 # zarrs says so of codecs that it leaves to zarr-python, whose pixels are the same.
 warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline", UserWarning)
-
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+METADATA_NAMES = ("zarr.json", ".zgroup", ".zarray")
+"""Files by which a folder is a Zarr group or array."""
 
 
 def is_url(path: str) -> bool:
@@ -178,14 +178,13 @@ def reading(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reaching(where: str) -> Iterator[None]:
-    """Turns whatever the place of an output raises before anything is written into one
-    ``OutputError``."""
+    """Turns whatever an output's place raises before it is written to into one ``PlaceError``."""
     try:
         yield
     except (SlidefusionError, MemoryError):
         raise
     except Exception as error:  # each object store has exceptions of its own
-        raise OutputError(
+        raise PlaceError(
             f"the output {where} cannot be reached: {_cause(error)}; check its address, the "
             "connection and your credentials, or choose another output; nothing was written"
         ) from error
@@ -263,7 +262,7 @@ def _check_local(where: str) -> None:
     path = Path(where)
     if not path.exists():
         raise UnknownNameError(f"there is nothing at {where}; check the path")
-    if path.is_dir() and not any((path / name).is_file() for name in _ZARR_FILES):
+    if path.is_dir() and not any((path / name).is_file() for name in METADATA_NAMES):
         raise StackError(
             f"{where} is a folder without Zarr metadata; give an OME-Zarr stack, or make one with "
             "slidefusion convert"
@@ -279,7 +278,7 @@ def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
 
     Raises
     ------
-    OutputError
+    PlaceError
         It cannot be made there.
     """
     import zarr
@@ -288,7 +287,7 @@ def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
     try:
         return zarr.create_group(_store(where, "w-"), attributes=attributes, overwrite=False)
     except Exception as error:
-        raise OutputError(
+        raise PlaceError(
             f"cannot create {where}: {_cause(error)}; choose a place that can be written to"
         ) from error
 
@@ -346,5 +345,5 @@ def has_plain_shards(metadata: Any) -> bool:
     index = sharding[0].to_dict()["configuration"]
     names = [codec["name"] for codec in index["index_codecs"]]
     endian = index["index_codecs"][0].get("configuration", {}).get("endian")
-    plain = names == ["bytes", "crc32c"] and endian == "little"
-    return plain and len(codecs) == 1 and index["index_location"] == "end"
+    plain = len(codecs) == 1 and names == ["bytes", "crc32c"] and endian == "little"
+    return plain and index["index_location"] == "end"

@@ -12,6 +12,7 @@ A plugin adds another through the entry-point group ``slidefusion.readers``.
 
 from __future__ import annotations
 
+import glob
 import inspect
 import os
 from pathlib import Path
@@ -91,7 +92,7 @@ def _paths(source: Any) -> Source:
     """``source`` as one string or a tuple of them; refuses what is not there."""
     if isinstance(source, (str, os.PathLike)):
         path = _expanded(source)
-        if not is_url(path) and not Path(path).exists() and not any(c in path for c in "*?["):
+        if not is_url(path) and not Path(path).exists() and not _is_pattern(os.fspath(source)):
             raise UnknownNameError(f"there is no file or folder {path}; nothing was read")
         return path
     try:
@@ -110,7 +111,16 @@ def _expanded(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     if not text:
         raise UnknownNameError("the path of the source is empty; nothing was read")
-    return text if is_url(text) else location(text)
+    if is_url(text):
+        return text
+    absolute, relative = location(text), not Path(text).expanduser().is_absolute()
+    if relative and _is_pattern(text) and not Path(absolute).exists():
+        return str(Path(glob.escape(str(Path.cwd())), text))  # of which no part is a pattern
+    return absolute
+
+
+def _is_pattern(text: str) -> bool:
+    return not text.startswith("file://") and any(char in text for char in "*?[")
 
 
 def _open(name: str, cls: Any, source: Source, options: dict[str, Any]) -> Reader:

@@ -163,24 +163,19 @@ def test_a_place_that_nothing_can_be_at(out: str, message: str) -> None:
             use(out)  # type: ignore[operator]
 
 
-def test_what_is_left_of_a_deleted_run_is_made_anew(tmp_path: Path) -> None:
+def test_what_is_left_of_a_deleted_run_is_told_and_left(tmp_path: Path) -> None:
     out = tmp_path / "a.zarr"
     output = begin(out)
     region = np.ones((1, 32, 32), np.uint8)
     output.images[0].layout.write_region(output.where, "", Window(0, 0, 32, 32), region)
-    for child in out.iterdir():
-        shutil.rmtree(child) if child.is_dir() else child.unlink()
-    output.images[0].layout.write_region(output.where, "", Window(0, 32, 32, 18), region[..., :18])
     output.journal.mark(1)
     output.close()
-    assert not (out / "zarr.json").exists() and (out / JOURNAL_NAME).exists()
-    (out / "mine").mkdir()
-    with pytest.raises(OutputError, match="no Zarr store, so it is never replaced"):
+    (out / "zarr.json").unlink()
+    (out / "2024").mkdir()
+    (out / "2024/photo.jpg").touch()
+    with pytest.raises(OutputError, match=r"no Zarr store \(any more: .* delete it yourself"):
         begin(out)
-    (out / "mine").rmdir()
-    with begin(out) as again:
-        assert not again.journal.done.any()
-        assert sorted(p.name for p in out.glob("0/*")) == ["zarr.json"]
+    assert (out / "2024/photo.jpg").exists() and (out / "0").exists()
 
 
 class Deleted(Planes):
@@ -207,10 +202,13 @@ def test_a_run_whose_output_was_deleted_is_repeated(
     planes = Deleted(small_stack, z_um, out)
     with (
         dask.config.set(num_workers=1),
-        pytest.raises(ProcessingError, match="run again to make them anew"),
+        pytest.raises(ProcessingError, match="delete what is left of it, then run again"),
     ):
         sf.convert(planes, out, progress=False, shard_px=256)
     assert not (out / "zarr.json").exists()
+    with pytest.raises(OutputError, match="delete it yourself"):
+        sf.convert(planes, out, progress=False, shard_px=256, overwrite=overwrite)
+    shutil.rmtree(out)
     sf.convert(planes, out, progress=False, shard_px=256, overwrite=overwrite)
     assert np.array_equal(sf.open_stack(out).values, small_stack)
     assert not sf.verify(out, progress=False)

@@ -13,6 +13,7 @@ import zarr
 
 import slidefusion as sf
 from slidefusion.errors import OutputError
+from slidefusion.omezarr.found_stores import stores_in
 from slidefusion.omezarr.overlap import one_name, refuse_overlap
 from slidefusion.readers import open_reader
 
@@ -139,3 +140,56 @@ def test_what_is_made_of_memory_may_replace_a_store(stack: Path) -> None:
     loaded = sf.open_stack(stack).load()
     sf.fuse(loaded, out=stack, overwrite=True, progress=False)
     assert sf.open_slide(stack).values.any()
+
+
+def test_a_store_in_a_plain_folder_is_no_part_of_its_neighbours(
+    tmp_path: Path, small_stack: np.ndarray
+) -> None:
+    """``small_stack`` is read from data/a.zarr, and data is the store that zarr is given."""
+    data = tmp_path / "data"
+    group = zarr.open_group(str(data / "a.zarr"), mode="w")
+    group.create_array("0", data=small_stack, chunks=(1, 1, 64, 64))
+    inputs = [
+        zarr.open_array(str(data), path="a.zarr/0", mode="r"),
+        da.from_zarr(str(data), component="a.zarr/0"),
+    ]
+    for given in inputs:
+        before = everything(data)
+        for place in ("a.zarr", "a.zarr/0", "a.zarr/labels"):
+            with pytest.raises(OutputError, match=r"is the input|lies inside the input"):
+                sf.fuse(given, out=data / place, overwrite=True, progress=False)
+        assert everything(data) == before
+        sf.fuse(given, "lpp", out=data / "b.zarr", overwrite=True, progress=False)
+
+
+def test_a_store_in_a_bucket_is_no_part_of_its_neighbours(small_stack: np.ndarray) -> None:
+    zarr.create_array(
+        zarr.storage.FsspecStore.from_url("memory://bucket16/a.zarr"), data=small_stack
+    )
+    given = da.from_zarr("memory://bucket16", component="a.zarr")
+    with pytest.raises(OutputError, match="is the input"):
+        sf.fuse(given, out="memory://bucket16/a.zarr", overwrite=True, progress=False)
+    sf.fuse(given, "lpp", out="memory://bucket16/b.zarr", progress=False)
+
+
+def test_a_source_with_odd_attributes_is_a_source(tmp_path: Path, small_stack: np.ndarray) -> None:
+    class Odd:
+        __slots__ = ("__hidden",)
+        __module__ = None  # type: ignore[assignment]
+
+        def __init__(self, hidden: Any) -> None:
+            self.__hidden = hidden
+
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    where = str(tmp_path / "a.zarr")
+    zarr.create_array(where, data=small_stack)
+    assert stores_in([Odd(3), Odd(zarr.open_array(where, mode="r"))]) == [where]
+
+
+def test_a_store_is_found_below_large_layers(tmp_path: Path) -> None:
+    where = str(tmp_path / "a.zarr")
+    zarr.create_array(where, shape=(900, 900), dtype="u1", chunks=(900, 900))
+    many = da.from_zarr(where).rechunk((3, 3)).rechunk((4, 4))
+    assert stores_in(many.dask) == [where]

@@ -74,6 +74,19 @@ def test_a_relative_path_is_the_same_from_anywhere(
     assert [pickle.loads(reader).shape[1] for reader in packed] == [3, 3, 3, 2]
 
 
+def test_a_pattern_in_a_folder_that_looks_like_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run [1]*"
+    folder.mkdir()
+    for z, plane in enumerate(noise(3, 8, 9)):
+        Image.fromarray(plane).save(folder / f"z{z}.png")
+    monkeypatch.chdir(folder)
+    assert open_reader("z*.png").shape[1] == 3
+    with pytest.raises(UnknownNameError, match="there is no file or folder"):
+        open_reader("z7.png")
+
+
 def test_an_empty_path_is_not_the_current_folder() -> None:
     with pytest.raises(UnknownNameError, match="empty; nothing was read"):
         open_reader("")

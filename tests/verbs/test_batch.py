@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
 
 import slidefusion as sf
 from slidefusion.batch.manifest import read_manifest
+from slidefusion.batch.slide import _continue
 from slidefusion.errors import OptionError, OutputError, ProcessingError, UnknownNameError
+from slidefusion.readers.tiff import TiffReader
 
 UM = {
     "PhysicalSizeX": 0.25,
@@ -391,3 +394,40 @@ def test_the_live_table(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         console.print(view.render())
         text = console.export_text()
     assert "3 of 5 slides done, 0 failed, 2 left" in text and "s0-fused.zarr" in text
+
+
+def test_what_did_not_answer_once_is_not_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run of an interrupted row cannot look at the progress; the third has it."""
+    place = "memory://batch16/stack.zarr"
+    source = slide(tmp_path / "a.ome.tif", 1, 300)
+    options: dict[str, Any] = {"shard_px": 128, "chunk_px": 64, "progress": False}
+    real, reads = TiffReader.read, []
+
+    def failing(self: TiffReader, z: int, window: Any) -> np.ndarray:
+        reads.append(window)
+        if len(reads) > 3:
+            raise ProcessingError("power cut")
+        return real(self, z, window)
+
+    def make() -> None:
+        sf.convert(source, place, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TiffReader, "read", failing)
+        with pytest.raises(ProcessingError, match="power cut"):
+            make()
+    memory = fsspec.filesystem("memory")
+    before = set(memory.find("/batch16"))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "cat_file", _refuse)
+        with pytest.raises(OutputError, match=r"cannot .*: ConnectionError"):
+            _continue(make, place, anew=True)
+    assert before <= set(memory.find("/batch16"))
+    _continue(make, place, anew=True)
+    assert sf.open_stack(place).shape == (1, 3, 300, 300)
+
+
+def _refuse(*args: Any, **options: Any) -> None:
+    raise ConnectionError("the network hiccuped")
