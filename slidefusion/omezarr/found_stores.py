@@ -10,6 +10,7 @@ from types import BuiltinFunctionType, CellType, FunctionType, MethodType, Modul
 from typing import Any
 
 import numpy as np
+import zarr
 
 from slidefusion.omezarr.sources import ZarrSource, place_of, store_around
 
@@ -59,8 +60,6 @@ def stores_in(root: Any) -> list[str]:
 
 def _place(thing: Any) -> str | None:
     """Where the store is that ``thing`` stands for."""
-    import zarr
-
     if isinstance(thing, ZarrSource):
         return store_around(thing.path, thing.array)
     if isinstance(thing, (zarr.Array, zarr.Group, zarr.AsyncArray, zarr.AsyncGroup)):

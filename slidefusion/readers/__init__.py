@@ -120,7 +120,7 @@ def _expanded(path: str | os.PathLike[str]) -> str:
 
 
 def _is_pattern(text: str) -> bool:
-    return not text.startswith("file://") and any(char in text for char in "*?[")
+    return not text.startswith("file://") and glob.has_magic(text)
 
 
 def _open(name: str, cls: Any, source: Source, options: dict[str, Any]) -> Reader:
