@@ -104,7 +104,6 @@ def evaluate(
     chosen = None if fusers is None else labelled_fusers(fusers)
 
     import slidefusion as sf
-    from slidefusion.verbs.phantom import without_truths
 
     options: dict[str, Any] = {} if sets is None else {"planes": sets}
     if first_seed is not None:
@@ -112,7 +111,7 @@ def evaluate(
     started = time.perf_counter()
     with cluster(client) as connected:
         found = sf.evaluate(
-            without_truths(stacks or []),
+            stacks or [],
             chosen,
             out=out,
             phantoms=phantoms,

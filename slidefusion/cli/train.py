@@ -86,7 +86,6 @@ def train(
     from slidefusion.training.corpus import write_corpus
     from slidefusion.training.recipe import Recipe, compact
     from slidefusion.training.run import train as run
-    from slidefusion.verbs.phantom import without_truths
 
     if devices != "auto" and not devices.isdecimal():
         raise OptionError(f"--devices {devices!r}: give a number of GPUs, or auto")
@@ -96,7 +95,7 @@ def train(
         steps = base.changed({k: v for k, v in changes.items() if k == "steps"}).steps
         base = compact(method, planes, **({"steps": steps} if "steps" in changes else {}))
     recipe = base.changed(changes)
-    given: list[Any] = without_truths(stacks or [])
+    given: list[Any] = list(stacks or [])
     if phantoms:
         given += write_corpus(corpus or f"{out}/corpus", phantoms)
     if not given:

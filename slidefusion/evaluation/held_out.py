@@ -9,7 +9,7 @@ import numpy as np
 
 from slidefusion.errors import OptionError
 from slidefusion.phantom import Phantom, PhantomSettings
-from slidefusion.verbs.phantom import beside, is_phantom, write_phantom
+from slidefusion.verbs.phantom import ensure_phantom
 
 __all__ = ["FIRST_SEED", "STAINS", "held_out", "write_held_out"]
 
@@ -106,7 +106,6 @@ def write_held_out(
     for seed in range(first_seed, first_seed + count):
         path = Path(folder) / f"{seed:07d}.zarr"
         phantom = Phantom(side_px, side_px, planes=planes, seed=seed, settings=held_out(seed))
-        if not all(is_phantom(phantom, place) for place in (path, beside(path, "truth"))):
-            write_phantom(phantom, path, client=client, progress=False)
+        ensure_phantom(phantom, path, client=client)
         paths.append(path)
     return paths

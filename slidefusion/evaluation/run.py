@@ -31,6 +31,7 @@ from slidefusion.evaluation.tables import planes_text
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
 from slidefusion.registry import fusers as installed_fusers
+from slidefusion.verbs.truths import without_truths
 
 __all__ = ["evaluate"]
 
@@ -67,7 +68,8 @@ def evaluate(
     Parameters
     ----------
     stacks
-        Path or URL of a stack, or several; or what else :func:`slidefusion.fuse` takes.
+        Path or URL of a stack, or several; or what else :func:`slidefusion.fuse` takes. A truth or
+        depth that lies beside a stack which is named, too, as ``*.zarr`` names it, is left out.
     fusers
         Names of installed fusers or fuser objects; or a mapping of labels to them. By default the
         methods that the paper compares.
@@ -124,7 +126,7 @@ def evaluate(
     check(folder, overwrite=overwrite)
     chosen = candidates(fusers)
     sets = _plane_sets(planes, step)
-    given = _several(stacks)
+    given = without_truths(_several(stacks))
     _check(given, phantoms, truths, reference, min_content, pictures)
     fuse_with, images = _reference(reference)
     images = images if truths is None else _several(truths)

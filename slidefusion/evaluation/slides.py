@@ -18,7 +18,7 @@ from slidefusion.stack import FocusStack, open_slide
 from slidefusion.stack_inputs import as_stack
 from slidefusion.value_range import white_of
 from slidefusion.verbs.fuse import fuse
-from slidefusion.verbs.phantom import beside
+from slidefusion.verbs.truths import beside
 
 __all__ = ["Slide", "fused_reference", "load_image", "open_slides"]
 

@@ -12,7 +12,7 @@ from slidefusion.nets import build
 from slidefusion.nets.fused import for_inference
 from slidefusion.training.losses import content_loss, discriminator_loss, fooling_loss
 from slidefusion.training.recipe import Recipe
-from slidefusion.training.samples import Crops
+from slidefusion.training.samples import Crops, augmented
 
 __all__ = ["AdversarialLearner"]
 
@@ -38,14 +38,15 @@ class AdversarialLearner:
             else for_inference(blur_model, getattr(torch, recipe.precision))
         )
         config: dict[str, Any] = {"planes": recipe.planes, **recipe.network}
-        if recipe.method == "focusgan":
+        if recipe.kind.masked:
             config["masks"] = blur_model is not None
-        self.modules: dict[str, nn.Module] = {"generator": build(recipe.network_name, **config)}
+        self.modules: dict[str, nn.Module] = {"generator": build(recipe.kind.network, **config)}
         if recipe.adversarial:
+            assert recipe.kind.discriminator is not None
             judge = dict(recipe.discriminator)
-            if recipe.method == "pix2pix":  # as published, it sees the input with the image
+            if recipe.kind.conditioned:
                 judge["condition"] = 3 * recipe.planes
-            self.modules["discriminator"] = build(recipe.discriminator_name, **judge)
+            self.modules["discriminator"] = build(recipe.kind.discriminator, **judge)
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.Adam(
                 self.modules["generator"].parameters(), recipe.learning_rate
@@ -58,20 +59,10 @@ class AdversarialLearner:
 
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of ``step`` for process ``part``: stack (N, Z, 3, h, w), truth (N, 3, h, w)."""
-        size = self.recipe.batch
-        first = part * size
-        stack, truth = self.crops.batch(step, size, first=first)
-        changed = [
-            self.recipe.augmentation(
-                stack[n],
-                truth[n],
-                np.random.default_rng([self.recipe.seed, step, 0, first + n, 1]),
-            )
-            for n in range(size)
-        ]
+        batch = list(augmented(self.crops, self.recipe, step, part, stream=1))
         return {
-            "stack": torch.from_numpy(np.stack([planes for planes, _ in changed])),
-            "truth": torch.from_numpy(np.stack([image for _, image in changed])),
+            "stack": torch.from_numpy(np.stack([planes for planes, _, _ in batch])),
+            "truth": torch.from_numpy(np.stack([truth for _, truth, _ in batch])),
         }
 
     def update(self, batch: Batch, step: int, fabric: Any) -> dict[str, float]:
@@ -87,7 +78,7 @@ class AdversarialLearner:
             discriminator = self.modules["discriminator"]
             optimiser = self.optimisers["discriminator"]
             optimiser.zero_grad()
-            condition = stack.flatten(1, 2) if recipe.method == "pix2pix" else None
+            condition = stack.flatten(1, 2) if recipe.kind.conditioned else None
             loss = discriminator_loss(
                 discriminator(truth, condition).float(),
                 discriminator(generated.detach(), condition).float(),

@@ -12,7 +12,7 @@ from torch.nn import functional
 from slidefusion.nets import build
 from slidefusion.training.degradation import blurred_places, degrade
 from slidefusion.training.recipe import Recipe
-from slidefusion.training.samples import Crops
+from slidefusion.training.samples import Crops, augmented
 
 __all__ = ["BlurLearner"]
 
@@ -35,14 +35,9 @@ class BlurLearner:
 
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of ``step`` for process ``part``: plane (N, 3, h, w), mask (N, h, w)."""
-        size, recipe = self.recipe.batch, self.recipe
-        first = part * size
-        stacks, truths = self.crops.batch(step, size, first=first)
         planes, masks = [], []
-        for n in range(size):
-            rng = np.random.default_rng([recipe.seed, step, 0, first + n, 2])
-            stack, truth = recipe.augmentation(stacks[n], truths[n], rng)
-            if rng.random() < recipe.real_masks:
+        for stack, truth, rng in augmented(self.crops, self.recipe, step, part, stream=2):
+            if rng.random() < self.recipe.real_masks:
                 plane = stack[rng.integers(len(stack))]
                 mask = blurred_places(plane, truth)
             else:

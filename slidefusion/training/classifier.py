@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from slidefusion.nets import build
 from slidefusion.training.recipe import Recipe
-from slidefusion.training.samples import Crops
+from slidefusion.training.samples import Crops, augmented
 
 __all__ = ["ClassifierLearner"]
 
@@ -47,14 +47,9 @@ class ClassifierLearner:
 
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of ``step``: two patches (N, 1, 24, 24) and which is in focus (N,), 0 or 1."""
-        size, recipe = self.recipe.batch, self.recipe
-        begin = part * size
-        stacks, truths = self.crops.batch(step, size, first=begin)
         pairs: list[tuple[Floats, Floats]] = []
         labels = []
-        for n in range(size):
-            rng = np.random.default_rng([recipe.seed, step, 0, begin + n, 3])
-            stack, truth = recipe.augmentation(stacks[n], truths[n], rng)
+        for stack, truth, rng in augmented(self.crops, self.recipe, step, part, stream=3):
             found = _patch_pairs(stack, truth, rng)
             pairs += found
             labels.append(rng.integers(2, size=len(found)))

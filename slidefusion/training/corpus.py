@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import OptionError
 from slidefusion.phantom import Phantom, PhantomSettings
-from slidefusion.verbs.phantom import beside, is_phantom, write_phantom
+from slidefusion.verbs.phantom import ensure_phantom
 
 __all__ = ["phantom_paths", "write_corpus"]
 
@@ -56,15 +55,7 @@ def write_corpus(
     Path(folder).mkdir(parents=True, exist_ok=True)
     for path in paths:
         seed = int(path.stem)
-        with contextlib.closing(
-            Phantom(
-                side_px,
-                side_px,
-                planes=planes,
-                seed=seed,
-                settings=PhantomSettings.varied(seed, **settings),
-            )
-        ) as phantom:
-            if not all(is_phantom(phantom, place) for place in (path, beside(path, "truth"))):
-                write_phantom(phantom, path, progress=False)
+        drawn = PhantomSettings.varied(seed, **settings)
+        phantom = Phantom(side_px, side_px, planes=planes, seed=seed, settings=drawn)
+        ensure_phantom(phantom, path)
     return paths

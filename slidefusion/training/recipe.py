@@ -13,9 +13,32 @@ from slidefusion.errors import OptionError, near_match
 from slidefusion.nets import check_sizes
 from slidefusion.training.augment import Augmentation
 
-__all__ = ["METHODS", "Recipe", "compact"]
+__all__ = ["METHODS", "Method", "Recipe", "compact"]
 
-METHODS = ("focusgan", "fusiongan", "pix2pix", "srgan", "blur", "cnn")
+
+@dataclass(frozen=True)
+class Method:
+    """What the networks that can be trained differ in."""
+
+    network: str
+    """Its name in ``slidefusion.nets``."""
+    discriminator: str | None = None
+    """That of its discriminator; None for a network that is trained by itself. Those with one are
+    generators, of one plane or three."""
+    masked: bool = False
+    """Whether blur masks may condition it."""
+    conditioned: bool = False
+    """Whether the discriminator sees the planes beside the image, as published."""
+
+
+METHODS = {
+    "focusgan": Method("generator", "patch_discriminator", masked=True),
+    "fusiongan": Method("fusiongan", "fusiongan_discriminator"),
+    "pix2pix": Method("pix2pix", "pix2pix_discriminator", conditioned=True),
+    "srgan": Method("srgan", "srgan_discriminator"),
+    "blur": Method("blur_model"),
+    "cnn": Method("focus_classifier"),
+}
 
 _NOT_OF_A_NETWORK = {
     "planes": "give planes (--planes)",
@@ -94,7 +117,7 @@ class Recipe:
                 f"planes {self.planes}, steps {self.steps}, batch {self.batch}, epoch_steps "
                 f"{self.epoch_steps}, crop_px {self.crop_px}: all must be at least 1, crops 32 px"
             )
-        if self.method not in ("blur", "cnn") and self.planes not in (1, 3):
+        if self.is_generator and self.planes not in (1, 3):
             raise OptionError(
                 f"planes {self.planes}: fusers give a generator one plane or three (of two planes "
                 "one twice); choose 1 or 3"
@@ -138,20 +161,17 @@ class Recipe:
     @property
     def adversarial(self) -> bool:
         """Whether a discriminator is trained along."""
-        return self.method not in ("blur", "cnn") and self.adversarial_weight > 0
+        return self.is_generator and self.adversarial_weight > 0
 
     @property
-    def network_name(self) -> str:
-        """The network in ``slidefusion.nets``."""
-        names = {"focusgan": "generator", "blur": "blur_model", "cnn": "focus_classifier"}
-        return names.get(self.method, self.method)
+    def kind(self) -> Method:
+        """What the method is made of."""
+        return METHODS[self.method]
 
     @property
-    def discriminator_name(self) -> str:
-        """The discriminator in ``slidefusion.nets``."""
-        return (
-            "patch_discriminator" if self.method == "focusgan" else f"{self.method}_discriminator"
-        )
+    def is_generator(self) -> bool:
+        """Whether the network makes images, from one plane or three."""
+        return self.kind.discriminator is not None
 
     def rate(self, step: int) -> float:
         """What the learning rates are multiplied with at ``step``.

@@ -47,7 +47,8 @@ def train(
         What to train, and how: the paper's ``Recipe(method)`` or ``compact(method)``, changed.
     stacks
         OME-Zarr focus stacks (c, z, y, x), uint8: phantoms, or slides whose truth is a scanner's
-        or ``dtcwt``'s fusion of all planes.
+        or ``dtcwt``'s fusion of all planes. A truth or depth that lies beside a stack which is
+        named, too, as ``*.zarr`` names it, is none of them.
     out
         Folder for checkpoint, curves and weights. A run that was interrupted goes on from its last
         checkpoint, to the same result.
@@ -82,9 +83,10 @@ def train(
     from slidefusion import weights
     from slidefusion.training.samples import Crops, digest_of, open_pairs
     from slidefusion.training.trainer import run
+    from slidefusion.verbs.truths import without_truths
 
     _check(recipe, name, accelerator, checkpoint_steps, stop_after)
-    stacks = [stacks] if isinstance(stacks, str | Path) else stacks
+    stacks = without_truths([stacks] if isinstance(stacks, str | Path) else stacks)
     truths = [truths] if isinstance(truths, str | Path) else truths
     folder = Path(out)
     recipe = _with_precision(recipe, accelerator)
@@ -102,7 +104,7 @@ def train(
             spacing_um=recipe.spacing_um,
         )
 
-    masked = recipe.method == "focusgan" and blur_model is not None
+    masked = recipe.kind.masked and blur_model is not None
     blur = weights.load(str(blur_model), fuser="blur") if masked else None
     learner = _learner(recipe, crops(training, recipe.crop_px), blur)
     multiple = getattr(learner.modules[learner.exported], "multiple", 1)
@@ -135,14 +137,11 @@ def train(
     )
     if stop_after is not None and stop_after < recipe.steps:
         return None
-    if recipe.method == "cnn":
+    if hasattr(network, "merged"):  # a layer less, where two can be one
         network = network.merged()  # type: ignore[operator]
-    default = (
-        recipe.method if recipe.method in ("blur", "cnn") else f"{recipe.method}-{recipe.planes}"
-    )
-    if recipe.method == "focusgan" and not masked:
-        default += "-nomask"
-    name = default if name is None else name
+    if name is None:
+        name = f"{recipe.method}-{recipe.planes}" if recipe.is_generator else recipe.method
+        name += "-nomask" if recipe.kind.masked and not masked else ""
     return weights.save(
         folder / f"{name}.safetensors",
         network,
@@ -166,7 +165,8 @@ def _check(
 ) -> None:
     if not isinstance(recipe, Recipe):
         raise OptionError(
-            f"recipe={recipe!r} is no Recipe: give one, for example compact('focusgan')"
+            f"recipe={recipe!r} is no Recipe: give one, for example "
+            "slidefusion.training.recipe.compact('focusgan')"
         )
     if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):
         raise OptionError(
@@ -195,7 +195,7 @@ def _check_crop(learner: Learner) -> None:
     recipe = learner.recipe
     side = recipe.crop_px
     condition = None
-    if recipe.method == "pix2pix":
+    if recipe.kind.conditioned:
         condition = torch.zeros(1, 3 * recipe.planes, side, side)
     training = judge.training
     try:
@@ -215,7 +215,7 @@ def _learner(recipe: Recipe, crops: Any, blur: Any) -> Learner:
         return _built(recipe, crops, blur)
     except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, ValueError) as error:
         raise OptionError(
-            f"there is no network {recipe.network_name} of {recipe.network} with a discriminator "
+            f"there is no network {recipe.kind.network} of {recipe.network} with a discriminator "
             f"of {recipe.discriminator} ({type(error).__name__}: {error}): change network.* or "
             "discriminator.*"
         ) from error
@@ -244,12 +244,14 @@ def _begin(learner: Learner) -> dict[str, Any]:
 
     recipe = learner.recipe
     network: Any = learner.modules[learner.exported]
-    if recipe.method == "cnn":
-        raise OptionError("start: cnn cannot, since what is exported of it has lost a layer")
-    planes = None if recipe.method == "blur" else recipe.planes
+    if hasattr(network, "merged"):
+        raise OptionError(
+            f"start: {recipe.method} cannot, since what is exported of it has lost a layer"
+        )
+    planes = recipe.planes if recipe.is_generator else None
     found = weights.load(recipe.start, fuser=recipe.method, planes=planes)
     try:
-        if recipe.method == "focusgan":
+        if hasattr(network, "start_from"):
             network.start_from(found.network, seed=recipe.seed)
         elif found.network.config == network.config:
             network.load_state_dict(found.network.state_dict())
@@ -281,14 +283,14 @@ def _card(
     return {
         "name": name,
         "fuser": recipe.method,
-        "planes": None if recipe.method in ("blur", "cnn") else recipe.planes,
+        "planes": recipe.planes if recipe.is_generator else None,
         "blur_model": None if blur is None else blur.card.name,
         "blur_sha256": None if blur is None else blur.card.sha256,
         "started_from": start,
         "trained_on": _origin(stacks),
         "recipe": dataclasses.asdict(recipe),
         "steps": recipe.steps,
-        "command": command or f"slidefusion.train({recipe.method!r}, …)",
+        "command": command or "slidefusion.train in Python, with the recipe that is given here",
         "commit": _commit(),
         "versions": versions,
         "metrics": _last_row(folder / "validation.csv"),

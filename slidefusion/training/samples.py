@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.store import location
 from slidefusion.stack import FocusStack, from_group
-from slidefusion.verbs.phantom import beside
+from slidefusion.training.recipe import Recipe
+from slidefusion.verbs.truths import beside
 
-__all__ = ["Crops", "Pair", "digest_of", "open_pairs"]
+__all__ = ["Crops", "Pair", "augmented", "digest_of", "open_pairs"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -193,3 +194,19 @@ class Crops:
         centre = pair.middle + (int(rng.choice([-1, 1])) if rng.random() < self.off_centre else 0)
         centre = min(max(centre, reach * step), last - beyond * step)
         return [centre + step * k for k in range(-reach, beyond + 1)]
+
+
+def augmented(
+    crops: Crops, recipe: Recipe, step: int, part: int, stream: int
+) -> Iterator[tuple[Bytes, Bytes, np.random.Generator]]:
+    """Crops of ``step`` for process ``part``: planes (Z, 3, h, w) and truth (3, h, w) of each.
+
+    With each comes the generator of random numbers that its augmentation used, for what else is
+    drawn. ``stream`` tells apart learners, each of which draws its own.
+    """
+    size = recipe.batch
+    first = part * size
+    stacks, truths = crops.batch(step, size, first=first)
+    for n in range(size):
+        rng = np.random.default_rng([recipe.seed, step, 0, first + n, stream])
+        yield (*recipe.augmentation(stacks[n], truths[n], rng), rng)

@@ -27,15 +27,14 @@ from slidefusion.tasks.preflight import needs_of_all
 from slidefusion.tasks.requirements import Requirement
 from slidefusion.tasks.scheduling import active_client
 from slidefusion.tiling import Tiling
+from slidefusion.verbs.truths import beside
 
 __all__ = [
     "PhantomPaths",
     "Sink",
-    "beside",
-    "is_phantom",
+    "ensure_phantom",
     "render_into",
     "truth_sinks",
-    "without_truths",
     "write_phantom",
 ]
 
@@ -119,30 +118,13 @@ def write_phantom(
     return paths
 
 
-def beside(out: str | Path, what: str) -> str:
-    """The path next to ``out`` for its truth or depth.
-
-    >>> beside("data/p.zarr", "truth"), beside("p.ome.zarr", "depth")
-    ('data/p-truth.zarr', 'p-depth.ome.zarr')
-    """
-    text = str(out).rstrip("/")
-    for ending in (".ome.zarr", ".zarr"):
-        if text.endswith(ending):
-            return f"{text.removesuffix(ending)}-{what}{ending}"
-    return f"{text}-{what}"
+def ensure_phantom(phantom: Phantom, out: str | Path, *, client: Any | None = None) -> None:
+    """:func:`write_phantom`, unless this very phantom and its truth are there, complete."""
+    if not all(_is_phantom(phantom, place) for place in (out, beside(out, "truth"))):
+        write_phantom(phantom, out, client=client, progress=False)
 
 
-def without_truths(stacks: Sequence[str]) -> list[str]:
-    """``stacks`` without those that are the truth or depth of another, as ``*.zarr`` names them.
-
-    >>> without_truths(["a-truth.zarr", "a.zarr", "b-truth.zarr"])
-    ['a.zarr', 'b-truth.zarr']
-    """
-    others = {beside(path, what) for path in stacks for what in ("truth", "depth")}
-    return [path for path in stacks if path.rstrip("/") not in others]
-
-
-def is_phantom(phantom: Phantom, store: str | Path) -> bool:
+def _is_phantom(phantom: Phantom, store: str | Path) -> bool:
     """Whether ``store`` holds (a part of) this very phantom, complete."""
     try:
         own = dict(open_group(location(store)).attrs).get("slidefusion")

@@ -412,6 +412,15 @@ def test_a_reference_with_a_hole_is_refused(cases: list[Case], tmp_path: Path) -
         sf.evaluate([stack], truths=[truth], out=tmp_path / "r", fusers=["lpp"], patch_px=64)
 
 
+def test_truths_that_are_named_with_their_stacks_are_no_stacks(tmp_path: Path) -> None:
+    write_phantom(Phantom(96, 96, planes=3, seed=1), tmp_path / "a.zarr", progress=False)
+    everything = sorted(tmp_path.glob("*.zarr"))
+    assert [path.name for path in everything] == ["a-depth.zarr", "a-truth.zarr", "a.zarr"]
+    one = {"fusers": ["lpp"], "planes": [(-1, 0, 1)], "patch_px": 64, "min_content": 0.0}
+    found = sf.evaluate(everything, out=tmp_path / "r", **one)
+    assert {score.slide for score in found.measured.scores} == {"a"}
+
+
 def test_nothing_to_measure_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--phantoms"):
         sf.evaluate(out=tmp_path / "r", fusers=["lpp"])

@@ -13,7 +13,8 @@ import pytest
 from slidefusion.errors import OptionError, OutputError, ProcessingError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.phantom import Phantom
-from slidefusion.verbs.phantom import beside, write_phantom
+from slidefusion.verbs.phantom import write_phantom
+from slidefusion.verbs.truths import beside
 
 from ..faults.conftest import assert_same, files_of
 from ..faults.test_damage import cut, flip, remove
