@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from typing import Any
@@ -10,7 +11,7 @@ from slidefusion.errors import PluginError, SlidefusionError
 from slidefusion.fuser import Footprint, Fuser, Overview, PlaneRange
 from slidefusion.geometry import Size
 
-__all__ = ["check_declarations", "declared_bytes", "missing_attributes", "prepared"]
+__all__ = ["check_declarations", "declared_bytes", "missing_attributes", "options_of", "prepared"]
 
 _KINDS = {"name": str, "planes": PlaneRange, "footprint": Footprint, "device": str}
 _METHODS = ("working_bytes", "__call__")
@@ -56,6 +57,18 @@ def check_declarations(fuser: Fuser, what: str) -> Fuser:
         if not callable(getattr(fuser, name, None)):
             raise PluginError(f"{what}: its {name} is no method (see slidefusion.fuser.Fuser)")
     return fuser
+
+
+def options_of(fuser: Fuser) -> dict[str, Any]:
+    """The options that the fuser was made with: its fields, or what it calls its ``options``.
+
+    >>> from slidefusion.registry import get_fuser
+    >>> options_of(get_fuser("lpp", levels=4))["levels"]
+    4
+    """
+    if dataclasses.is_dataclass(fuser) and not isinstance(fuser, type):
+        return dataclasses.asdict(fuser)
+    return dict(getattr(fuser, "options", {}))
 
 
 def declared_bytes(fuser: Fuser, planes: int, channels: int, window: Size) -> int:

@@ -24,7 +24,7 @@ def typed_value(owner: str, name: str, text: str, declared: str) -> Any:
     kinds = declared.split(" or ")
     for kind in kinds:
         try:
-            return _PARSERS.get(kind.partition("[")[0], _text)(text)
+            return _PARSERS.get(kind.partition("[")[0], str)(text)
         except ValueError:
             continue
     raise OptionError(f"option {name}={text!r} of {owner} must be {declared}")
@@ -60,23 +60,11 @@ def _sequence(text: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _text(text: str) -> str:
-    return text
-
-
-def _int(text: str) -> int:
-    return int(text)
-
-
-def _float(text: str) -> float:
-    return float(text)
-
-
 _PARSERS: dict[str, Any] = {
     "None": _none,
     "bool": _bool,
-    "int": _int,
-    "float": _float,
+    "int": int,
+    "float": float,
     "tuple": _sequence,
     "list": _sequence,
     "Any": free_value,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from slidefusion import memory
 from slidefusion.dask_source import dask_source
-from slidefusion.declarations import check_declarations, missing_attributes, prepared
+from slidefusion.declarations import check_declarations, missing_attributes, options_of, prepared
 from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, StackError
 from slidefusion.fuser import Fuser
@@ -50,7 +50,7 @@ class FusePlan:
             "kind": "slide",
             "software": {"slidefusion": _version("slidefusion"), **_fuser_software(self.fuser)},
             "fuser": self.fuser.name,
-            "options": _options(self.fuser),
+            "options": options_of(self.fuser),
             "planes": [self.stack.offsets[z] for z in self.planes],
             "planes_z_um": None
             if self.stack.z_um is None
@@ -166,7 +166,7 @@ def _interrupted_region_px(out: str | Path | None) -> int | None:
 
 def _check_options(fuser: Fuser) -> None:
     """The slide's record says with which options it was made, as JSON."""
-    for name, value in _options(fuser).items():
+    for name, value in options_of(fuser).items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
@@ -175,12 +175,6 @@ def _check_options(fuser: Fuser) -> None:
                 "the slide: options are finite numbers, text, True, False, None, and lists of "
                 "these (of a NumPy number give its .item())"
             ) from None
-
-
-def _options(fuser: Fuser) -> dict[str, Any]:
-    if dataclasses.is_dataclass(fuser) and not isinstance(fuser, type):
-        return dataclasses.asdict(fuser)
-    return dict(getattr(fuser, "options", {}))
 
 
 def _version(distribution: str) -> str:

@@ -78,7 +78,7 @@ class Plugin:
             return entry.load()
         except (Exception, SystemExit) as error:
             raise PluginError(
-                f"{self.group.rpartition('.')[2][:-1]} {self.name!r} of distribution "
+                f"{_kind(self.group)} {self.name!r} of distribution "
                 f"{self.distribution} {self.version} cannot be loaded from {self.target!r}: "
                 f"{type(error).__name__}: {error}; repair or uninstall {self.distribution}"
             ) from error
@@ -99,6 +99,11 @@ def plugins(group: str) -> tuple[Plugin, ...]:
     return tuple(sorted(found.values(), key=lambda p: (p.name, not p.built_in, p.distribution)))
 
 
+def _kind(group: str) -> str:
+    """What a plugin of the group is: "fuser" of "slidefusion.fusers"."""
+    return group.rpartition(".")[2].removesuffix("s")
+
+
 def _normalised(distribution: str) -> str:
     return distribution.lower().replace("_", "-").replace(".", "-")
 
@@ -115,7 +120,7 @@ def find(group: str, name: str) -> Plugin:
     """
     installed = plugins(group)
     if not isinstance(name, str):
-        raise OptionError(f"{name!r} is no name of a {group.rpartition('.')[2][:-1]}: give a text")
+        raise OptionError(f"{name!r} is no name of a {_kind(group)}: give a text")
     distribution, _, plain = name.rpartition(":")
     matching = [
         plugin
@@ -132,10 +137,9 @@ def find(group: str, name: str) -> Plugin:
             f"say which one is meant: {candidates}"
         )
     if not matching:
-        kind = group.rpartition(".")[2][:-1]
         known = sorted({plugin.name for plugin in installed})
         raise UnknownNameError(
-            f"no {kind} {name!r} is installed{near_match(plain, known)} "
+            f"no {_kind(group)} {name!r} is installed{near_match(plain, known)} "
             f"(installed: {', '.join(known) or 'none'})"
         )
     return matching[0]

@@ -24,6 +24,7 @@ from slidefusion.errors import OptionError, SlidefusionError
 from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.registry import FUSERS, find, get_fuser
+from slidefusion.wording import counted
 
 __all__ = ["Row", "read_manifest"]
 
@@ -118,7 +119,7 @@ def read_manifest(
         listed = "; ".join(f"line {line}: {reason}" for line, reason in problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise OptionError(
-            f"{len(problems)} problem{'s'[: len(problems) != 1]} in {manifest}, nothing was "
+            f"{counted(len(problems), 'problem')} in {manifest}, nothing was "
             f"started: {listed}{more}"
         )
     return rows

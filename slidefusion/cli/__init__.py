@@ -1,4 +1,4 @@
-"""The command line, ``slidefusion …``: the public verbs with the same options.
+"""The command line, ``slidefusion …``: the public verbs with the same options, and a few more.
 
 One command a file; none imports anything heavy before it runs.
 """

@@ -16,6 +16,7 @@ from slidefusion.cli.shared_options import (
     cluster,
 )
 from slidefusion.errors import ProcessingError
+from slidefusion.wording import counted
 
 if TYPE_CHECKING:
     from slidefusion.batch.status import SlideStatus
@@ -104,11 +105,11 @@ def _summary(manifest: str, found: Sequence[SlideStatus], seconds: float) -> Non
     from slidefusion.batch.status import status_path
 
     failed = [status for status in found if status.state != "done"]
-    print(f"{len(found) - len(failed)} of {len(found)} slides done, {seconds:.1f} s")
+    print(f"{len(found) - len(failed)} of {counted(len(found), 'slide')} done, {seconds:.1f} s")
     for status in failed:
         print(f"line {status.line}: {status.source}: {status.error}")
     if failed:
         raise ProcessingError(
-            f"{len(failed)} of {len(found)} slides failed (reasons above, and in "
+            f"{len(failed)} of {counted(len(found), 'slide')} failed (reasons above, and in "
             f"{status_path(Path(manifest))}); repeat the command to try them again"
         )

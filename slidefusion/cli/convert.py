@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from typing import Annotated, Any
 
 import typer
 
-from slidefusion.cli.option_values import free_value, pairs, refuse_taken
+from slidefusion.cli.option_values import free_value, pairs
 from slidefusion.cli.shared_options import (
     ClientOption,
     Options,
@@ -19,25 +20,10 @@ from slidefusion.cli.shared_options import (
     cluster,
     numbers,
 )
-from slidefusion.errors import UsageError
+from slidefusion.errors import OptionError, UsageError
+from slidefusion.wording import counted
 
 __all__ = ["convert"]
-
-_OWN = (
-    "pixel_size_um",
-    "z_step_um",
-    "z_um",
-    "reference",
-    "reader",
-    "chunk_px",
-    "shard_px",
-    "client",
-    "progress",
-    "overwrite",
-    "verify",
-    "retries",
-    "report",
-)
 
 
 def convert(
@@ -94,11 +80,18 @@ def convert(
       slidefusion convert z0.png z1.png z2.png stack.zarr --pixel-size-um 0.25 --z-um=-2,0,3
       slidefusion convert stack.tif stack.zarr -O axes=ZCYX --pixel-size-um 0.25 --z-step-um 1
     """
+    import slidefusion as sf
+
     if len(paths) < 2:
         raise UsageError(f"convert needs a source and an output; only {paths[0]!r} was given")
     *sources, out = paths
     texts = pairs(option)
-    refuse_taken(texts, _OWN)
+    for argument in inspect.signature(sf.convert).parameters.values():
+        if argument.name in texts and argument.kind is not argument.VAR_KEYWORD:
+            raise OptionError(
+                f"-O {argument.name}=… is no option of a reader but an argument of convert itself: "
+                "give it as that (slidefusion convert --help)"
+            )
     size = numbers("--pixel-size-um", pixel_size_um, float, (1, 2))
     given: dict[str, Any] = {
         "pixel_size_um": size if size is None else size[0] if len(size) == 1 else tuple(size),
@@ -115,9 +108,6 @@ def convert(
         "report": report,
         **{name: free_value(text) for name, text in texts.items()},
     }
-
-    import slidefusion as sf
-
     source: Any = sources[0] if len(sources) == 1 else sources
     started = time.perf_counter()
     with cluster(client) as connected:
@@ -125,6 +115,6 @@ def convert(
     shape = sf.open_stack(where).shape
     seconds = time.perf_counter() - started
     print(
-        f"{out}: {shape[1]} plane{'s'[: shape[1] != 1]} of {shape[2]} x {shape[3]} px, "
-        f"{shape[0]} channel{'s'[: shape[0] != 1]}, {seconds:.1f} s"
+        f"{out}: {counted(shape[1], 'plane')} of {shape[2]} x {shape[3]} px, "
+        f"{counted(shape[0], 'channel')}, {seconds:.1f} s"
     )

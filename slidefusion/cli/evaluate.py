@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slidefusion.cli.fuse import fuser_options
+from slidefusion.cli.option_values import fuser_options
 from slidefusion.cli.shared_options import ClientOption, cluster, numbers
 from slidefusion.errors import OptionError
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from slidefusion.cli.option_values import free_value, pairs, typed_value
+from slidefusion.cli.option_values import fuser_options, region_side
 from slidefusion.cli.shared_options import (
     ClientOption,
     Options,
@@ -19,9 +19,9 @@ from slidefusion.cli.shared_options import (
     cluster,
     numbers,
 )
-from slidefusion.errors import OptionError
+from slidefusion.wording import counted
 
-__all__ = ["fuse", "fuser_options", "region_side"]
+__all__ = ["fuse"]
 
 
 def fuse(
@@ -100,41 +100,6 @@ def fuse(
     count = len(slide.attrs["slidefusion"]["planes"])
     seconds = time.perf_counter() - started
     print(
-        f"{out}: {height} x {width} px, {channels} channel{'s'[: channels != 1]}, {fuser} of "
-        f"{count} plane{'s'[: count != 1]}, {seconds:.1f} s"
+        f"{out}: {height} x {width} px, {counted(channels, 'channel')}, {fuser} of "
+        f"{counted(count, 'plane')}, {seconds:.1f} s"
     )
-
-
-def fuser_options(fuser: str, given: list[str] | None) -> dict[str, Any]:
-    """The ``-O`` options of a fuser as values of the types that it declares.
-
-    Raises :class:`~slidefusion.errors.OptionError` naming a near match for a misspelt one.
-    """
-    texts = pairs(given)
-    if not texts:
-        return {}
-    from slidefusion.registry import fuser_options as options_of
-    from slidefusion.registry import get_fuser
-
-    infos = {info.name: info for info in options_of(fuser)}
-    if not infos:  # the fuser checks its own
-        return {name: free_value(text) for name, text in texts.items()}
-    for name, text in texts.items():
-        if name not in infos:
-            get_fuser(fuser, **{name: text})  # raises, with the near match
-    return {
-        name: typed_value(f"fuser {fuser!r}", name, text, infos[name].type)
-        for name, text in texts.items()
-    }
-
-
-def region_side(chunks: str) -> Any:
-    """The value of ``--chunks``; raises :class:`~slidefusion.errors.OptionError`."""
-    if chunks == "auto":
-        return "auto"
-    try:
-        return int(chunks)
-    except ValueError:
-        raise OptionError(
-            f"--chunks {chunks!r}: give the side of a region in pixels, or auto"
-        ) from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["columns", "fusers"]
+from slidefusion.cli.columns import columns
+
+__all__ = ["fusers"]
 
 
 def fusers(
@@ -127,17 +128,3 @@ def _allowed(option: dict[str, Any]) -> str:
     if high is None:
         return f">= {low:g}"
     return f"<= {high:g}" if low is None else f"{low:g} to {high:g}"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of texts as lines with aligned columns.
-
-    >>> print(columns([("A", "B"), ("one", "2")]))
-    A    B
-    one  2
-    """
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

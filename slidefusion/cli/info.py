@@ -31,7 +31,7 @@ def info(
 
 
 def _text(d: dict[str, Any]) -> str:
-    from slidefusion.cli.fusers import columns
+    from slidefusion.cli.columns import columns
 
     sizes = dict(zip(d["axes"], d["shape"], strict=True))
     rows = [
@@ -96,7 +96,7 @@ def _pixel_size(d: dict[str, Any]) -> str:
 
 
 def _levels(title: str, levels: list[dict[str, Any]]) -> str:
-    from slidefusion.cli.fusers import columns
+    from slidefusion.cli.columns import columns
 
     def show(shape: list[int] | None) -> str:
         return "-" if shape is None else " x ".join(map(str, shape))

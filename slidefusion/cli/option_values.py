@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from slidefusion.errors import OptionError
 from slidefusion.option_text import free_value, typed_value
 
-__all__ = ["free_value", "pairs", "refuse_taken", "typed_value"]
+__all__ = ["free_value", "fuser_options", "pairs", "region_side", "typed_value"]
 
 
 def pairs(given: Iterable[str] | None) -> dict[str, str]:
@@ -30,12 +31,36 @@ def pairs(given: Iterable[str] | None) -> dict[str, str]:
     return found
 
 
-def refuse_taken(given: dict[str, str], taken: Sequence[str]) -> None:
-    """Refuse ``-O`` for what has an option of its own.
+def fuser_options(fuser: str, given: list[str] | None) -> dict[str, Any]:
+    """The ``-O`` options of a fuser as values of the types that it declares.
 
-    Raises :class:`OptionError`.
+    Raises :class:`~slidefusion.errors.OptionError` naming a near match for a misspelt one.
     """
-    for name in given:
-        if name in taken:
-            flag = "--" + name.replace("_", "-")
-            raise OptionError(f"-O {name}=… is not an option of that kind; give {flag} instead")
+    texts = pairs(given)
+    if not texts:
+        return {}
+    from slidefusion.registry import fuser_options as options_of
+    from slidefusion.registry import get_fuser
+
+    infos = {info.name: info for info in options_of(fuser)}
+    if not infos:  # the fuser checks its own
+        return {name: free_value(text) for name, text in texts.items()}
+    for name, text in texts.items():
+        if name not in infos:
+            get_fuser(fuser, **{name: text})  # raises, with the near match
+    return {
+        name: typed_value(f"fuser {fuser!r}", name, text, infos[name].type)
+        for name, text in texts.items()
+    }
+
+
+def region_side(chunks: str) -> Any:
+    """The value of ``--chunks``; raises :class:`~slidefusion.errors.OptionError`."""
+    if chunks == "auto":
+        return "auto"
+    try:
+        return int(chunks)
+    except ValueError:
+        raise OptionError(
+            f"--chunks {chunks!r}: give the side of a region in pixels, or auto"
+        ) from None

@@ -18,6 +18,7 @@ from slidefusion.cli.shared_options import (
     VerifyOption,
     cluster,
 )
+from slidefusion.wording import counted
 
 __all__ = ["phantom"]
 
@@ -90,6 +91,6 @@ def phantom(
             report=report,
         )
     seconds = time.perf_counter() - started
-    print(f"{paths.stack}: {planes} planes of {height} x {width} px, {seconds:.1f} s")
+    print(f"{paths.stack}: {counted(planes, 'plane')} of {height} x {width} px, {seconds:.1f} s")
     print(f"{paths.truth}: the same in focus everywhere")
     print(f"{paths.depth}: depth in µm")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slidefusion.cli.fuse import fuser_options, region_side
+from slidefusion.cli.option_values import fuser_options, region_side
 from slidefusion.cli.shared_options import ClientOption, Options, cluster, numbers
+from slidefusion.wording import byte_text, counted
 
 if TYPE_CHECKING:
     from slidefusion.verbs.plan_fuse import FuseEstimate
@@ -124,9 +125,9 @@ def _show(found: FuseEstimate, title: str) -> None:
 
 
 def _rows(found: FuseEstimate) -> list[tuple[str, str]]:
-    timing, plural = found.timing, "s"[: found.workers != 1]
+    timing = found.timing
     halo = found.halo_bytes / max(1, found.read_bytes - found.halo_bytes)
-    free = "" if found.free_bytes is None else f" ({_size(found.free_bytes)} free)"
+    free = "" if found.free_bytes is None else f" ({byte_text(found.free_bytes)} free)"
     seconds = [region.seconds for region in timing.sample]
     rates = [region.window_px * found.planes / 1e6 / region.seconds for region in timing.sample]
     peak = max(region.peak_bytes for region in timing.sample)
@@ -135,35 +136,32 @@ def _rows(found: FuseEstimate) -> list[tuple[str, str]]:
     return [
         ("regions", f"{found.regions:,} of {found.region_px} px, one task each"),
         ("planes", f"{found.planes}: {found.megapixel_planes:,.0f} megapixel-planes"),
-        ("to read", f"{_size(found.read_bytes)} of pixels, {halo:.0%} of it halo on top"),
+        ("to read", f"{byte_text(found.read_bytes)} of pixels, {halo:.0%} of it halo on top"),
         (
             "to write",
-            f"{_size(found.write_bytes)} of pixels; about {_size(found.stored_bytes)} on disk with "
-            f"pyramid and maps{free}",
+            f"{byte_text(found.write_bytes)} of pixels; about {byte_text(found.stored_bytes)} on "
+            f"disk with pyramid and maps{free}",
         ),
         (
             "memory a worker",
-            f"{_size(found.memory_needed_bytes)} at most, {_size(found.memory_allowed_bytes)} "
-            f"allowed; {_size(peak)} seen in the sample",
+            f"{byte_text(found.memory_needed_bytes)} at most, "
+            f"{byte_text(found.memory_allowed_bytes)} allowed; {byte_text(peak)} seen in the "
+            "sample",
         ),
         (
             "sample",
-            f"{len(seconds)} region{'s'[: len(seconds) != 1]}, {min(seconds):.2f} to "
+            f"{counted(len(seconds), 'region')}, {min(seconds):.2f} to "
             f"{max(seconds):.2f} s (median {statistics.median(seconds):.2f} s), "
             f"{min(rates):.1f} to {max(rates):.1f} megapixel-planes a second",
         ),
         ("spent on", ", ".join(f"{name} {part / total:.0%}" for name, part in parts)),
         ("one thread", _time(found.task_seconds)),
         (
-            f"{found.workers} worker{plural} of {found.threads}",
+            f"{counted(found.workers, 'worker')} of {found.threads}",
             f"{_time(found.wall_seconds)} and {_time(found.start_seconds)} to start, "
             f"{found.worker_seconds:,.1f} worker-seconds",
         ),
     ]
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _time(seconds: float) -> str:

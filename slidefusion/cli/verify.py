@@ -9,6 +9,7 @@ import typer
 
 from slidefusion.cli.shared_options import ClientOption, ProgressOption, cluster
 from slidefusion.errors import ProcessingError
+from slidefusion.wording import counted
 
 __all__ = ["verify"]
 
@@ -41,7 +42,7 @@ def verify(
         print(f"… and {len(damages) - _SHOWN} more")
     if damages:
         raise ProcessingError(
-            f"{store}: {len(damages)} damaged place{'s'[: len(damages) != 1]}; repeat the command "
+            f"{store}: {counted(len(damages), 'damaged place')}; repeat the command "
             "that wrote it with --verify to make them anew"
         )
     print(f"{store}: whole, {time.perf_counter() - started:.1f} s")

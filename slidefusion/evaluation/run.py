@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from slidefusion.declarations import options_of
 from slidefusion.errors import OptionError, UnknownNameError, UsageError, near_match
 from slidefusion.evaluation.candidates import Candidate, candidates, reason_to_skip
 from slidefusion.evaluation.folder import check, refuse_inputs_inside, staged
@@ -327,7 +328,7 @@ def _provenance(
         "glass": measured.glass,
         "skipped": measured.skipped,
         "fusers": {
-            candidate.label: {"name": candidate.fuser.name, "options": _options(candidate.fuser)}
+            candidate.label: {"name": candidate.fuser.name, "options": options_of(candidate.fuser)}
             for candidate in chosen
         },
         "made_by": [
@@ -339,9 +340,3 @@ def _provenance(
         "rows": [dataclasses.asdict(row) for row in result.rows],
         "ablations": [dataclasses.asdict(ablation) for ablation in result.ablations],
     }
-
-
-def _options(fuser: Fuser) -> dict[str, Any]:
-    if dataclasses.is_dataclass(fuser) and not isinstance(fuser, type):
-        return dataclasses.asdict(fuser)
-    return {}

@@ -19,6 +19,7 @@ from slidefusion.stack_inputs import as_stack
 from slidefusion.value_range import white_of
 from slidefusion.verbs.fuse import fuse
 from slidefusion.verbs.truths import beside
+from slidefusion.wording import counted
 
 __all__ = ["Slide", "fused_reference", "load_image", "open_slides"]
 
@@ -94,8 +95,8 @@ def open_slides(
     """
     if images is not None and len(images) != len(stacks):
         raise UsageError(
-            f"{len(stacks)} stacks and {len(images)} images to compare them with were given: give "
-            "one for each stack, in the same order"
+            f"{counted(len(stacks), 'stack')} and {counted(len(images), 'image')} to "
+            "compare them with were given: give one for each stack, in the same order"
         )
     slides: list[Slide] = []
     for k, given in enumerate(stacks):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slidefusion.evaluation.scores import REFERENCE_METRICS, Evaluation, Planes, Row
+from slidefusion.wording import counted
 
 __all__ = [
     "METRIC_NAMES",
@@ -92,8 +93,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found = []
     for k, planes in enumerate(evaluation.measured.planes):
         count = len(planes)
-        word = _COUNTS[count] if count < len(_COUNTS) else str(count)
-        title = f"Table {k + 1}. {word.capitalize()} plane{'s'[: count != 1]} ({_list(planes)})"
+        word = _COUNTS[count].capitalize() if count < len(_COUNTS) else str(count)
+        title = f"Table {k + 1}. {word} {_planes(planes)} ({_list(planes)})"
         found.append(Table(evaluation, planes, title))
     return found
 
@@ -112,8 +113,8 @@ def notes(evaluation: Evaluation) -> list[str]:
     found = [
         f"Compared with {measured.kind}"
         + ("." if measured.exact else ": NO TRUTH, an order at best."),
-        f"{measured.patches} patches of {measured.patch_px} px from {measured.slides} "
-        f"slide{'s'[: measured.slides != 1]}; {measured.glass} more show glass only and are left "
+        f"{counted(measured.patches, 'patch', 'patches')} of {measured.patch_px} px from "
+        f"{counted(measured.slides, 'slide')}; {measured.glass} more show glass only and are left "
         "out. Mean ± standard error of the mean (patches of one slide count as one cluster).",
     ]
     if not measured.exact:
@@ -131,7 +132,11 @@ def planes_text(planes: Planes) -> str:
     >>> planes_text((-1, 0, 1)), planes_text((0,))
     ('planes -1, 0, +1', 'plane 0')
     """
-    return f"plane{'s'[: len(planes) != 1]} {_list(planes)}"
+    return f"{_planes(planes)} {_list(planes)}"
+
+
+def _planes(planes: Planes) -> str:
+    return "plane" if len(planes) == 1 else "planes"
 
 
 def slug(planes: Planes) -> str:
@@ -140,7 +145,7 @@ def slug(planes: Planes) -> str:
     >>> slug((-1, 0, 1))
     'planes_-1_0_1'
     """
-    return f"plane{'s'[: len(planes) != 1]}_" + "_".join(map(str, planes))
+    return "_".join([_planes(planes), *map(str, planes)])
 
 
 def number(value: float) -> str:

@@ -21,6 +21,7 @@ from slidefusion.omezarr.store import location
 from slidefusion.stack import FocusStack, from_group
 from slidefusion.training.recipe import Recipe
 from slidefusion.verbs.truths import beside
+from slidefusion.wording import counted
 
 __all__ = ["Crops", "Pair", "augmented", "digest_of", "open_pairs"]
 
@@ -103,8 +104,8 @@ def open_pairs(
         for image in (stack, truth):
             if image.dtype != np.uint8 or image.shape[0] not in (1, 3):
                 raise StackError(
-                    f"{image.store}: {image.shape[0]} channels of {image.dtype}; training takes "
-                    "uint8 with 1 or 3 channels"
+                    f"{image.store}: {counted(image.shape[0], 'channel')} of {image.dtype}; "
+                    "training takes uint8 with 1 or 3 channels"
                 )
         if stack.shape[2:] != truth.shape[2:] or truth.shape[1] != 1:
             raise StackError(
@@ -139,8 +140,9 @@ class Crops:
         for pair in self.pairs:
             if min(pair.stack.shape[2:]) < self.side_px or len(pair) < self.planes:
                 raise StackError(
-                    f"{pair.stack.store} has {len(pair)} planes of {pair.stack.shape[2:]} px: "
-                    f"too few or too small for crops of {self.side_px} px with {self.planes} planes"
+                    f"{pair.stack.store} has {counted(len(pair), 'plane')} of "
+                    f"{pair.stack.shape[2:]} px: too few or too small for crops of {self.side_px} "
+                    f"px with {counted(self.planes, 'plane')}"
                 )
 
     def batch(self, step: int, size: int, *, first: int = 0) -> tuple[Bytes, Bytes]:

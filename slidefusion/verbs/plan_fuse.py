@@ -22,6 +22,7 @@ from slidefusion.tasks.placement import resources_for, worker_bytes
 from slidefusion.tasks.pools import has_resources, workers_of
 from slidefusion.tasks.scheduling import parallelism
 from slidefusion.tiling import Tiling
+from slidefusion.wording import byte_text
 
 __all__ = ["FuseEstimate", "plan_fuse"]
 
@@ -267,8 +268,8 @@ def _check_memory(plan: FusePlan, pool: _Pool, needed: int) -> None:
     )
     way_out = "" if side is None else f"pass chunks={side}, "
     raise MemoryBudgetError(
-        f"a worker needs {_size(needed)} ({pool.threads} regions of {plan.tiling.region_px} px at "
-        f"once), and {_size(pool.allowed_bytes)} may be used ({_SHARE:.0%} of its memory): "
+        f"a worker needs {byte_text(needed)} ({pool.threads} regions of {plan.tiling.region_px} px "
+        f"at once), and {byte_text(pool.allowed_bytes)} may be used ({_SHARE:.0%} of its memory): "
         f"{way_out}give each worker fewer threads or more memory (memory_limit=), or run fewer "
         "workers on a machine"
     )
@@ -286,11 +287,7 @@ def _check_disk(out: str | Path | None, needed: int) -> int | None:
             free += sum(Path(folder, name).lstat().st_size for name in files)
     if needed > free:
         raise OutputError(
-            f"the slide needs about {_size(needed)} at {where}, and {_size(free)} are free there: "
-            "make room, or choose another output"
+            f"the slide needs about {byte_text(needed)} at {where}, and {byte_text(free)} are free "
+            "there: make room, or choose another output"
         )
     return free
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from slidefusion.errors import OtherPlanesError, UnknownNameError, WeightsError
 from slidefusion.weights.card import Card, card_of
 from slidefusion.weights.packs import look_up, read_bytes
+from slidefusion.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -108,18 +109,14 @@ def _check_fit(
         )
     if planes is not None and card.planes is not None and card.planes != planes:
         raise OtherPlanesError(
-            f"{what} take {_counted(card.planes)}, and {planes} are needed: choose other planes, "
-            f"or weights for {planes}"
+            f"{what} take {counted(card.planes, 'plane')}, and {planes} are needed: choose other "
+            f"planes, or weights for {planes}"
         )
     if sha256 is not None and card.sha256 != sha256.lower():
         raise WeightsError(
             f"{what} have the SHA-256 {card.sha256[:16]}…, and the run began with {sha256[:16]}…: "
             "install the same weights everywhere, then run again"
         )
-
-
-def _counted(planes: int) -> str:
-    return f"{planes} plane" + "s" * (planes != 1)
 
 
 def _read(card: Card, device: str) -> LoadedWeights:

@@ -99,7 +99,7 @@ def test_outputs_that_are_in_the_way(cli: Runner, kept_stack: Path, tmp_path: Pa
         (["TIFF", "OUT", "--reference", "3"], "planes 0 to 2"),
         (["TIFF", "OUT", "--reader", "tif"], "did you mean 'tiff'?"),
         (["TIFF", "OUT", "-O", "serie=1"], "did you mean 'series'?"),
-        (["TIFF", "OUT", "-O", "overwrite=1"], "give --overwrite instead"),
+        (["TIFF", "OUT", "-O", "overwrite=1"], "an argument of convert itself"),
     ],
 )
 def test_convert_refuses(cli: Runner, tmp_path: Path, args: list[str], says: str) -> None:
