@@ -181,7 +181,9 @@ def _print(found: Evaluation) -> None:
     for table in tables(found):
         grid = Table(title=table.title, title_justify="left", title_style="bold")
         for k, title in enumerate(table.head):
-            grid.add_column(title, justify="right" if k else "left", no_wrap=bool(k))
+            grid.add_column(
+                title, justify="right" if k else "left", no_wrap=bool(k), overflow="fold"
+            )
         for k, row in enumerate(table.rows):
             best = [table.is_best(k, column) for column in range(len(row))]
             grid.add_row(
@@ -197,7 +199,9 @@ def _print(found: Evaluation) -> None:
     if last is not None:
         grid = Table(title=last.title, title_justify="left", title_style="bold")
         for k, title in enumerate(last.head):
-            grid.add_column(title, justify="right" if k > 1 else "left", no_wrap=k > 1)
+            grid.add_column(
+                title, justify="right" if k > 1 else "left", no_wrap=k > 1, overflow="fold"
+            )
         for row in last.rows:
             grid.add_row(*map(Text, row))
         console.print(grid)

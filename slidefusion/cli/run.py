@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 
 import typer
 
@@ -17,6 +20,13 @@ __all__ = ["FAILURE", "INTERRUPTED", "USAGE", "run"]
 FAILURE = 1
 USAGE = 2
 INTERRUPTED = 130
+_AFTER_INTERRUPTION = {
+    "evaluate": "nothing is kept but the phantoms in --keep",
+    "plan": "nothing was written",
+    "info": "nothing was written",
+    "train": "run the same command again to go on from the last checkpoint (one every two minutes)",
+}
+"""What becomes of the work of commands that cannot just be continued."""
 _JOINERS = "\u200c\u200d"  # within words of some scripts, and emoji
 _PIPE_CLOSED = 0  # the reader (``| head``) has what it wanted
 
@@ -36,12 +46,15 @@ def run(args: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a µ on a terminal that knows ASCII only
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _invoke(args or ["--help"])
+        with _ended_as_by_ctrl_c():
+            code = _invoke(args or ["--help"])
         sys.stdout.flush()
         return code
     except (KeyboardInterrupt, typer.Abort):
         _say_nothing_at_exit()
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+        command = next((arg for arg in args if not arg.startswith("-")), "")
+        ending = _AFTER_INTERRUPTION.get(command, "run the same command again to continue")
+        print(f"interrupted; {ending}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _output_is_closed():
@@ -56,6 +69,27 @@ def run(args: list[str]) -> int:
         message, code = _explain(error)
         print(f"error: {_one_line(message)}", file=sys.stderr)
         return code
+
+
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM, which a cluster's time limit sends, leaves nothing behind either.
+
+    A second one ends the process at once.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may do this
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _output_is_closed() -> bool:

@@ -84,20 +84,23 @@ def train(
     """
     from slidefusion.errors import OptionError
     from slidefusion.training.corpus import write_corpus
-    from slidefusion.training.recipe import Recipe, compact
+    from slidefusion.training.recipe import compact, published
     from slidefusion.training.run import train as run
 
     if devices != "auto" and not devices.isdecimal():
         raise OptionError(f"--devices {devices!r}: give a number of GPUs, or auto")
     changes = {key: free_value(text) for key, text in pairs(option).items()}
-    base = Recipe(method, planes)
+    base = published(method, planes)
     if preset == "compact":
         steps = base.changed({k: v for k, v in changes.items() if k == "steps"}).steps
         base = compact(method, planes, **({"steps": steps} if "steps" in changes else {}))
     recipe = base.changed(changes)
     given: list[Any] = list(stacks or [])
+    if phantoms < 0:
+        raise OptionError(f"--phantoms {phantoms}: give a number from 0 on")
     if phantoms:
-        given += write_corpus(corpus or f"{out}/corpus", phantoms)
+        say = _print_line if progress else None
+        given += write_corpus(corpus or f"{out}/corpus", phantoms, say=say)
     if not given:
         raise OptionError("nothing to train on: give stacks, or --phantoms 400 to make some")
     weights = run(
@@ -113,6 +116,10 @@ def train(
         on_step=_Lines(recipe.steps) if progress else None,
     )
     print(f"{weights}: weights, with their card beside them")
+
+
+def _print_line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class _Lines:
@@ -131,9 +138,7 @@ class _Lines:
             rate = (now - self.last[1]) / max(step - self.last[0], 1)
             left = rate * (self.steps - step) / 60
             values = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-            print(
-                f"{step} of {self.steps}: {values} ({rate:.2f} s an update, {left:.0f} min left)",
-                file=sys.stderr,
-                flush=True,
+            _print_line(
+                f"{step} of {self.steps}: {values} ({rate:.2f} s an update, {left:.0f} min left)"
             )
             self.last = (step, now)

@@ -100,7 +100,8 @@ def reason_to_skip(
         fused = fuse(sample, candidate.fuser, progress=False).values
     except OtherPlanesError:
         return "its weights are for another number of planes"
-    if planes == 1 and np.array_equal(fused, sample[:, 0]):
+    has_weights = hasattr(candidate.fuser, "weights")  # which may have learnt nothing yet
+    if planes == 1 and not has_weights and np.array_equal(fused, sample[:, 0]):
         return "gives a single plane back as it is, which is the row 'plane 0'"
     return None
 

@@ -76,7 +76,7 @@ def survey(slides: Sequence[Slide], measured: Measured, min_content: float) -> l
             values = _values(plane, truth, slide, window, measured)
             return Patch(k, window, worst, error, values, slide.white)
 
-        looked = _threaded(look, grid(height, width, measured.patch_px))
+        looked = _threaded(look, grid(height, width, measured.patch_px, slide.name))
         found += [patch for patch in looked if patch is not None]
         measured.glass += sum(patch is None for patch in looked)
     return found

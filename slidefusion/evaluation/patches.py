@@ -16,17 +16,17 @@ __all__ = ["grid", "has_content", "worst_place"]
 _BLOCK_PX = 4
 
 
-def grid(height: int, width: int, patch_px: int) -> list[Window]:
+def grid(height: int, width: int, patch_px: int, what: str = "a slide") -> list[Window]:
     """Patches side by side from the top left; what is left at the bottom and right is not measured.
 
-    Raises :class:`StackError` when not one fits.
+    Raises :class:`StackError` when not one fits; ``what`` names the slide.
 
     >>> grid(1024, 640, 512)
     [Window(y=0, x=0, height=512, width=512), Window(y=512, x=0, height=512, width=512)]
     """
     if patch_px < 16 or min(height, width) < patch_px:
         raise StackError(
-            f"patches of {patch_px} px do not fit a slide of {height} x {width} px: patches have "
+            f"patches of {patch_px} px do not fit {what} of {height} x {width} px: patches have "
             "at least 16 px, and at most the slide's shorter side (patch_px, --patch)"
         )
     return [

@@ -138,7 +138,8 @@ def _figures(
     picture.save(folder / f"curves_{slug(planes)}.png")
     parts.append(
         f'<figure class="curves"><img src="{_uri(picture, "PNG")}" alt="curves, {text}">'
-        f"<figcaption>{count} patches drawn at random, in the order of plane 0.</figcaption>"
+        f"<figcaption>{count} patches drawn at random, in each chart in the order of what plane 0 "
+        "has in that measure: the same place in two charts need not be the same patch.</figcaption>"
         "</figure>"
     )
     return parts

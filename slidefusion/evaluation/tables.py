@@ -115,7 +115,12 @@ def notes(evaluation: Evaluation) -> list[str]:
         + ("." if measured.exact else ": NO TRUTH, an order at best."),
         f"{counted(measured.patches, 'patch', 'patches')} of {measured.patch_px} px from "
         f"{counted(measured.slides, 'slide')}; {measured.glass} more show glass only and are left "
-        "out. Mean ± standard error of the mean (patches of one slide count as one cluster).",
+        "out. Mean ± standard error of the mean "
+        + (
+            "(patches of one slide count as one cluster)."
+            if measured.slides > 1
+            else "(of one slide its patches count as independent, which they are not)."
+        ),
     ]
     if not measured.exact:
         found.append(

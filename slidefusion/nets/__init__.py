@@ -6,6 +6,7 @@ torch is imported when a network is built, not before.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,25 @@ def build(name: str, **config: Any) -> nn.Module:
     check_sizes(f"network {name}: ", config)
     module, _, attribute = NETWORKS[name].partition(":")
     network_class: type[nn.Module] = getattr(importlib.import_module(module), attribute)
-    try:
-        return network_class(**config)
-    except TypeError as error:
-        raise OptionError(f"network {name}: {error}") from error
+    _check_config(name, network_class, config)
+    return network_class(**config)
+
+
+def _check_config(name: str, network_class: type[nn.Module], config: Mapping[str, Any]) -> None:
+    """Whether the network has these settings, and values are of the kind of their defaults."""
+    settings = inspect.signature(network_class).parameters
+    for setting, value in config.items():
+        if setting not in settings:
+            raise OptionError(
+                f"network {name} has no setting {setting!r}{near_match(setting, settings)}; its "
+                f"settings: {', '.join(settings)}"
+            )
+        default = settings[setting].default
+        if isinstance(default, bool | int | str) and type(value) is not type(default):
+            raise OptionError(
+                f"network {name}: {setting}={value!r} must be of type {type(default).__name__}, "
+                f"like {default!r}"
+            )
 
 
 def check_sizes(prefix: str, config: Mapping[str, Any]) -> None:

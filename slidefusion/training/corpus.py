@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from slidefusion.phantom import Phantom, PhantomSettings
 from slidefusion.verbs.phantom import ensure_phantom
 
 __all__ = ["phantom_paths", "write_corpus"]
+
+_SAY_EVERY = 20
 
 
 def phantom_paths(folder: str | Path, count: int, *, first_seed: int = 100_000) -> list[Path]:
@@ -29,6 +32,7 @@ def write_corpus(
     planes: int = 7,
     first_seed: int = 100_000,
     step: int = 1,
+    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Write ``count`` phantoms (C, Z, Y, X) of ``side_px`` x ``side_px`` with their truths.
@@ -37,6 +41,7 @@ def write_corpus(
     phantom (:meth:`PhantomSettings.varied`); ``settings`` fixes some. Phantoms that are already
     there stay, so an interrupted call continues, and ``step`` shares the work: processes that
     start at ``first_seed`` + 0 … ``step`` - 1 with the same ``step`` write disjoint seeds.
+    ``say`` is called with a line now and then.
 
     Raises
     ------
@@ -53,7 +58,9 @@ def write_corpus(
     settings.setdefault("gray", False)  # gray is an augmentation: a colour phantom gives both
     paths = phantom_paths(folder, count, first_seed=first_seed)[::step]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for path in paths:
+    for number, path in enumerate(paths):
+        if say is not None and number % _SAY_EVERY == 0:
+            say(f"phantoms: {number} of {len(paths)} are in {folder}")
         seed = int(path.stem)
         drawn = PhantomSettings.varied(seed, **settings)
         phantom = Phantom(side_px, side_px, planes=planes, seed=seed, settings=drawn)

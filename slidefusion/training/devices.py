@@ -78,18 +78,23 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     job = pickle.dumps((function, argument))
     port = _free_port()
-    processes, lines = [], {}
+    processes: list[Any] = []
+    lines: dict[Any, int] = {}
     try:
         with _interrupts_for_this_process_only():
             for rank in range(count):
                 here, there = context.Pipe()
                 lines[here] = rank
                 process = context.Process(
-                    target=_work, args=(rank, count, port, there, job), daemon=True
+                    target=_work, args=(rank, count, port, there), daemon=True
                 )
                 processes.append(process)
                 process.start()
                 there.close()  # so that the end of the process is the end of the line
+        # Not as an argument: a process that died before it read that would be waited for for ever.
+        for here in lines:
+            with contextlib.suppress(OSError):  # dead already, as will be heard
+                here.send_bytes(job)
         del job
         result = _listen(lines, count, on_report)
         for process in processes:
@@ -105,6 +110,7 @@ def in_processes(
 def _listen(lines: dict[Any, int], count: int, on_report: Report) -> Any:
     """Hear the processes until all are done; the result of the first."""
     result: bytes | None = None
+    begun: set[int] = set()
     while lines:
         ready: list[Any] = connection.wait(list(lines))
         for line in ready:
@@ -116,8 +122,14 @@ def _listen(lines: dict[Any, int], count: int, on_report: Report) -> Any:
                 raise ProcessingError(
                     f"{who} of the training ended unexpectedly (killed, or out of memory?); run "
                     "it again to go on from the last checkpoint"
+                    if rank in begun
+                    else f"{who} of the training ended before it began: each starts Python anew, "
+                    "which runs this script again. Put what the script does under  if __name__ == "
+                    "'__main__':  (or see above what it wrote)"
                 ) from end
-            if kind == "report":
+            if kind == "begun":
+                begun.add(rank)
+            elif kind == "report":
                 on_report(*content)
             elif kind == "failed":
                 error, text = content
@@ -133,8 +145,13 @@ def _listen(lines: dict[Any, int], count: int, on_report: Report) -> Any:
     return None if result is None else pickle.loads(result)
 
 
-def _work(rank: int, count: int, port: int, line: Any, job: bytes) -> None:
-    """What a process does: the job, and telling of it."""
+def _work(rank: int, count: int, port: int, line: Any) -> None:
+    """What a process does: the job that it is sent, and telling of it."""
+    try:
+        job = line.recv_bytes()
+    except EOFError:
+        os._exit(1)
+    line.send(("begun", None))
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     os.environ.update(
         LOCAL_RANK=str(rank),

@@ -56,9 +56,9 @@ def fooling_loss(logits: Tensor) -> Tensor:
 
 
 def discriminator_loss(real: Tensor, generated: Tensor) -> Tensor:
-    """Cross-entropy of real called real and generated called generated, averaged."""
+    """Cross-entropy of real called real and of generated called generated, summed."""
     called_real = functional.binary_cross_entropy_with_logits(real, torch.ones_like(real))
     called_generated = functional.binary_cross_entropy_with_logits(
         generated, torch.zeros_like(generated)
     )
-    return 0.5 * (called_real + called_generated)
+    return called_real + called_generated

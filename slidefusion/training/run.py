@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
-import os
+import contextlib
 import re
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import OptionError, OutputError
+from slidefusion.omezarr.lock import Lock
+from slidefusion.training.card import card_of_run
+from slidefusion.training.devices import count_devices
 from slidefusion.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def train(
     Parameters
     ----------
     recipe
-        What to train, and how: the paper's ``Recipe(method)`` or ``compact(method)``, changed.
+        What to train, and how: ``compact(method)`` or ``published(method)``, changed.
     stacks
         OME-Zarr focus stacks (c, z, y, x), uint8: phantoms, or slides whose truth is a scanner's
         or ``dtcwt``'s fusion of all planes. A truth or depth that lies beside a stack which is
@@ -62,7 +62,8 @@ def train(
     devices, accelerator
         How many GPUs (``"auto"``: all), and ``"cpu"`` or ``"cuda"``.
     checkpoint_steps, stop_after
-        Updates between checkpoints; where to stop early, as an interruption would (returns None).
+        Updates between validations, each with a checkpoint (there is one every two minutes
+        besides); where to stop early, as an interruption would (returns None).
     command
         How to make these weights again, for their card.
     on_step
@@ -72,6 +73,8 @@ def train(
     ------
     OptionError
         A setting is wrong, or the folder holds a run with other settings.
+    OutputError
+        The folder cannot be written to, or another run is training there.
     StackError, UnknownNameError
         A stack or truth is missing, or does not fit.
     WeightsError
@@ -80,7 +83,10 @@ def train(
     >>> train(compact("focusgan"), stacks, "runs/focusgan-1")  # doctest: +SKIP
     PosixPath('runs/focusgan-1/focusgan-1.safetensors')
     """
+    import torch
+
     from slidefusion import weights
+    from slidefusion.fusers.network_tiles import resolve_precision
     from slidefusion.training.samples import Crops, digest_of, open_pairs
     from slidefusion.training.trainer import run
     from slidefusion.verbs.truths import without_truths
@@ -89,7 +95,10 @@ def train(
     stacks = without_truths([stacks] if isinstance(stacks, str | Path) else stacks)
     truths = [truths] if isinstance(truths, str | Path) else truths
     folder = Path(out)
-    recipe = _with_precision(recipe, accelerator)
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    count_devices(devices, accelerator)
+    recipe = recipe.changed({"precision": resolve_precision(recipe.precision, accelerator)})
     pairs = open_pairs(stacks, truths)
     kept = min(_VALIDATION, len(pairs) // 10)
     training, held = pairs[: len(pairs) - kept], pairs[len(pairs) - kept :]
@@ -116,48 +125,49 @@ def train(
     _check_crop(learner)
     begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
+    with _only_run_in(folder):
+        network = run(
+            learner,
+            folder,
+            inputs={
+                "slides": f"{len(pairs)}, {digest_of(pairs)}",
+                "blur_model": blur.card.sha256 if blur else None,
+                "start_sha256": begun["sha256"] if begun else None,
+            },
+            validation=validation,
+            devices=devices,
+            accelerator=accelerator,
+            checkpoint_steps=checkpoint_steps,
+            stop_after=stop_after,
+            on_step=on_step,
+        )
+        if stop_after is not None and stop_after < recipe.steps:
+            return None
+        if hasattr(network, "merged"):  # a layer less, where two can be one
+            network = network.merged()  # type: ignore[operator]
+        if name is None:
+            name = f"{recipe.method}-{recipe.planes}" if recipe.is_generator else recipe.method
+            name += "-nomask" if recipe.kind.masked and not masked else ""
+        path = weights.save(
+            folder / f"{name}.safetensors",
+            network,
+            card_of_run(recipe, name, blur, begun, pairs, folder, command),
+        )
+        if blur is not None and blur.card.pack is None:
+            weights.copy_to(blur.card, folder)  # whoever uses these weights needs it
+        return path
+
+
+@contextlib.contextmanager
+def _only_run_in(folder: Path) -> Iterator[None]:
+    """Two runs would write over each other's checkpoint, curves and weights."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: give a folder for checkpoint, curves and weights")
+    lock = Lock(str(folder.absolute()))  # which makes the folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error}); choose another folder") from error
-    network = run(
-        learner,
-        folder,
-        inputs={
-            "slides": f"{len(pairs)}, {digest_of(pairs)}",
-            "blur_model": blur.card.sha256 if blur else None,
-            "start_sha256": begun["sha256"] if begun else None,
-        },
-        validation=validation,
-        devices=devices,
-        accelerator=accelerator,
-        checkpoint_steps=checkpoint_steps,
-        stop_after=stop_after,
-        on_step=on_step,
-    )
-    if stop_after is not None and stop_after < recipe.steps:
-        return None
-    if hasattr(network, "merged"):  # a layer less, where two can be one
-        network = network.merged()  # type: ignore[operator]
-    if name is None:
-        name = f"{recipe.method}-{recipe.planes}" if recipe.is_generator else recipe.method
-        name += "-nomask" if recipe.kind.masked and not masked else ""
-    return weights.save(
-        folder / f"{name}.safetensors",
-        network,
-        _card(recipe, name, blur, begun, pairs, folder, command),
-    )
-
-
-def _with_precision(recipe: Recipe, accelerator: str) -> Recipe:
-    """With what ``auto`` means here as its precision: a run goes on with what it began with."""
-    import torch
-
-    from slidefusion.fusers.network_tiles import resolve_precision
-
-    gpu = accelerator != "cpu" and torch.cuda.is_available()
-    precision = resolve_precision(recipe.precision, "cuda" if gpu else "cpu")
-    return recipe.changed({"precision": precision})
+        yield
+    finally:
+        lock.release()
 
 
 def _check(
@@ -268,67 +278,3 @@ def _begin(learner: Learner) -> dict[str, Any]:
     told = ("steps", "command", "commit", "started_from")  # of every run since the first
     told_of = {key: found.card.facts.get(key) for key in told}
     return {"name": found.card.name, "sha256": found.card.sha256, **told_of}
-
-
-def _card(
-    recipe: Recipe,
-    name: str,
-    blur: Any,
-    start: dict[str, Any] | None,
-    stacks: Sequence[Any],
-    folder: Path,
-    command: str | None,
-) -> dict[str, Any]:
-    versions = {p: importlib.metadata.version(p) for p in ("slidefusion", "torch", "numpy")}
-    return {
-        "name": name,
-        "fuser": recipe.method,
-        "planes": recipe.planes if recipe.is_generator else None,
-        "blur_model": None if blur is None else blur.card.name,
-        "blur_sha256": None if blur is None else blur.card.sha256,
-        "started_from": start,
-        "trained_on": _origin(stacks),
-        "recipe": dataclasses.asdict(recipe),
-        "steps": recipe.steps,
-        "command": command or "slidefusion.train in Python, with the recipe that is given here",
-        "commit": _commit(),
-        "versions": versions,
-        "metrics": _last_row(folder / "validation.csv"),
-        "license": "BSD-3-Clause",
-    }
-
-
-def _origin(pairs: Sequence[Any]) -> str:
-    sources = [pair.stack.provenance.get("source", {}).get("reader") == "phantom" for pair in pairs]
-    size = sum(pair.stack.shape[2] * pair.stack.shape[3] for pair in pairs) / 1e6
-    kind = "phantoms" if all(sources) else "stacks"
-    return f"{len(pairs)} {kind}, {size:.1f} megapixels"
-
-
-def _last_row(path: Path) -> dict[str, float]:
-    import csv
-
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        return {}
-    step = {"step": int(rows[-1].pop("step"))}
-    return step | {key: float(value) for key, value in rows[-1].items()}
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that is running, if it is one."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()

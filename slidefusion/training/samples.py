@@ -6,6 +6,7 @@ sees the same crops when it goes on.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import StackError
+from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.store import location
 from slidefusion.stack import FocusStack, from_group
@@ -28,6 +29,11 @@ __all__ = ["Crops", "Pair", "augmented", "digest_of", "open_pairs"]
 Bytes = npt.NDArray[np.uint8]
 
 _BLOCK_PX = 512
+_PROBE_PX = 256
+_GLASS = 2.0
+"""Gray levels that a place varies by which tells nothing."""
+_RELATED = 0.4
+"""Correlation with its truth that a plane has at least; out of focus it is still above 0.9."""
 _CROPS_A_BLOCK = 2
 _CANDIDATES = 4
 """Crops come two from one block of a slide, since reading is what they cost: of four random places
@@ -55,6 +61,32 @@ class Pair:
     def __len__(self) -> int:
         return self.stack.shape[1]
 
+    @functools.cached_property
+    def probe(self) -> Window:
+        """Of nine places, the one whose truth has the most in it."""
+        height, width = self.stack.shape[2:]
+        side = min(_PROBE_PX, height, width)
+        places = [
+            Window((height - side) * row // 2, (width - side) * column // 2, side, side)
+            for row in range(3)
+            for column in range(3)
+        ]
+        return max(places, key=lambda place: float(self.truth_crop(place).std()))
+
+    def check_content(self) -> None:
+        """Raise :class:`StackError` if no plane shows what the truth shows, where it shows most."""
+        truth = self.truth_crop(self.probe).mean(axis=0).ravel()
+        if truth.std() < _GLASS:
+            return
+        planes = (self.plane_crop(z, self.probe).mean(axis=0).ravel() for z in range(len(self)))
+        found = [np.corrcoef(truth, plane)[0, 1] if plane.std() else 0.0 for plane in planes]
+        if max(found) < _RELATED:
+            raise StackError(
+                f"{self.truth.store} is no truth for {self.stack.store}: from y "
+                f"{self.probe.y}, x {self.probe.x} it is like none of the planes (correlation "
+                f"{max(found):.2f} at most); are stacks and truths in the same order?"
+            )
+
     def truth_crop(self, window: Window) -> Bytes:
         """(3, h, w)."""
         return self._read(self.truth, 0, window)
@@ -77,7 +109,21 @@ def digest_of(pairs: Sequence[Pair]) -> str:
         known = {**slide.identity, "store": Path(slide.store or "").name}
         known.pop("files", None)  # a copy was changed when it was made
         digest.update(json.dumps(known, sort_keys=True, default=str).encode())
+    for pair in pairs:  # an image that was changed in place keeps its name and its metadata
+        digest.update(pair.truth_crop(pair.probe).tobytes())
+        digest.update(pair.plane_crop(pair.middle, pair.probe).tobytes())
     return digest.hexdigest()[:12]
+
+
+def _truth(stack: str) -> FocusStack:
+    where = beside(stack, "truth")
+    try:
+        return from_group(where, need_z=False)
+    except UnknownNameError:
+        raise UnknownNameError(
+            f"{stack} has no truth: there is nothing at {where}; put it there, for example the "
+            "scanner's fused image or all planes fused by dtcwt, or name it (truths=, --truth)"
+        ) from None
 
 
 def open_pairs(
@@ -93,26 +139,31 @@ def open_pairs(
         They are not uint8 with one or three channels, or do not fit each other.
     """
     if truths is not None and len(truths) != len(stacks):
-        raise StackError(f"{len(stacks)} stacks but {len(truths)} truths: give one for each stack")
+        raise StackError(
+            f"{counted(len(stacks), 'stack')} but {counted(len(truths), 'truth')}: give one for "
+            "each stack, in the same order"
+        )
     pairs = []
     for number, path in enumerate(stacks):
         where = location(path)
         stack = from_group(where)
-        truth = from_group(
-            beside(where, "truth") if truths is None else location(truths[number]), need_z=False
-        )
+        truth = _truth(where) if truths is None else from_group(truths[number], need_z=False)
         for image in (stack, truth):
             if image.dtype != np.uint8 or image.shape[0] not in (1, 3):
                 raise StackError(
                     f"{image.store}: {counted(image.shape[0], 'channel')} of {image.dtype}; "
                     "training takes uint8 with 1 or 3 channels"
                 )
-        if stack.shape[2:] != truth.shape[2:] or truth.shape[1] != 1:
+        if stack.shape[2:] != truth.shape[2:] or (truth.shape[0], 1) != (
+            stack.shape[0],
+            truth.shape[1],
+        ):
             raise StackError(
                 f"{truth.store} {truth.shape} is no truth for {stack.store} {stack.shape} "
-                "(c, z, y, x): it needs one plane of the same size"
+                "(c, z, y, x): it needs one plane of the same size, with as many channels"
             )
         pairs.append(Pair(stack, truth))
+        pairs[-1].check_content()
     if not pairs:
         raise StackError("no stacks to train on; make some with --phantoms")
     return pairs
@@ -138,11 +189,16 @@ class Crops:
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
-            if min(pair.stack.shape[2:]) < self.side_px or len(pair) < self.planes:
+            if len(pair) < self.planes:
                 raise StackError(
-                    f"{pair.stack.store} has {counted(len(pair), 'plane')} of "
-                    f"{pair.stack.shape[2:]} px: too few or too small for crops of {self.side_px} "
-                    f"px with {counted(self.planes, 'plane')}"
+                    f"{pair.stack.store} has {counted(len(pair), 'plane')}, and {self.planes} are "
+                    "asked for: leave it out, or train on fewer planes (--planes)"
+                )
+            if min(pair.stack.shape[2:]) < self.side_px:
+                raise StackError(
+                    f"{pair.stack.store} is {' x '.join(map(str, pair.stack.shape[2:]))} px, too "
+                    f"small for crops of {self.side_px} px: leave it out, or take smaller crops "
+                    "(crop_px)"
                 )
 
     def batch(self, step: int, size: int, *, first: int = 0) -> tuple[Bytes, Bytes]:

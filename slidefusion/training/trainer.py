@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,8 @@ __all__ = ["CHECKPOINT", "Learner", "run"]
 CHECKPOINT = "checkpoint"
 """Name of the file in a run's folder, which no weights may have."""
 _LOG_STEPS = 10
+_CHECKPOINT_SECONDS = 120.0
+"""A run that is ended loses no more than this, however long its updates take."""
 _SAMPLERS = {"cpu": 1, "cuda": 8}
 """Threads that make the next batches; a GPU learns from one faster than a thread makes one."""
 Batch = dict[str, Tensor]
@@ -62,7 +65,7 @@ def run(
     inputs: Mapping[str, str | None] | None = None,
     validation: Learner | None = None,
     devices: int | str = 1,
-    accelerator: str = "auto",
+    accelerator: str = "cpu",
     checkpoint_steps: int = 250,
     stop_after: int | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
@@ -88,8 +91,6 @@ def run(
         One of several processes failed.
     """
     recipe = learner.recipe
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     count = count_devices(devices, accelerator)
     average = WeightAverage(learner.modules[learner.exported], recipe.average, recipe.moved)
     settings = json.dumps({**json.loads(recipe.to_json()), **(inputs or {})}, sort_keys=True)
@@ -132,8 +133,11 @@ class _Run:
     @property
     def unvalidated(self) -> bool:
         """Whether it was ended between a checkpoint and the validation that belongs to it."""
-        due = self.validation is not None and self.done > 0
+        due = self.validation is not None and self.done > 0 and self.validates_after(self.done)
         return due and self.done not in steps_in(self.folder / "validation.csv")
+
+    def validates_after(self, step: int) -> bool:
+        return step == self.learner.recipe.steps or step % self.checkpoint_steps == 0
 
     @property
     def saved(self) -> dict[str, nn.Module]:
@@ -159,6 +163,7 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
         log.validate(done, validation, average.network, fabric)
     fabric.barrier()
     threads = _SAMPLERS[fabric.device.type]
+    written = time.monotonic()
     with ThreadPoolExecutor(threads, "crops") as samplers:
 
         def sample(step: int) -> Future[Batch]:
@@ -178,11 +183,11 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
             if log and (finished or (step + 1) % _LOG_STEPS == 0):
                 log.losses(step + 1, losses)
             on_step(step + 1, losses)
-            if finished or (step + 1) % job.checkpoint_steps == 0:
-                if fabric.is_global_zero:
-                    write_checkpoint(
-                        job.checkpoint, step + 1, job.settings, saved, learner.optimisers
-                    )
+            validates = job.validates_after(step + 1)
+            if log and (validates or time.monotonic() - written > _CHECKPOINT_SECONDS):
+                write_checkpoint(job.checkpoint, step + 1, job.settings, saved, learner.optimisers)
+                written = time.monotonic()
+            if validates:
                 if log and validation is not None:
                     log.validate(step + 1, validation, average.network, fabric)
                 fabric.barrier()
@@ -238,10 +243,10 @@ def _fabric(recipe: Recipe, count: int, accelerator: str) -> Fabric:
     make = _fabric_class()
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no "Using bfloat16 …"
     several: dict[str, Any] = {}
     if count > 1:  # whatever cluster this may be on, the processes are ours
         several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not from each of them
     precision = "bf16-mixed" if recipe.precision == "bfloat16" else "32-true"
     return make(accelerator=accelerator, devices=count, precision=precision, **several)  # type: ignore[arg-type]
 

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError, StackError
+from slidefusion.errors import StackError
 from slidefusion.transforms.dtcwt_filters import DualTree, dual_tree
+from slidefusion.transforms.levels import whole_levels
 
 __all__ = [
     "ORIENTATIONS",
@@ -104,10 +105,9 @@ def level_shapes(levels: int, height: int, width: int) -> list[tuple[int, int]]:
     [(8, 10), (4, 5)]
 
     Raises:
-        OptionError: ``levels`` is below 1.
+        OptionError: ``levels`` is no whole number from 1 on.
     """
-    if levels < 1:
-        raise OptionError(f"levels={levels}: a wavelet transform needs at least 1 level")
+    levels = whole_levels(levels)
     return [(-(-height // 2**j), -(-width // 2**j)) for j in range(1, levels + 1)]
 
 
@@ -165,7 +165,7 @@ def forward(
     ([(3, 6, 8, 10), (3, 6, 4, 5)], (3, 8, 10))
 
     Raises:
-        OptionError: unknown filters, or ``levels`` below 1.
+        OptionError: unknown filters, or ``levels`` no whole number from 1 on.
         StackError: the image has fewer than two axes or an empty one.
     """
     from slidefusion.transforms import dtcwt_kernels as kernels

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError, StackError
+from slidefusion.errors import StackError
+from slidefusion.transforms.levels import whole_levels
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
 
 __all__ = [
@@ -64,10 +65,9 @@ def level_shapes(bank: FilterBank, levels: int, height: int, width: int) -> list
     [(9, 11), (6, 7)]
 
     Raises:
-        OptionError: ``levels`` is below 1.
+        OptionError: ``levels`` is no whole number from 1 on.
     """
-    if levels < 1:
-        raise OptionError(f"levels={levels}: a wavelet transform needs at least 1 level")
+    levels = whole_levels(levels)
     shapes = []
     for _ in range(levels):
         height, width = bank.coefficients(height), bank.coefficients(width)
@@ -116,7 +116,7 @@ def forward(
     [(3, 9, 11), (3, 6, 7), (6, 7)]
 
     Raises:
-        OptionError: unknown wavelet or mode, or ``levels`` below 1.
+        OptionError: unknown wavelet or mode, or ``levels`` no whole number from 1 on.
         StackError: the image has fewer than two axes or an empty one.
     """
     bank = filter_bank(wavelet, mode)

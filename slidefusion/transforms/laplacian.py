@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.geometry import as_whole
+from slidefusion.transforms.levels import whole_levels
 
 __all__ = ["expand_reach_px", "forward", "inverse", "pad_to_period", "reduce_reach_px"]
 
@@ -70,14 +71,12 @@ def forward(image: npt.NDArray[Any], levels: int) -> list[npt.NDArray[np.float32
     [(1, 8, 12), (1, 4, 6), (1, 2, 3)]
 
     Raises:
-        StackError: the shape is not (C, Y, X) with Y and X multiples of ``2**levels``, or
-            ``levels`` no whole number from 0 on.
+        StackError: the shape is not (C, Y, X) with Y and X multiples of ``2**levels``.
+        OptionError: ``levels`` is no whole number from 0 on.
     """
     from slidefusion.transforms import laplacian_kernels as kernels
 
-    if (whole := as_whole(levels)) is None or whole < 0:
-        raise StackError(f"levels={levels!r}: give a whole number, 0 or more")
-    levels = whole
+    levels = whole_levels(levels, 0)
     image = np.asarray(image)
     period = 2**levels
     if image.ndim != 3 or 0 in image.shape or image.shape[1] % period or image.shape[2] % period:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slidefusion.transforms.dtcwt import ORIENTATIONS
 from slidefusion.transforms.dtcwt_filters import Analysis, Synthesis, dual_tree
+from slidefusion.transforms.levels import whole_levels
 from slidefusion.transforms.torch_rows import interleave, weighted_sums
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ def forward(
     Returns the low pass (..., y, x) and, for each level, complex sub-bands (..., 6, y, x).
 
     Raises:
-        OptionError: unknown filters.
+        OptionError: unknown filters, or ``levels`` no whole number from 1 on.
     """
     import torch
 
     tree = dual_tree(level1, qshift)
     low = _padded(image, 0, image.shape[-2] % 2, 0, image.shape[-1] % 2)
     highpasses = []
-    for level in range(1, levels + 1):
+    for level in range(1, whole_levels(levels) + 1):
         if level > 1:
             y, x = (low.shape[axis] // 2 % 2 for axis in (-2, -1))
             low = _padded(low, y, y, x, x)

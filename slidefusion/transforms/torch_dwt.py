@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from slidefusion.transforms.levels import whole_levels
 from slidefusion.transforms.torch_rows import interleave, weighted_sums
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
 
@@ -23,14 +24,14 @@ def forward(
     """Decompose ``image`` (..., Y, X), float32 on any device; see :func:`dwt.forward`.
 
     Raises:
-        OptionError: unknown wavelet or mode.
+        OptionError: unknown wavelet or mode, or ``levels`` no whole number from 1 on.
     """
     import torch
 
     bank = filter_bank(wavelet, mode)
     pyramid = []
     low = image
-    for _ in range(levels):
+    for _ in range(whole_levels(levels)):
         low_y, high_y = _analyse(low, -2, bank)
         low, low_high = _analyse(low_y, -1, bank)
         high_low, high_high = _analyse(high_y, -1, bank)

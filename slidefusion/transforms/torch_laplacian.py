@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from slidefusion.errors import StackError
+from slidefusion.transforms.levels import whole_levels
 
 __all__ = ["expand", "forward", "inverse", "reduce"]
 
@@ -56,7 +57,9 @@ def forward(image: Tensor, levels: int) -> list[Tensor]:
 
     Raises:
         StackError: the shape is not (B, C, Y, X) with Y and X multiples of ``2**levels``.
+        OptionError: ``levels`` is no whole number from 0 on.
     """
+    levels = whole_levels(levels, 0)
     period = 2**levels
     if image.ndim != 4 or 0 in image.shape or image.shape[2] % period or image.shape[3] % period:
         raise StackError(

@@ -145,6 +145,12 @@ def _read(card: Card, device: str) -> LoadedWeights:
         ) from error
     network = _network(card)
     _check_tensors(card, network, tensors)
+    lost = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
+    if lost:
+        raise WeightsError(
+            f"{where} holds NaN or infinity in {len(lost)} of {len(tensors)} tensors ({lost[0]}, "
+            "…): the training diverged; use other weights"
+        )
     network.load_state_dict(tensors, assign=True)
     network.eval().requires_grad_(False)
     place = torch.device(device)

@@ -161,7 +161,13 @@ def blur_model_of(card: Card) -> Card | None:
     try:
         found = look_up(beside) if card.pack is None else look_up(f"{card.pack}:{name}")
     except UnknownNameError:
-        found = look_up(name)
+        try:
+            found = look_up(name)
+        except UnknownNameError as error:
+            raise UnknownNameError(
+                f"weights {card.name!r} ({card.where}) were trained with a blur model {name!r}, "
+                f"which is neither beside them nor in a pack: {error}"
+            ) from None
     trained_with = card.facts.get("blur_sha256")
     if trained_with is not None and str(trained_with).lower() != found.sha256:
         raise WeightsError(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import WeightsError
-from slidefusion.weights.card import CARD_SUFFIX, WEIGHTS_SUFFIX, parse_card
+from slidefusion.weights.card import CARD_SUFFIX, WEIGHTS_SUFFIX, Card, card_of, parse_card
+from slidefusion.weights.packs import read_bytes
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["save"]
+__all__ = ["copy_to", "save"]
 
 
 def save(
@@ -88,6 +89,18 @@ def save(
     _replace(weights, data)
     _replace(weights.with_name(target.name + CARD_SUFFIX), text.encode())
     return weights
+
+
+def copy_to(card: Card, folder: str | Path) -> Path:
+    """Put weights and their card into ``folder``, unless they are there; returns their path."""
+    target = Path(folder) / f"{card.name}{WEIGHTS_SUFFIX}"
+    for source, copy in (
+        (card.where, target),
+        (card_of(card.where), Path(card_of(str(target)))),
+    ):
+        if not copy.exists():
+            _replace(copy, read_bytes(source))
+    return target
 
 
 def _network_name(module: nn.Module) -> str:

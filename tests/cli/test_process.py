@@ -113,7 +113,10 @@ def test_nothing_but_the_interruption_is_told() -> None:
     )
 
 
-def test_an_interrupted_run_says_so_is_described_and_continues(cli: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_is_described_and_continues(
+    sent: signal.Signals, cli: Runner, tmp_path: Path
+) -> None:
     out = tmp_path / "phantom.zarr"
     args = ("phantom", out, "--size", 512, 1536, "--planes", 2)
     process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True)
@@ -121,7 +124,7 @@ def test_an_interrupted_run_says_so_is_described_and_continues(cli: Runner, tmp_
     while not (tmp_path / "phantom-depth.zarr" / "2").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (
         130,

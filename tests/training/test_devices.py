@@ -125,6 +125,18 @@ def test_a_death_ends_all(tmp_path: Path) -> None:
     assert not any(is_alive(int(path.name)) for path in tmp_path.iterdir())
 
 
+def test_a_script_that_starts_processes_at_once_is_told_what_to_do(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from slidefusion.training.devices import in_processes\n"
+        "in_processes(2, print, b'more than a pipe holds' * 100_000, print)\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "ended before it began" in ended.stderr.splitlines()[-1]
+    assert "if __name__ == '__main__':" in ended.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupt_ends_all(sent: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C goes to all processes of a terminal, kill -9 to one: no other is left."""

@@ -5,15 +5,25 @@ from __future__ import annotations
 import pytest
 
 from slidefusion.errors import OptionError
-from slidefusion.training.recipe import METHODS, Recipe, compact
+from slidefusion.training.recipe import METHODS, Recipe, compact, published
 
 
 def test_the_defaults_are_the_papers() -> None:
-    recipe = Recipe("focusgan")
+    recipe = published("focusgan")
+    assert recipe == Recipe("focusgan")
     assert recipe.learning_rate == 0.5e-4 and recipe.discriminator_rate == 0.25e-4
     assert recipe.batch == 1 and recipe.crop_px == 512 and recipe.adversarial_weight == 0.001
     assert recipe.rate(37_210) == 1.0 and recipe.rate(37_211) == 0.8
     assert recipe.rate(2 * 37_211) == pytest.approx(0.64)
+
+
+def test_the_blur_model_is_published_with_its_own_rate() -> None:
+    recipe = published("blur")
+    assert recipe.learning_rate == 1e-3 and recipe.batch == 4
+    assert {recipe.rate(step) for step in (0, recipe.steps // 2, recipe.steps - 1)} == {1.0}
+    generator = vars(published("focusgan"))
+    for method in ("fusiongan", "pix2pix", "srgan"):
+        assert vars(published(method)) == {**generator, "method": method}
 
 
 def test_every_generator_gets_the_same_care() -> None:

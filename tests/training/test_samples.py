@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from slidefusion.errors import OutputError, StackError, UnknownNameError
 from slidefusion.training.corpus import write_corpus
-from slidefusion.training.samples import Crops, open_pairs
+from slidefusion.training.samples import Crops, digest_of, open_pairs
+from slidefusion.verbs.truths import beside
 
 
 def test_a_step_always_gives_the_same_crops(corpus: list[Path]) -> None:
@@ -53,19 +56,43 @@ def test_planes_stay_within_the_spacing(corpus: list[Path]) -> None:
 
 
 def test_what_does_not_fit_is_refused(corpus: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="too few or too small"):
+    with pytest.raises(StackError, match="has 5 planes, and 7 are asked for"):
         Crops(open_pairs(corpus), planes=7, side_px=32)
-    with pytest.raises(StackError, match="too few or too small"):
+    with pytest.raises(StackError, match="is 128 x 128 px, too small"):
         Crops(open_pairs(corpus), side_px=256)
     with pytest.raises(UnknownNameError):
         open_pairs([tmp_path / "none.zarr"])
+    alone = shutil.copytree(corpus[0], tmp_path / "alone.zarr")
+    with pytest.raises(UnknownNameError, match=r"alone.zarr has no truth: .* --truth"):
+        open_pairs([alone])
     with pytest.raises(StackError, match="no stacks"):
         open_pairs([])
-    with pytest.raises(StackError, match="1 truths"):
+    with pytest.raises(StackError, match="2 stacks but 1 truth:"):
         open_pairs(corpus, [corpus[0]])
     (other,) = write_corpus(tmp_path, 1, side_px=96, planes=1)
     with pytest.raises(StackError, match="is no truth for"):
         open_pairs(corpus[:1], [other])
+    (gray,) = write_corpus(tmp_path / "gray", 1, side_px=128, planes=5, gray=True)
+    with pytest.raises(StackError, match="with as many channels"):
+        open_pairs([gray], [beside(corpus[0], "truth")])
+
+
+def test_the_truth_of_another_slide_is_refused(corpus: list[Path]) -> None:
+    truths = [beside(path, "truth") for path in corpus]
+    assert len(open_pairs(corpus, truths)) == 2
+    with pytest.raises(StackError, match=r"000.zarr.*like none of the planes .correlation -?0\."):
+        open_pairs(corpus, truths[::-1])
+
+
+def test_the_digest_knows_what_was_changed_in_place(corpus: list[Path], tmp_path: Path) -> None:
+    for name in (corpus[0].name, Path(beside(corpus[0], "truth")).name):
+        shutil.copytree(corpus[0].parent / name, tmp_path / name)
+    stack = tmp_path / corpus[0].name
+    assert digest_of(open_pairs([stack])) == digest_of(open_pairs(corpus[:1]))
+    truth = zarr.open_group(beside(stack, "truth"), mode="r+")["0"]
+    assert isinstance(truth, zarr.Array)
+    truth[:] = np.asarray(truth[:]) // 2
+    assert digest_of(open_pairs([stack])) != digest_of(open_pairs(corpus[:1]))
 
 
 def test_a_corpus_goes_on_and_what_is_there_stays(tmp_path: Path) -> None:

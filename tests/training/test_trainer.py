@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from slidefusion import weights
-from slidefusion.errors import OptionError, ProcessingError, WeightsError
+from slidefusion.errors import OptionError, OutputError, ProcessingError, WeightsError
 from slidefusion.fusers.network_tiles import resolve_precision
+from slidefusion.omezarr.lock import LOCK_NAME
+from slidefusion.training import trainer
 from slidefusion.training.recipe import Recipe, compact
 from slidefusion.training.run import train
 
@@ -54,6 +56,35 @@ def test_resumed_equals_undisturbed(method: str, corpus: list[Path], tmp_path: P
     cut, cut_curve = outcome(tmp_path / "cut")
     assert whole_curve == cut_curve and len(whole_curve.splitlines()) in (4, 5)
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_a_checkpoint_is_written_now_and_then(
+    corpus: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of slow updates that is ended between two validations has not begun in vain."""
+    many = corpus * 5  # so that one is kept back for validation
+    options = {"accelerator": "cpu", "checkpoint_steps": 100}
+    train(small("blur"), many, tmp_path / "whole", **options)
+    monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", -1.0)
+    train(small("blur"), many, tmp_path / "cut", stop_after=3, **options)
+    told: list[int] = []
+    train(small("blur"), many, tmp_path / "cut", on_step=lambda n, _: told.append(n), **options)
+    assert told == [4, 5, 6]
+    for name in ("blur.safetensors", "losses.csv", "validation.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_two_runs_in_one_folder_are_refused(corpus: list[Path], tmp_path: Path) -> None:
+    def another(step: int, losses: dict[str, float]) -> None:
+        with pytest.raises(OutputError, match=f"another run is writing {tmp_path}"):
+            train(small("blur"), corpus, tmp_path, accelerator="cpu")
+
+    assert train(small("blur", steps=1), corpus, tmp_path, accelerator="cpu", on_step=another)
+    assert not (tmp_path / LOCK_NAME).exists()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(OutputError, match="is a file: give a folder"):
+        train(small("blur"), corpus, file, accelerator="cpu")
 
 
 def test_a_run_ended_before_its_validation_makes_up_for_it(
@@ -137,6 +168,8 @@ def test_the_card_says_what_was_done(corpus: list[Path], tmp_path: Path) -> None
     assert card.facts["steps"] == 6 and card.facts["command"] == "slidefusion train focusgan"
     assert card.facts["recipe"]["network"]["width"] == 4
     assert card.facts["trained_on"].startswith("2 phantoms")
+    beside = weights.blur_model_of(card)
+    assert beside is not None and Path(beside.where).parent == path.parent
 
 
 def test_the_card_says_which_precision_auto_was(corpus: list[Path], tmp_path: Path) -> None:

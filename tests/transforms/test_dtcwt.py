@@ -144,8 +144,11 @@ def test_bad_requests() -> None:
         dtcwt.forward(image, level1="near_symb")
     with pytest.raises(OptionError, match="'qshift_e' are unknown"):
         dtcwt.forward(image, qshift="qshift_e")
-    with pytest.raises(OptionError, match="levels=0"):
-        dtcwt.forward(image, levels=0)
+    for levels in (0, 2.5):
+        with pytest.raises(OptionError, match=f"levels={levels}"):
+            dtcwt.forward(image, levels=levels)  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match=f"levels={levels}"):
+            torch_dtcwt.forward(torch.from_numpy(image), levels=levels)  # type: ignore[arg-type]
     with pytest.raises(StackError, match=r"shape \(8,\)"):
         dtcwt.forward(image[0])
     pyramid = dtcwt.forward(image, 2)

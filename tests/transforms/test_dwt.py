@@ -124,8 +124,11 @@ def test_bad_requests() -> None:
     image = image_of(0, 8, 8)
     with pytest.raises(OptionError, match="mode 'wrap' is unknown"):
         dwt.forward(image, mode="wrap")
-    with pytest.raises(OptionError, match="levels=0"):
-        dwt.forward(image, levels=0)
+    for levels in (0, 2.5):
+        with pytest.raises(OptionError, match=f"levels={levels}"):
+            dwt.forward(image, levels=levels)  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match=f"levels={levels}"):
+            torch_dwt.forward(torch.from_numpy(image), levels=levels)  # type: ignore[arg-type]
     with pytest.raises(StackError, match=r"shape \(8,\)"):
         dwt.forward(image[0])
     with pytest.raises(StackError, match="not the haar pyramid"):

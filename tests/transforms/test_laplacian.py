@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slidefusion.errors import StackError
+from slidefusion.errors import OptionError, StackError
 from slidefusion.transforms.laplacian import (
     expand_reach_px,
     forward,
@@ -101,7 +101,7 @@ def test_a_shape_off_the_period_is_refused() -> None:
 
 @pytest.mark.parametrize("levels", [-1, 1.5, None, "2"])
 def test_levels_are_a_whole_number(levels: Any) -> None:
-    with pytest.raises(StackError, match="give a whole number, 0 or more"):
+    with pytest.raises(OptionError, match="give a whole number, 0 or more"):
         forward(np.zeros((1, 8, 8), np.float32), levels)
 
 

@@ -123,6 +123,12 @@ def test_the_blur_model_beside_is_found(saved: Path) -> None:
     assert found is not None and found.reference == str(beside)
 
 
+def test_a_blur_model_that_is_nowhere_is_named(saved: Path) -> None:
+    change_card(saved, blur_model="nowhere")
+    with pytest.raises(UnknownNameError, match=r"mine.* were trained with a blur model 'nowhere'"):
+        weights.blur_model_of(weights.look_up(str(saved)))
+
+
 def test_another_blur_model_than_in_training_is_refused(saved: Path) -> None:
     beside = saved.with_name("blur.safetensors")
     shutil.copy(saved, beside)
@@ -189,6 +195,19 @@ def whole_numbers(path: Path) -> None:
     change_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def diverged(path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, path)
+    change_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def a_text_for_a_number(path: Path) -> None:
+    change_card(path, config={"planes": 1, "width": "8"})
+
+
 def no_json(path: Path) -> None:
     path.with_suffix(".json").write_text("{")
 
@@ -209,7 +228,9 @@ FAULTS = [
     (truncated, "damaged or another"),
     (no_safetensors, "no safetensors file"),
     (other_card, "instead of"),
-    (other_option, "json has a config that 'generator' does not take .*wdith"),
+    (other_option, "a config that 'generator' does not take .*'wdith'; did you mean 'width'"),
+    (a_text_for_a_number, "width='8' must be of type int, like 64"),
+    (diverged, r"holds NaN or infinity in 1 of \d+ tensors"),
     (no_channels, "json has a config .*width=0: must be at least 1"),
     (other_network, "'os.system', and there are only"),
     (huge, "does not fit"),
