@@ -10,6 +10,7 @@ from typing import Any, Literal
 from slidefusion.errors import OutputError
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
+from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
 from slidefusion.omezarr.shards import SCRATCH_NAME
 from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_group, reaching, writing
 
@@ -36,14 +37,14 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     if not names & set(METADATA_NAMES):
         return "other", {}
     try:
-        mine = dict(open_group(where).attrs).get("slidefusion")
+        mine = record_of(dict(open_group(where).attrs))
     except Exception:
-        mine = None
-    if not isinstance(mine, dict):
+        mine = {}
+    if not mine:
         return "zarr", {}
     if mine.get("deleted"):
         return "deleted", mine
-    return "unfinished" if mine.get("complete") is False else "complete", mine
+    return "unfinished" if is_complete(mine) is False else "complete", mine
 
 
 def _names(where: str) -> set[str]:
@@ -82,7 +83,7 @@ def delete_store(where: str) -> None:
     ProcessingError
         When the store refuses.
     """
-    marker = {"zarr_format": 3, "node_type": "group", "attributes": {"slidefusion": _DELETED}}
+    marker = {"zarr_format": 3, "node_type": "group", "attributes": {RECORD_KEY: _DELETED}}
     with writing(f"(delete) {where}"):
         if is_url(where):
             _delete_url(where, json.dumps(marker).encode())

@@ -15,6 +15,7 @@ from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.read_shards import read_part
+from slidefusion.omezarr.record import record_of
 from slidefusion.omezarr.store import is_url, open_array, open_group, reading
 from slidefusion.readers.base import Source, new_opening, reopen
 from slidefusion.readers.sources import public_name, single
@@ -77,9 +78,8 @@ class NgffReader:
             "axes": image.axes,
             "chunks": list(array.chunks),
         }
-        own = attributes.get("slidefusion")
-        if isinstance(own, Mapping):
-            self.provenance["source"] = dict(own)
+        if own := record_of(attributes):
+            self.provenance["source"] = own
 
     def read(self, z: int, window: Window) -> npt.NDArray[Any]:
         """``window`` of plane ``z`` as an array (C, h, w).
