@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion.errors import OutputError
+from slidefusion.files import PARTIAL_SUFFIX, replace_file
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
@@ -63,7 +64,7 @@ def _names(where: str) -> set[str]:
             if path.exists() and not path.is_dir():
                 raise OutputError(f"{where} is a file; choose another output")
             names = {child.name for child in path.iterdir()} if path.is_dir() else set()
-    return {name for name in names - _OWN if not name.endswith(".partial")}
+    return {name for name in names - _OWN if not name.endswith(PARTIAL_SUFFIX)}
 
 
 def _children(paths: list[str], root: str) -> set[str]:
@@ -95,9 +96,8 @@ _DELETED = {"complete": False, "deleted": True}
 
 
 def _delete_local(path: Path, marker: bytes) -> None:
-    temporary = path / "zarr.json.deleted.partial"
-    temporary.write_bytes(marker)
-    temporary.replace(path / "zarr.json")
+    with replace_file(path / "zarr.json") as partial:
+        partial.write_bytes(marker)
     for child in path.iterdir():
         if child.name not in (LOCK_NAME, "zarr.json"):
             if child.is_dir() and not child.is_symlink():

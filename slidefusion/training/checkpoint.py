@@ -7,7 +7,6 @@ One safetensors file: the tensors of every module and optimiser under ``module/â
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slidefusion.errors import OptionError, WeightsError
+from slidefusion.files import replace_file
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
@@ -40,12 +40,8 @@ def write_checkpoint(
                 tensors[f"optimiser/{name}/{number}/{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replace_file(path) as partial:
         safetensors.torch.save_file(tensors, partial, {"step": str(step), "recipe": recipe})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(
