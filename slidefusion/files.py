@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all: written beside their place, and renamed into it."""
+"""Files that are there whole or not at all, and the names of those that make a folder a Zarr.
+
+A file is written beside its place, and renamed into it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["PARTIAL_SUFFIX", "clear_partials", "replace_file"]
+__all__ = ["PARTIAL_SUFFIX", "ZARR_NAMES", "clear_partials", "is_zarr", "replace_file"]
 
 PARTIAL_SUFFIX = ".partial"
 """Ends the name of a file that is not whole yet; of a killed process it may stay behind."""
+ZARR_NAMES = ("zarr.json", ".zgroup", ".zarray")
+"""Files by which a folder is a Zarr group or array; ``.zattrs`` only says more of one."""
 _LONGEST_NAME_BYTES = 200
 """Of a target that gives its name to the temporary file, which may not grow too long."""
 
@@ -67,3 +72,12 @@ def _known_as(path: Path) -> str:
     """What temporary files are named after: the name of their target, or a digest of a long one."""
     name = os.fsencode(path.name)
     return path.name if len(name) <= _LONGEST_NAME_BYTES else hashlib.sha256(name).hexdigest()
+
+
+def is_zarr(folder: str | Path) -> bool:
+    """Whether there is a Zarr group or array, of version 2 or 3, at the root of a local folder.
+
+    >>> is_zarr("nowhere.zarr")
+    False
+    """
+    return any(Path(folder, name).is_file() for name in ZARR_NAMES)

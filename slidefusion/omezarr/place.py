@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion.errors import OutputError
-from slidefusion.files import PARTIAL_SUFFIX, replace_file
+from slidefusion.files import PARTIAL_SUFFIX, ZARR_NAMES, replace_file
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
 from slidefusion.omezarr.shards import SCRATCH_NAME
-from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_group, reaching, writing
+from slidefusion.omezarr.store import is_url, open_group, reaching, writing
 
 __all__ = ["State", "delete_store", "state_of"]
 
@@ -35,7 +35,7 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     names = _names(where)
     if not names:
         return "empty", {}
-    if not names & set(METADATA_NAMES):
+    if not names & set(ZARR_NAMES):
         return "other", {}
     try:
         mine = record_of(dict(open_group(where).attrs))

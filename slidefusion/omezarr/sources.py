@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError
+from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_array, reading
+from slidefusion.omezarr.store import is_url, open_array, reading
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def store_around(place: str, inside: str) -> str:
         return "/".join(parts[: next(named, len(parts)) + 1])
     found = Path(whole)
     for above in Path(whole).parents:
-        if any((above / name).exists() for name in METADATA_NAMES):
+        if is_zarr(above):
             found = above
         elif len(above.parts) < len(Path(place).parts):
             break

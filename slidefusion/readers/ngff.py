@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.files import is_zarr
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
@@ -22,8 +23,6 @@ from slidefusion.readers.sources import public_name, single
 from slidefusion.stack_inputs import as_stack
 
 __all__ = ["NgffReader"]
-
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
 class NgffReader:
@@ -43,7 +42,8 @@ class NgffReader:
             return False
         if is_url(path):
             return ".zarr" in path.lower()
-        return any((Path(path) / name).is_file() for name in _ZARR_FILES)
+        # Attributes alone are what is left of a damaged one, which opening says.
+        return is_zarr(path) or Path(path, ".zattrs").is_file()
 
     def __init__(self, source: Source):
         path = single(source)
