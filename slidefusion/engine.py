@@ -19,6 +19,7 @@ from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, S
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
+from slidefusion.value_range import STACK_DTYPES, is_stack_dtype
 
 __all__ = [
     "MOST",
@@ -267,7 +268,6 @@ def _check_labels(
 
 _MAP_NAME = re.compile("[a-z][a-z0-9_]*")
 _TAKEN = ("labels", "depth", "confidence")
-_MAP_DTYPES = ("uint8", "uint16", "float32")
 
 
 def _check_map(fuser: Fuser, name: str, found: npt.NDArray[Any], stack: WindowPlanes) -> None:
@@ -277,11 +277,11 @@ def _check_map(fuser: Fuser, name: str, found: npt.NDArray[Any], stack: WindowPl
             f"fuser {fuser.name!r} returned a map named {name!r}: a name is small letters, digits "
             f"and _, and none of {', '.join(_TAKEN)}"
         )
-    if found.dtype.name not in _MAP_DTYPES or found.shape not in (tuple(size), (planes, *size)):
+    if not is_stack_dtype(found.dtype) or found.shape not in (tuple(size), (planes, *size)):
         raise PluginError(
             f"fuser {fuser.name!r} returned a map {name!r} {found.shape} of {found.dtype} for "
             f"{planes} planes of {tuple(size)} px: it must be one image of that size or one a "
-            f"plane, of {', '.join(_MAP_DTYPES)}"
+            f"plane, of {', '.join(STACK_DTYPES)}"
         )
 
 

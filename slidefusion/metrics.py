@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OptionError, UsageError
+from slidefusion.value_range import STACK_DTYPES, is_stack_dtype
 
 __all__ = ["cc", "compare", "qabf", "qmi", "spatial_frequency", "ssim"]
 
-_DTYPES = ("uint8", "uint16", "float32")
 _STRIP_VALUES = 1 << 20  # values a strip: 8 MiB in float64, which stays in cache
 
 
@@ -262,8 +262,9 @@ def _check_image(image: Any, what: str) -> None:
     shape, dtype = tuple(image.shape), np.dtype(image.dtype)
     if len(shape) not in (2, 3) or 0 in shape:
         raise UsageError(f"{what} has shape {shape}: metrics take (C, Y, X) or (Y, X), none empty")
-    if dtype.name not in _DTYPES:
-        raise UsageError(f"{what} is {dtype}: metrics take {', '.join(_DTYPES)}; convert it first")
+    if not is_stack_dtype(dtype):
+        allowed = ", ".join(STACK_DTYPES)
+        raise UsageError(f"{what} is {dtype}: metrics take {allowed}; convert it first")
 
 
 def _check_pair(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +203,7 @@ def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
 def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusStack:
     from slidefusion.omezarr.members import array_of, check_chunk
     from slidefusion.omezarr.metadata import parse_multiscales, plane_positions
+    from slidefusion.omezarr.record import is_complete, record_of, refuse_incomplete
     from slidefusion.omezarr.store import location, open_group
 
     if isinstance(store, (str, Path)):
@@ -224,13 +225,8 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
         where = root
         prefix = f"{group.path}/" if group.path else ""
     attributes = dict(group.attrs)
-    mine = attributes.get("slidefusion")
-    mine = dict(mine) if isinstance(mine, Mapping) else {}
-    if mine.get("complete") is False:
-        raise StackError(
-            f"{where} is incomplete: the run that writes it was interrupted or is still going on. "
-            "Repeat that call to continue it"
-        )
+    mine = record_of(attributes)
+    refuse_incomplete(mine, where)
     image = parse_multiscales(attributes, where)
     if need_z and "z" not in image.axes:
         raise StackError(
@@ -240,7 +236,7 @@ def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusS
     for path in image.paths:
         array = array_of(group, path, where)
         # Every shard of a store written here is there, also one that holds nothing.
-        whole = mine.get("complete") is True
+        whole = is_complete(mine) is True
         levels.append(zarr_source(where, prefix + path, image.axes, array, whole=whole))
         check_chunk(array, f"the array {path!r} of {where}")
     _check_levels(levels, image.paths, where)

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from slidefusion.errors import StackError
+from slidefusion.value_range import STACK_DTYPES, is_stack_dtype
 
 __all__ = [
     "MAX_CHANNELS",
@@ -30,8 +29,6 @@ MAX_SIDE_PX = 2**22
 MAX_PLANES = 2**16
 """As many as a depth map can name."""
 MAX_CHANNELS = 2**12
-
-_DTYPES = ("uint8", "uint16", "float32")
 
 
 def check_shape(shape: Sequence[int], dtype: Any, what: str) -> tuple[int, int, int, int]:
@@ -54,9 +51,9 @@ def check_shape(shape: Sequence[int], dtype: Any, what: str) -> tuple[int, int, 
         )
     if min(shape) < 1:
         raise StackError(f"{what} is empty: shape {tuple(shape)} (c, z, y, x)")
-    if np.dtype(dtype).newbyteorder("=") not in map(np.dtype, _DTYPES):
+    if not is_stack_dtype(dtype):
         raise StackError(
-            f"{what} has dtype {dtype}; allowed are {', '.join(_DTYPES)}: convert it with "
+            f"{what} has dtype {dtype}; allowed are {', '.join(STACK_DTYPES)}: convert it with "
             ".astype(...) first"
         )
     c, z, y, x = map(int, shape)

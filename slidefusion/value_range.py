@@ -1,4 +1,4 @@
-"""The range that pixels of a dtype have."""
+"""Which dtypes the pixels of a stack may have, and the range that they have in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["value_range", "white_of"]
+__all__ = ["STACK_DTYPES", "is_stack_dtype", "value_range", "white_of"]
+
+STACK_DTYPES = ("uint8", "uint16", "float32")
+"""What a focus stack holds, and so what comes out of one."""
+
+
+def is_stack_dtype(dtype: npt.DTypeLike) -> bool:
+    """Whether a focus stack may hold values of this dtype, in whatever byte order.
+
+    >>> is_stack_dtype(">u2"), is_stack_dtype("float64")
+    (True, False)
+    """
+    return np.dtype(dtype).name in STACK_DTYPES
 
 
 def value_range(dtype: npt.DTypeLike) -> float:

@@ -21,6 +21,7 @@ from slidefusion.batch.columns import (
     value,
 )
 from slidefusion.errors import OptionError, SlidefusionError
+from slidefusion.files import ZARR_NAMES, is_zarr
 from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import is_url, location
 from slidefusion.registry import FUSERS, find, get_fuser
@@ -31,7 +32,6 @@ __all__ = ["Row", "read_manifest"]
 _SHOWN = 20
 _TEMPORARY = ".batch-stack.zarr"
 """Ends the name of a stack that is deleted when its slide is done."""
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _under(folder: str, text: str) -> str:
 def _is_zarr(source: str) -> bool:
     if is_url(source):
         return source.rstrip("/").endswith(".zarr")
-    return any(Path(source, name).is_file() for name in _ZARR_FILES)
+    return is_zarr(source)
 
 
 def _conflicts(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
@@ -272,7 +272,8 @@ def _stamps(source: str) -> list[Any]:
     if path.is_file():
         files = [path]
     elif _is_zarr(source):
-        files = [path / name for name in _ZARR_FILES if (path / name).is_file()]
+        names = (*ZARR_NAMES, ".zattrs")  # which holds what a store of version 2 says of itself
+        files = [path / name for name in names if (path / name).is_file()]
     elif path.is_dir():
         files = sorted(child for child in path.iterdir() if child.is_file())
     else:

@@ -23,6 +23,7 @@ from slidefusion.errors import (
     SlidefusionError,
     UnknownNameError,
 )
+from slidefusion.files import clear_partials
 from slidefusion.omezarr.lock import Lock
 from slidefusion.tasks.interrupt import stopped_by
 from slidefusion.tasks.outcomes import may_pass
@@ -115,6 +116,7 @@ def batch(
     if not path.is_file():
         raise UnknownNameError(f"there is no manifest {path}; give a CSV file")
     with _only_one(path):
+        clear_partials(status_path(path))
         table = StatusTable(status_path(path))
 
         def excused(row: Row) -> bool:

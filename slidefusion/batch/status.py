@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import OutputError
+from slidefusion.files import replace_file
 
 __all__ = ["SlideStatus", "StatusTable", "status_path"]
 
@@ -116,10 +117,9 @@ class StatusTable:
         writer = csv.DictWriter(text, _FIELDS)
         writer.writeheader()
         writer.writerows(dataclasses.asdict(record) for record in self._records.values())
-        temporary = self.path.with_name(f".{self.path.name}.partial")
         try:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-            temporary.replace(self.path)
+            with replace_file(self.path) as partial:
+                partial.write_text(text.getvalue(), encoding="utf-8", newline="")
         except OSError as error:
             raise OutputError(
                 f"the table of states cannot be written to {self.path}: {error.strerror or error}; "

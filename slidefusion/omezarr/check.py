@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from slidefusion.geometry import Window
 from slidefusion.omezarr.downsample import halve_mean, halve_nearest
-from slidefusion.omezarr.read_shards import has_checksums, has_plain_chunks, read_part
+from slidefusion.omezarr.read_shards import has_checksums, has_plain_chunks
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
+from slidefusion.omezarr.sources import read_planes
 from slidefusion.omezarr.store import is_url, open_array
 from slidefusion.tasks.outcomes import Outcome, may_pass
 from slidefusion.tasks.scheduling import run_tasks
@@ -236,13 +237,8 @@ def _read(
     where: str, image: CheckedImage, level: int, array: Any, at: Window, z: int | None
 ) -> npt.NDArray[Any]:
     """(C, h, w); an image without a channel axis has one channel."""
-    rows, columns = at.slices
     plane = slice(z or 0, (z or 0) + 1)
-    index = {"c": slice(None), "z": plane, "y": rows, "x": columns, "t": slice(0, 1)}
-    part = tuple(index[axis] for axis in image.axes)
-    data = read_part(where, image.arrays[level], array, part)
-    data = data.squeeze(tuple(k for k, axis in enumerate(image.axes) if axis in "zt"))
-    return data if "c" in image.axes else data[np.newaxis]
+    return read_planes(where, image.arrays[level], array, image.axes, plane, at)[:, 0]
 
 
 def _shard_faults(

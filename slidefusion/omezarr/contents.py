@@ -11,6 +11,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage
 from slidefusion.omezarr.members import array_of, check_chunk, metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
+from slidefusion.omezarr.record import record_of
 from slidefusion.stack_shape import check_size
 
 __all__ = ["images_of", "lost_arrays"]
@@ -31,8 +32,7 @@ def lost_arrays(group: Any, where: str) -> list[Damage]:
 
 def _named(group: Any) -> list[str]:
     """The arrays that the root of a store of ours names."""
-    mine: Any = dict(group.attrs).get("slidefusion")
-    named = mine.get("arrays") if isinstance(mine, dict) else None
+    named = record_of(dict(group.attrs)).get("arrays")
     return list(map(str, named)) if isinstance(named, list) else []
 
 
@@ -48,7 +48,7 @@ def images_of(group: Any, where: str) -> list[CheckedImage]:
     """
     lost = {damage.array for damage in lost_arrays(group, where)}
     with metadata_of(where):
-        ours = isinstance(dict(group.attrs).get("slidefusion"), dict)
+        ours = bool(record_of(dict(group.attrs)))
         found: list[CheckedImage] = []
         for name in ["", *_below(group)]:
             if any(f"{name}/".startswith(f"{one}/") for one in lost):

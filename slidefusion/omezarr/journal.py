@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OutputError, ProcessingError
+from slidefusion.files import replace_file
 from slidefusion.omezarr.store import is_url, reaching, writing
 
 __all__ = ["JOURNAL_NAME", "Journal", "fingerprint_of"]
@@ -140,13 +140,8 @@ class Journal:
                 filesystem, root = fsspec.core.url_to_fs(self.where)
                 filesystem.pipe_file(f"{root}/{JOURNAL_NAME}", data)
             else:
-                path = Path(self.where) / JOURNAL_NAME
-                temporary = path.with_suffix(f".{os.getpid()}.partial")
-                try:
-                    temporary.write_bytes(data)
-                    temporary.replace(path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+                with replace_file(Path(self.where) / JOURNAL_NAME) as partial:
+                    partial.write_bytes(data)
         self._flushed = time.monotonic()
 
     def remove(self) -> None:

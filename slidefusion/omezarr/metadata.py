@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -173,63 +173,60 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
     """
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
-    scales = block.get("multiscales")
-    if not isinstance(scales, Sequence) or not scales or isinstance(scales, str):
-        for key, collection in _COLLECTIONS.items():
-            if key in block:
-                raise StackError(
-                    f"{where} is {collection}, and a focus stack is one image: give the path of "
-                    f"one, such as {where}/{'A/1/0' if key == 'plate' else '0'}"
-                )
-        raise StackError(
-            f"{where} is no OME-Zarr image: its attributes have no 'multiscales' "
-            f"(they have: {', '.join(sorted(map(str, attributes))) or 'nothing'})"
-        )
-    first = scales[0]
+    first = _first_image(block, attributes, where)
     try:
         # Of 0.4 the block is the root, where other people's "version" may lie.
         own = block.get("version") if isinstance(ome, Mapping) else None
-        version = str(own or first.get("version") or "0.4")
-        if _is_to_come(version):
-            raise ValueError(f"version {version}, which is not known here")
-        described = [
-            {"name": entry} if isinstance(entry, str) else dict(entry)
-            for entry in first.get("axes") or "tczyx"
-        ]
-        axes = "".join(str(entry["name"]).lower() for entry in described)
-        units = [micrometres(str(entry.get("unit", ""))) for entry in described]
-        datasets = first["datasets"]
-        paths = tuple(str(entry["path"]) for entry in datasets)
-        scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False
-        for transform in [
-            *datasets[0].get("coordinateTransformations", ()),
-            *(first.get("coordinateTransformations") or ()),
-        ]:
-            if transform.get("type") == "scale":
-                scaled = True
-                scale = [s * float(v) for s, v in zip(scale, transform["scale"], strict=True)]
-                translation = [
-                    t * float(v) for t, v in zip(translation, transform["scale"], strict=True)
-                ]
-            elif transform.get("type") == "translation":
-                translation = [
-                    t + float(v) for t, v in zip(translation, transform["translation"], strict=True)
-                ]
-        channels = (block.get("omero") or {}).get("channels") or ()
-        labels = [str(channel.get("label") or f"channel {k}") for k, channel in enumerate(channels)]
-        looks = tuple(map(look_of, channels))
-        if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
-            raise ValueError(f"axes {[entry.get('name') for entry in described]}")
-        if len(paths) > _MOST_LEVELS or len(set(paths)) != len(paths):
-            raise ValueError(f"{len(paths)} datasets, of which {len(set(paths))} differ")
-        for axis, step, start in zip(axes, scale, translation, strict=True):
-            if axis in "zyx" and not (0 < step < math.inf and math.isfinite(start)):
-                raise ValueError(f"scale {step} and translation {start} of axis {axis}")
+        return _parsed(first, block.get("omero"), own)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StackError(
             f"the OME-Zarr metadata of {where} is not valid NGFF 0.4 or 0.5 "
             f"({type(error).__name__}: {error}); write it anew with its producer"
         ) from error
+
+
+def _first_image(block: Mapping[str, Any], attributes: Mapping[str, Any], where: str) -> Any:
+    """The first of a block's multiscale images; refuses a group that is none."""
+    scales = block.get("multiscales")
+    if isinstance(scales, Sequence) and scales and not isinstance(scales, str):
+        return scales[0]
+    for key, collection in _COLLECTIONS.items():
+        if key in block:
+            raise StackError(
+                f"{where} is {collection}, and a focus stack is one image: give the path of "
+                f"one, such as {where}/{'A/1/0' if key == 'plate' else '0'}"
+            )
+    raise StackError(
+        f"{where} is no OME-Zarr image: its attributes have no 'multiscales' "
+        f"(they have: {', '.join(sorted(map(str, attributes))) or 'nothing'})"
+    )
+
+
+def _parsed(first: Any, omero: Any, own: Any) -> Multiscale:
+    """What a multiscale image says, with what the omero block and the version beside it say.
+
+    Raises whatever comes of metadata that is not as it should be.
+    """
+    version = _version(own or first.get("version") or "0.4")
+    described = [
+        {"name": entry} if isinstance(entry, str) else dict(entry)
+        for entry in first.get("axes") or "tczyx"
+    ]
+    axes = "".join(str(entry["name"]).lower() for entry in described)
+    units = [micrometres(str(entry.get("unit", ""))) for entry in described]
+    datasets = first["datasets"]
+    paths = tuple(str(entry["path"]) for entry in datasets)
+    transforms = [
+        *datasets[0].get("coordinateTransformations", ()),
+        *(first.get("coordinateTransformations") or ()),
+    ]
+    scale, translation, scaled = _combined(transforms, len(axes))
+    labels, looks = _channels(omero)
+    if len(described) != len(axes) or not {"y", "x"} <= set(axes) or not paths:
+        raise ValueError(f"axes {[entry.get('name') for entry in described]}")
+    if len(paths) > _MOST_LEVELS or len(set(paths)) != len(paths):
+        raise ValueError(f"{len(paths)} datasets, of which {len(set(paths))} differ")
+    _check_places(axes, scale, translation)
     return Multiscale(
         version=version,
         axes=axes,
@@ -238,9 +235,49 @@ def parse_multiscales(attributes: Mapping[str, Any], where: str) -> Multiscale:
         translation=tuple(t * (u or 1.0) for t, u in zip(translation, units, strict=True)),
         units_known=tuple(scaled and u is not None for u in units),
         name=str(first.get("name") or ""),
-        channel_names=tuple(labels),
+        channel_names=labels,
         looks=looks,
     )
+
+
+def _version(said: Any) -> str:
+    """The version as a text; raises ``ValueError`` for a later one than is known."""
+    version = str(said)
+    if _is_to_come(version):
+        raise ValueError(f"version {version}, which is not known here")
+    return version
+
+
+def _combined(
+    transforms: Iterable[Mapping[str, Any]], count: int
+) -> tuple[list[float], list[float], bool]:
+    """Scale and translation of ``count`` axes by all transforms in turn; whether any scales."""
+    scale, translation, scaled = [1.0] * count, [0.0] * count, False
+    for transform in transforms:
+        if transform.get("type") == "scale":
+            scaled = True
+            factors = [float(factor) for _, factor in zip(scale, transform["scale"], strict=True)]
+            scale = [s * f for s, f in zip(scale, factors, strict=True)]
+            translation = [t * f for t, f in zip(translation, factors, strict=True)]
+        elif transform.get("type") == "translation":
+            translation = [
+                t + float(v) for t, v in zip(translation, transform["translation"], strict=True)
+            ]
+    return scale, translation, scaled
+
+
+def _channels(omero: Any) -> tuple[tuple[str, ...], tuple[Look, ...]]:
+    """Labels of the channels of an omero block, and how each is shown; empty without one."""
+    channels = (omero or {}).get("channels") or ()
+    labels = [str(channel.get("label") or f"channel {k}") for k, channel in enumerate(channels)]
+    return tuple(labels), tuple(map(look_of, channels))
+
+
+def _check_places(axes: str, scale: Sequence[float], translation: Sequence[float]) -> None:
+    """Raise ``ValueError`` where pixels would have no size, or lie nowhere."""
+    for axis, step, start in zip(axes, scale, translation, strict=True):
+        if axis in "zyx" and not (0 < step < math.inf and math.isfinite(start)):
+            raise ValueError(f"scale {step} and translation {start} of axis {axis}")
 
 
 def _is_to_come(version: str) -> bool:

@@ -21,6 +21,7 @@ from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.place import State, delete_store, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.record import RECORD_KEY
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import create_group, location, open_group, writing
 from slidefusion.omezarr.version import NGFF_VERSION
@@ -202,7 +203,7 @@ class Output:
     def _root_attributes(self, *, complete: bool) -> dict[str, Any]:
         # What it holds is said here as well, so that an image that is lost as a whole is missed.
         arrays = [array for image in self.images for array in image.arrays]
-        return {"slidefusion": {**self.attributes, "arrays": arrays, "complete": complete}}
+        return {RECORD_KEY: {**self.attributes, "arrays": arrays, "complete": complete}}
 
     def _check_state(self, overwrite: bool) -> State:
         """What is at the place; refuses what is not ours to write."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from slidefusion.errors import PlaceError
-from slidefusion.omezarr.store import METADATA_NAMES, is_url, location
+from slidefusion.files import is_zarr
+from slidefusion.omezarr.store import is_url, location
 
 __all__ = ["one_name", "refuse_overlap"]
 
@@ -69,8 +70,7 @@ def refuse_overlap(where: str | Path, inputs: Iterable[str | Path]) -> None:
         theirs = one_name(given)
         same, above = ours == theirs, _lies_in(theirs, ours)
         # A folder of images may hold its own result; a Zarr store must stay as it is.
-        local = not is_url(theirs)
-        inside = _lies_in(ours, theirs) and not (local and _is_plain_folder(theirs))
+        inside = _lies_in(ours, theirs) and (is_url(theirs) or is_zarr(theirs))
         if same or above or inside:
             relation = "is" if same else "contains" if above else "lies inside"
             raise PlaceError(
@@ -83,7 +83,3 @@ def _lies_in(name: str, folder: str) -> bool:
     if is_url(name) or is_url(folder):
         return name.startswith(f"{folder.rstrip('/')}/")
     return Path(folder) in Path(name).parents
-
-
-def _is_plain_folder(path: str) -> bool:
-    return not any(Path(path, name).exists() for name in METADATA_NAMES)

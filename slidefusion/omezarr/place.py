@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion.errors import OutputError
+from slidefusion.files import PARTIAL_SUFFIX, ZARR_NAMES, replace_file
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
+from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
 from slidefusion.omezarr.shards import SCRATCH_NAME
-from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_group, reaching, writing
+from slidefusion.omezarr.store import is_url, open_group, reaching, writing
 
 __all__ = ["State", "delete_store", "state_of"]
 
@@ -33,17 +35,17 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     names = _names(where)
     if not names:
         return "empty", {}
-    if not names & set(METADATA_NAMES):
+    if not names & set(ZARR_NAMES):
         return "other", {}
     try:
-        mine = dict(open_group(where).attrs).get("slidefusion")
+        mine = record_of(dict(open_group(where).attrs))
     except Exception:
-        mine = None
-    if not isinstance(mine, dict):
+        mine = {}
+    if not mine:
         return "zarr", {}
     if mine.get("deleted"):
         return "deleted", mine
-    return "unfinished" if mine.get("complete") is False else "complete", mine
+    return "unfinished" if is_complete(mine) is False else "complete", mine
 
 
 def _names(where: str) -> set[str]:
@@ -62,7 +64,7 @@ def _names(where: str) -> set[str]:
             if path.exists() and not path.is_dir():
                 raise OutputError(f"{where} is a file; choose another output")
             names = {child.name for child in path.iterdir()} if path.is_dir() else set()
-    return {name for name in names - _OWN if not name.endswith(".partial")}
+    return {name for name in names - _OWN if not name.endswith(PARTIAL_SUFFIX)}
 
 
 def _children(paths: list[str], root: str) -> set[str]:
@@ -82,7 +84,7 @@ def delete_store(where: str) -> None:
     ProcessingError
         When the store refuses.
     """
-    marker = {"zarr_format": 3, "node_type": "group", "attributes": {"slidefusion": _DELETED}}
+    marker = {"zarr_format": 3, "node_type": "group", "attributes": {RECORD_KEY: _DELETED}}
     with writing(f"(delete) {where}"):
         if is_url(where):
             _delete_url(where, json.dumps(marker).encode())
@@ -94,9 +96,8 @@ _DELETED = {"complete": False, "deleted": True}
 
 
 def _delete_local(path: Path, marker: bytes) -> None:
-    temporary = path / "zarr.json.deleted.partial"
-    temporary.write_bytes(marker)
-    temporary.replace(path / "zarr.json")
+    with replace_file(path / "zarr.json") as partial:
+        partial.write_bytes(marker)
     for child in path.iterdir():
         if child.name not in (LOCK_NAME, "zarr.json"):
             if child.is_dir() and not child.is_symlink():

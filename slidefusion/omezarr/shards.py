@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.files import PARTIAL_SUFFIX
 from slidefusion.omezarr.encode_shard import NOTHING, ShardKind
 from slidefusion.omezarr.store import has_plain_shards, is_url, open_array
 
@@ -99,7 +100,7 @@ def clear_scratch(where: str) -> None:
         if "c" in folders:  # the shards of an array
             folders.remove("c")
         for name in files:
-            if name.endswith(".partial"):
+            if name.endswith(PARTIAL_SUFFIX):
                 Path(folder, name).unlink(missing_ok=True)
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError
+from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import METADATA_NAMES, is_url, open_array, reading
+from slidefusion.omezarr.store import is_url, open_array, reading
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "ZarrSource",
     "axes_of",
     "place_of",
+    "read_planes",
     "root_of",
     "shape_of_planes",
     "store_around",
@@ -75,23 +77,57 @@ class ZarrSource:
         ProcessingError
             Naming store, plane and window, when the data cannot be read.
         """
-        rows, columns = window.slices
-        # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python,
-        # which takes twice as long, and reads an empty file as zeros.
-        where = {"z": slice(z, z + 1), "y": rows, "x": columns, "c": slice(None), "t": slice(0, 1)}
         what = (
             f"plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of {self.path}"
         )
+        return self._read(slice(z, z + 1), window, what)[:, 0]
+
+    def read_planes(self, planes: slice, window: Window, /) -> npt.NDArray[Any]:
+        """Several planes inside ``window``, where one chunk holds them: (C, planes, h, w).
+
+        Raises
+        ------
+        ProcessingError
+            Naming store, planes and window, when the data cannot be read.
+        """
+        what = f"planes {planes.start}-{planes.stop}, y {window.y}, x {window.x} of {self.path}"
+        return self._read(planes, window, what)
+
+    def _read(self, planes: slice, window: Window, what: str) -> npt.NDArray[Any]:
         array = open_array(self.path, self.array, "r", self.stamp)
-        index = tuple(where[a] for a in self.axes)
         with reading(what):
-            data = read_part(self.path, self.array, array, index, whole=self.whole)
-        data = data.squeeze(tuple(k for k, axis in enumerate(self.axes) if axis in "zt"))
-        left = [axis for axis in self.axes if axis in "cyx"]
-        if "c" not in left:
-            data, left = data[np.newaxis], ["c", *left]
-        data = data.transpose([left.index(axis) for axis in "cyx"])
+            data = read_planes(
+                self.path, self.array, array, self.axes, planes, window, whole=self.whole
+            )
         return data.astype(self.dtype, copy=False)
+
+
+def read_planes(
+    where: str,
+    name: str,
+    array: zarr.Array[Any],
+    axes: str,
+    planes: slice,
+    window: Window,
+    *,
+    whole: bool = False,
+) -> npt.NDArray[Any]:
+    """``planes`` inside ``window`` of an array whose axes are these letters: (C, planes, h, w).
+
+    What the array lacks of c and z has length 1, and so must t. The result is a view of what was
+    read, whatever the order of the axes. ``where``, ``name``, ``whole`` and what is raised are as
+    in `read_part`.
+    """
+    rows, columns = window.slices
+    # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python, which
+    # takes twice as long, and reads an empty file as zeros.
+    ranges = {"t": slice(0, 1), "c": slice(None), "z": planes, "y": rows, "x": columns}
+    index = tuple(ranges[axis] for axis in axes)
+    data = read_part(where, name, array, index, whole=whole)
+    data = data.transpose([axes.index(axis) for axis in "tczyx" if axis in axes])
+    if "t" in axes:
+        data = data[0]
+    return data[tuple(slice(None) if axis in axes else np.newaxis for axis in "czyx")]
 
 
 def place_of(store: Any) -> str | None:
@@ -133,7 +169,7 @@ def store_around(place: str, inside: str) -> str:
         return "/".join(parts[: next(named, len(parts)) + 1])
     found = Path(whole)
     for above in Path(whole).parents:
-        if any((above / name).exists() for name in METADATA_NAMES):
+        if is_zarr(above):
             found = above
         elif len(above.parts) < len(Path(place).parts):
             break

@@ -26,6 +26,7 @@ from slidefusion.errors import (
     StackError,
     UnknownNameError,
 )
+from slidefusion.files import is_zarr
 from slidefusion.omezarr.remote import check_protocol, url_store
 from slidefusion.tasks.outcomes import may_pass
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     import zarr
 
 __all__ = [
-    "METADATA_NAMES",
     "codec_pipeline",
     "create_group",
     "has_plain_shards",
@@ -51,8 +51,6 @@ __all__ = [
 _CONFIGURING = threading.RLock()
 # zarrs says so of codecs that it leaves to zarr-python, whose pixels are the same.
 warnings.filterwarnings("ignore", "Array is unsupported by ZarrsCodecPipeline", UserWarning)
-METADATA_NAMES = ("zarr.json", ".zgroup", ".zarray")
-"""Files by which a folder is a Zarr group or array."""
 
 
 def is_url(path: str) -> bool:
@@ -262,7 +260,7 @@ def _check_local(where: str) -> None:
     path = Path(where)
     if not path.exists():
         raise UnknownNameError(f"there is nothing at {where}; check the path")
-    if path.is_dir() and not any((path / name).is_file() for name in METADATA_NAMES):
+    if path.is_dir() and not is_zarr(path):
         raise StackError(
             f"{where} is a folder without Zarr metadata; give an OME-Zarr stack, or make one with "
             "slidefusion convert"

@@ -17,14 +17,12 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.geometry import Size, Window
+from slidefusion.value_range import STACK_DTYPES, is_stack_dtype
 
-__all__ = ["DTYPES", "Reader", "Source", "check_dtype", "new_opening", "reopen"]
+__all__ = ["Reader", "Source", "check_dtype", "new_opening", "reopen"]
 
 Source = str | Sequence[str]
 """A path, URL, glob or folder, or the planes one by one."""
-
-DTYPES = ("uint8", "uint16", "float32")
-"""What a focus stack may hold."""
 
 
 @runtime_checkable
@@ -99,9 +97,9 @@ def check_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
         StackError: it is not one that a focus stack may have.
     """
     native = np.dtype(dtype).newbyteorder("=")
-    if native.name not in DTYPES:
+    if not is_stack_dtype(native):
         raise StackError(
-            f"{what} holds {native.name} values; a focus stack holds {', '.join(DTYPES)}: "
+            f"{what} holds {native.name} values; a focus stack holds {', '.join(STACK_DTYPES)}: "
             "convert the values first"
         )
     return native

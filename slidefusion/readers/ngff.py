@@ -11,18 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import StackError, UnknownNameError
+from slidefusion.files import is_zarr
 from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.members import metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
-from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import is_url, open_array, open_group, reading
+from slidefusion.omezarr.record import record_of
+from slidefusion.omezarr.store import is_url, open_array, open_group
 from slidefusion.readers.base import Source, new_opening, reopen
 from slidefusion.readers.sources import public_name, single
 from slidefusion.stack_inputs import as_stack
 
 __all__ = ["NgffReader"]
-
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
 class NgffReader:
@@ -42,7 +41,8 @@ class NgffReader:
             return False
         if is_url(path):
             return ".zarr" in path.lower()
-        return any((Path(path) / name).is_file() for name in _ZARR_FILES)
+        # Attributes alone are what is left of a damaged one, which opening says.
+        return is_zarr(path) or Path(path, ".zattrs").is_file()
 
     def __init__(self, source: Source):
         path = single(source)
@@ -77,9 +77,8 @@ class NgffReader:
             "axes": image.axes,
             "chunks": list(array.chunks),
         }
-        own = attributes.get("slidefusion")
-        if isinstance(own, Mapping):
-            self.provenance["source"] = dict(own)
+        if own := record_of(attributes):
+            self.provenance["source"] = own
 
     def read(self, z: int, window: Window) -> npt.NDArray[Any]:
         """``window`` of plane ``z`` as an array (C, h, w).
@@ -96,29 +95,12 @@ class NgffReader:
         group = z // self.planes_at_once
         if getattr(self._last, "key", None) != (group, window):
             self._last.key = None
-            self._last.block = self._block(group, window)
+            first = group * self.planes_at_once
+            planes = slice(first, min(first + self.planes_at_once, self.shape[1]))
+            self._last.block = self._zarr.read_planes(planes, window)
             self._last.key = (group, window)
         block: npt.NDArray[Any] = self._last.block
         return block[:, z - group * self.planes_at_once].copy()
-
-    def _block(self, group: int, window: Window) -> npt.NDArray[Any]:
-        """(C, planes at once, h, w)."""
-        source = self._zarr
-        first = group * self.planes_at_once
-        rows, columns = window.slices
-        planes = slice(first, min(first + self.planes_at_once, self.shape[1]))
-        where = {"c": slice(None), "z": planes, "y": rows, "x": columns, "t": slice(0, 1)}
-        index = tuple(where[axis] for axis in source.axes)
-        what = f"planes {planes.start}-{planes.stop}, y {window.y}, x {window.x} of {source.path}"
-        array = open_array(source.path, source.array, "r", source.stamp)
-        with reading(what):
-            data = read_part(source.path, source.array, array, index)
-        data = data.squeeze(tuple(k for k, axis in enumerate(source.axes) if axis == "t"))
-        left = [axis for axis in source.axes if axis in "czyx"]
-        if "c" not in left:
-            data, left = data[np.newaxis], ["c", *left]
-        data = data.transpose([left.index(axis) for axis in "czyx"])
-        return data.astype(self.dtype, copy=False)
 
     def close(self) -> None:
         """Let go of the planes that are kept; stores stay open for the process."""

@@ -25,11 +25,12 @@ from slidefusion.tasks.shipping import attempt_there, pickled, short
 
 __all__ = [
     "ClusterPool",
+    "Key",
     "Pool",
     "ThreadPool",
     "has_resources",
     "parallelism",
-    "pickled",
+    "scheduler_gone",
     "workers_of",
 ]
 
@@ -46,6 +47,7 @@ queue that starts workers again, may take minutes."""
 _RECONNECT_SECONDS = 10.0
 
 Key = tuple[int, ...]
+"""What names a task among those of its run, and is handed to its function."""
 
 _LOG = logging.getLogger("slidefusion")
 
@@ -79,8 +81,11 @@ class Pool(Protocol):
     def check(self) -> None:
         """Raise ``ProcessingError`` when nothing can finish any more."""
 
-    def close(self, *, cancel: bool) -> None:
-        """Let go of everything; with ``cancel`` what has not begun never does."""
+    def close(self, unfinished: Sequence[Any], *, cancel: bool) -> None:
+        """Let go of everything; with ``cancel`` what has not begun never does.
+
+        ``unfinished`` are the futures whose end nobody has asked for yet.
+        """
 
 
 def workers_of(client: Any) -> dict[str, dict[str, Any]]:
@@ -140,7 +145,7 @@ class ThreadPool:
     def check(self) -> None:
         """Threads do not get lost."""
 
-    def close(self, *, cancel: bool) -> None:
+    def close(self, unfinished: Sequence[Any], *, cancel: bool) -> None:
         """Waits for what is running, which, with ``cancel``, ends where it next looks."""
         if cancel:
             self._stop.set()
@@ -297,15 +302,12 @@ class ClusterPool:
             check_stop()
             time.sleep(0.1)
 
-    def close(self, *, cancel: bool) -> None:
+    def close(self, unfinished: Sequence[Any], *, cancel: bool) -> None:
         """Of the protocol; tasks that are running on a worker end there, unheard."""
-        self._shared = None
-
-    def cancel(self, futures: Sequence[Any]) -> None:
-        """Take these back from the scheduler."""
-        if self._client.status == "running":
+        if cancel and self._client.status == "running":
             with contextlib.suppress(Exception):
-                self._client.cancel(list(futures), force=True)
+                self._client.cancel(list(unfinished), force=True)
+        self._shared = None
 
 
 def _address(client: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import OutputError
+from slidefusion.files import replace_file
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.outcomes import Outcome
 
@@ -139,10 +140,9 @@ class RunReport:
             When it cannot be written there.
         """
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.partial")
         try:
-            temporary.write_text(json.dumps(self.as_dict(state), indent=2) + "\n")
-            temporary.replace(target)
+            with replace_file(target) as partial:
+                partial.write_text(json.dumps(self.as_dict(state), indent=2) + "\n")
         except OSError as error:
             raise OutputError(
                 f"the report cannot be written to {target}: {error.strerror or error}; give a "

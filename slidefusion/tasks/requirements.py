@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from slidefusion.files import ZARR_NAMES
+
 __all__ = ["BYTES_DEPEND_ON", "Requirement"]
 
 BYTES_DEPEND_ON = ("slidefusion", "zarr", "zarrs", "numba", "numcodecs")
 """Distributions whose versions decide about the bytes of every output."""
-
-_STORE_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _stamp(path: Path) -> str:
     """Tells whether two machines see the same thing at a path, without reading much."""
     try:
         if path.is_dir():
-            for name in _STORE_FILES:
+            for name in ZARR_NAMES:
                 if (path / name).is_file():
                     return hashlib.sha256((path / name).read_bytes()).hexdigest()[:16]
             return "folder"

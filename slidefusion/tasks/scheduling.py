@@ -253,9 +253,7 @@ class _Run:
 
     def _end(self, *, cancel: bool) -> None:
         """Stop; what is running on threads ends first, and what ended counts."""
-        if cancel and isinstance(self.pool, ClusterPool):
-            self.pool.cancel([future for _, _, future in self.running.values()])
-        self.pool.close(cancel=cancel)
+        self.pool.close([future for _, _, future in self.running.values()], cancel=cancel)
         with contextlib.suppress(queue.Empty, ProcessingError):
             while True:
                 ticket = self.ended.get_nowait()

@@ -16,6 +16,7 @@ from slidefusion.fuser import Fused, Fuser, PreparingFuser
 from slidefusion.geometry import Window
 from slidefusion.testing.cutting import fuse_window, tiling_of
 from slidefusion.testing.stacks import focus_stack, overview, pad_to_period
+from slidefusion.value_range import STACK_DTYPES
 
 __all__ = ["Case", "ContractBase", "rms"]
 
@@ -49,7 +50,7 @@ class ContractBase:
     """The class (or function) that makes the fuser from its options."""
     options: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     """Every configuration to prove, as keyword arguments."""
-    dtypes: ClassVar[Sequence[str]] = ("uint8", "uint16", "float32")
+    dtypes: ClassVar[Sequence[str]] = STACK_DTYPES
     """Pixel types to try; every fuser has to take all three."""
     channels: ClassVar[Sequence[int]] = (1, 2, 3, 4)
     """Numbers of channels to try."""

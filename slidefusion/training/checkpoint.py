@@ -6,8 +6,8 @@ One safetensors file: the tensors of every module and optimiser under ``module/â
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,8 +18,17 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slidefusion.errors import OptionError, WeightsError
+from slidefusion.files import replace_file
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "checkpoint_in", "read_checkpoint", "write_checkpoint"]
+
+CHECKPOINT = "checkpoint"
+"""Name of the file in a run's folder, which no weights may have."""
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """Where the checkpoint of the run in ``folder`` is."""
+    return folder / f"{CHECKPOINT}.safetensors"
 
 
 def write_checkpoint(
@@ -40,12 +49,19 @@ def write_checkpoint(
                 tensors[f"optimiser/{name}/{number}/{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        safetensors.torch.save_file(tensors, partial, {"step": str(step), "recipe": recipe})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    header = {"step": str(step), "recipe": recipe, "digest": _digest(tensors)}
+    data = safetensors.torch.save(tensors, header)
+    with replace_file(path, durable=True) as partial:
+        partial.write_bytes(data)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of the numbers themselves: a run goes on for hours from what a disk may have damaged."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_checkpoint(
@@ -73,6 +89,8 @@ def read_checkpoint(
         ) from error
     if not header or not {"recipe", "step"} <= header.keys():
         raise WeightsError(f"{path} is no checkpoint of a training; delete it to start again")
+    if header.get("digest") != _digest(tensors):
+        raise WeightsError(f"{path} is damaged; delete it to start again")
     _check_recipe(path, header["recipe"], recipe)
     for name, module in modules.items():
         start = f"module/{name}/"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from slidefusion.files import replace_file
 from slidefusion.training.losses import ssim
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def _forget_after(path: Path, done: int) -> None:
         lines = file.readlines()
     head, rows = lines[:1], lines[1:]
     kept = [row for row in rows if int(row.split(",")[0]) <= done]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", newline="") as file:
+    if not kept:
+        path.unlink()
+        return
+    with replace_file(path) as partial, partial.open("w", newline="") as file:
         file.writelines(head + kept)
-    partial.replace(path) if kept else path.unlink()
-    partial.unlink(missing_ok=True)
 
 
 def steps_in(table: Path) -> list[int]:

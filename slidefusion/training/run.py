@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import OptionError, OutputError
+from slidefusion.files import clear_partials
 from slidefusion.omezarr.lock import Lock
 from slidefusion.training.card import card_of_run
 from slidefusion.training.devices import count_devices
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _VALIDATION = 8
 """Slides kept back for validation, at most; a tenth of fewer than eighty."""
 
@@ -163,9 +166,19 @@ def _only_run_in(folder: Path) -> Iterator[None]:
     """Two runs would write over each other's checkpoint, curves and weights."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: give a folder for checkpoint, curves and weights")
+    from slidefusion.training.checkpoint import checkpoint_in
+
     lock = Lock(str(folder.absolute()))  # which makes the folder
     try:
+        clear_partials(checkpoint_in(folder))
         yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise OutputError(
+            f"{folder} cannot be written to ({error}): make room, or take another folder; the run "
+            "goes on from its last checkpoint"
+        ) from error
     finally:
         lock.release()
 
@@ -183,7 +196,7 @@ def _check(
             f"name={name!r}: the weights become files of that name; give letters, digits, '.', '_' "
             "and '-'"
         )
-    from slidefusion.training.trainer import CHECKPOINT
+    from slidefusion.training.checkpoint import CHECKPOINT
 
     if name == CHECKPOINT:
         raise OptionError(f"name={name!r}: the run keeps its checkpoint there; choose another")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from slidefusion.errors import OptionError, ProcessingError
 from slidefusion.training.average import WeightAverage
-from slidefusion.training.checkpoint import read_checkpoint, write_checkpoint
+from slidefusion.training.checkpoint import checkpoint_in, read_checkpoint, write_checkpoint
 from slidefusion.training.curves import Curves, steps_in
 from slidefusion.training.devices import count_devices, in_processes
 from slidefusion.training.recipe import Recipe
@@ -27,10 +27,8 @@ from slidefusion.training.recipe import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["CHECKPOINT", "Learner", "run"]
+__all__ = ["Learner", "run"]
 
-CHECKPOINT = "checkpoint"
-"""Name of the file in a run's folder, which no weights may have."""
 _LOG_STEPS = 10
 _CHECKPOINT_SECONDS = 120.0
 """A run that is ended loses no more than this, however long its updates take."""
@@ -128,7 +126,7 @@ class _Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / f"{CHECKPOINT}.safetensors"
+        return checkpoint_in(self.folder)
 
     @property
     def unvalidated(self) -> bool:

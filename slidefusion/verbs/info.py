@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from slidefusion.errors import StackError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.omezarr.members import array_of, metadata_of
 from slidefusion.omezarr.metadata import Multiscale, parse_multiscales, plane_positions
+from slidefusion.omezarr.record import is_complete, record_of
 from slidefusion.omezarr.store import is_url, location, open_group
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def describe(store: str | Path) -> dict[str, Any]:
 
 def _describe(group: zarr.Group, where: str) -> dict[str, Any]:
     attributes = dict(group.attrs)
-    own = attributes.get("slidefusion")
-    provenance = dict(own) if isinstance(own, Mapping) else {}
-    complete = provenance.pop("complete", True) is not False
+    provenance = record_of(attributes)
+    complete = is_complete(provenance) is not False
+    provenance.pop("complete", None)
     progress = None if complete else Journal.stored_progress(where)
     if complete:
         image: Multiscale | None = parse_multiscales(attributes, where)

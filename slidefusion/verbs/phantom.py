@@ -17,6 +17,7 @@ from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.record import is_complete, record_of
 from slidefusion.omezarr.rendering import omero
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
@@ -127,10 +128,10 @@ def ensure_phantom(phantom: Phantom, out: str | Path, *, client: Any | None = No
 def _is_phantom(phantom: Phantom, store: str | Path) -> bool:
     """Whether ``store`` holds (a part of) this very phantom, complete."""
     try:
-        own = dict(open_group(location(store)).attrs).get("slidefusion")
+        own = record_of(dict(open_group(location(store)).attrs))
     except SlidefusionError:
         return False
-    if not isinstance(own, dict) or own.get("complete") is False:
+    if not own or is_complete(own) is False:
         return False
     return {**own.get("source", {}), "reader": None} == {**phantom.provenance, "reader": None}
 
@@ -262,13 +263,11 @@ def _settings(phantom: Phantom, region_px: int, part: Part) -> dict[str, Any]:
 def _is_whole(phantom: Phantom, where: str, region_px: int, part: Part) -> bool:
     """Whether this part of this very phantom is complete there."""
     try:
-        own = dict(open_group(where).attrs).get("slidefusion")
+        own = record_of(dict(open_group(where).attrs))
     except SlidefusionError:
         return False
     wanted = fingerprint_of(_settings(phantom, region_px, part))
-    return (
-        isinstance(own, dict) and own.get("complete") is True and own.get("fingerprint") == wanted
-    )
+    return is_complete(own) is True and own.get("fingerprint") == wanted
 
 
 def render_into(

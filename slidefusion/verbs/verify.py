@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slidefusion.errors import StackError
 from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage
 from slidefusion.omezarr.contents import images_of, lost_arrays
+from slidefusion.omezarr.record import record_of, refuse_incomplete
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.progress import progress_bar
 from slidefusion.tasks.scheduling import active_client
@@ -62,10 +61,5 @@ def verify(store: str | Path, *, client: Any | None = None, progress: bool = Tru
 def _images(store: str | Path) -> tuple[str, list[CheckedImage], list[Damage]]:
     where = location(store)
     group = open_group(where)
-    mine = dict(group.attrs).get("slidefusion")
-    if isinstance(mine, Mapping) and mine.get("complete") is False:
-        raise StackError(
-            f"{where} is incomplete: the run that writes it was interrupted or is still going on. "
-            "Repeat that call to continue it, then verify"
-        )
+    refuse_incomplete(record_of(dict(group.attrs)), where, ", then verify")
     return where, images_of(group, where), lost_arrays(group, where)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import WeightsError
+from slidefusion.files import replace_file
 from slidefusion.weights.card import CARD_SUFFIX, WEIGHTS_SUFFIX, Card, card_of, parse_card
 from slidefusion.weights.packs import read_bytes
 
@@ -86,8 +86,10 @@ def save(
         ) from error
     parse_card(text.encode(), str(weights))
     weights.parent.mkdir(parents=True, exist_ok=True)
-    _replace(weights, data)
-    _replace(weights.with_name(target.name + CARD_SUFFIX), text.encode())
+    with replace_file(weights, durable=True) as partial:
+        partial.write_bytes(data)
+    with replace_file(weights.with_name(target.name + CARD_SUFFIX), durable=True) as partial:
+        partial.write_bytes(text.encode())
     return weights
 
 
@@ -99,7 +101,9 @@ def copy_to(card: Card, folder: str | Path) -> Path:
         (card_of(card.where), Path(card_of(str(target)))),
     ):
         if not copy.exists():
-            _replace(copy, read_bytes(source))
+            data = read_bytes(source)
+            with replace_file(copy, durable=True) as partial:
+                partial.write_bytes(data)
     return target
 
 
@@ -114,16 +118,3 @@ def _network_name(module: nn.Module) -> str:
         f"a {type(module).__name__} is none of slidefusion's networks ({', '.join(NETWORKS)}), so "
         "its weights could not be loaded again"
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

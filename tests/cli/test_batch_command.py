@@ -35,7 +35,7 @@ def test_batch(cli: Runner, manifest: Path, tmp_path: Path) -> None:
     manifest.write_text("source,levels\ngood.ome.tif,2\n")
     ended = cli(*args)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("1 of 1 slides done, ")
+    assert ended.out.startswith("1 of 1 slide done, ")
     assert cli("info", tmp_path / "out" / "good-fused.zarr").code == 0
 
 

@@ -72,7 +72,7 @@ class _Scripted:
     def check(self) -> None:
         pass
 
-    def close(self, *, cancel: bool) -> None:
+    def close(self, unfinished: Sequence[Any], *, cancel: bool) -> None:
         pass
 
 

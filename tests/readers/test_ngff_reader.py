@@ -201,6 +201,22 @@ def test_a_truncated_chunk_is_named(tmp_path: Path, planes_a_chunk: int) -> None
         whole(open_reader(path))
 
 
+@pytest.mark.parametrize("planes_a_chunk", [1, 3])
+def test_a_lost_chunk_of_a_stack_of_ours_is_named(tmp_path: Path, planes_a_chunk: int) -> None:
+    given = write(tmp_path / "a.zarr", noise(1, 3, 40, 50), "czyx")
+    stack = sf.convert(given, tmp_path / "b.zarr", progress=False)
+    # Copied by another program, into chunks of its own: all pixels were there.
+    group = zarr.open_group(stack, mode="r+")
+    data = group["0"][...]
+    group.create_array("0", data=data, chunks=(1, planes_a_chunk, 20, 50), overwrite=True)
+    reader = open_reader(stack)
+    assert reader.planes_at_once == planes_a_chunk
+    np.testing.assert_array_equal(whole(reader), data)
+    (Path(stack) / "0" / "c" / "0" / "0" / "1" / "0").unlink()
+    with pytest.raises(ProcessingError, match="0/c/0/0/1/0 is missing: copy it again"):
+        whole(open_reader(stack))
+
+
 def test_a_source_that_changed_after_an_interruption_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -72,6 +73,20 @@ def test_a_checkpoint_is_written_now_and_then(
     assert told == [4, 5, 6]
     for name in ("blur.safetensors", "losses.csv", "validation.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_full_disk_is_one_error(
+    corpus: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    train(small("blur"), corpus, tmp_path, accelerator="cpu", stop_after=3, checkpoint_steps=3)
+    monkeypatch.setattr(trainer, "write_checkpoint", full)
+    with pytest.raises(OutputError, match=f"{tmp_path} cannot be written to .*No space left"):
+        train(small("blur"), corpus, tmp_path, accelerator="cpu", checkpoint_steps=3)
+    monkeypatch.undo()
+    assert train(small("blur"), corpus, tmp_path, accelerator="cpu", checkpoint_steps=3)
 
 
 def test_two_runs_in_one_folder_are_refused(corpus: list[Path], tmp_path: Path) -> None:
@@ -234,7 +249,11 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
     with pytest.raises(OptionError, match=r"other settings \(slides: '\d+, .* then, '1, "):
         train(small("blur"), corpus[:1], tmp_path, accelerator="cpu")
     checkpoint = tmp_path / "checkpoint.safetensors"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-100] + bytes(100))
+    with pytest.raises(WeightsError, match=r"checkpoint.safetensors is damaged; delete it"):
+        train(small("blur"), corpus, tmp_path, accelerator="cpu")
+    checkpoint.write_bytes(whole[:-100])
     with pytest.raises(WeightsError, match="no readable checkpoint"):
         train(small("blur"), corpus, tmp_path, accelerator="cpu")
 

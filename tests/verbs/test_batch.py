@@ -18,11 +18,18 @@ import fsspec
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 import slidefusion as sf
 from slidefusion.batch.manifest import read_manifest
 from slidefusion.batch.slide import _continue
-from slidefusion.errors import OptionError, OutputError, ProcessingError, UnknownNameError
+from slidefusion.errors import (
+    OptionError,
+    OutputError,
+    ProcessingError,
+    StackError,
+    UnknownNameError,
+)
 from slidefusion.readers.tiff import TiffReader
 
 UM = {
@@ -123,6 +130,23 @@ def test_one_bad_slide_among_five(five: Path, tmp_path: Path) -> None:
     assert [s.state for s in mended] == ["done"] * 5 and mended[2].error == ""
     assert changed_at(tmp_path / "out" / "s1-fused.zarr") == before
     assert not list((tmp_path / "out").glob("*batch-stack*"))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_array_without_a_group_is_refused_as_convert_does(tmp_path: Path, version: int) -> None:
+    data = np.zeros((1, 3, 40, 50), np.uint8)
+    zarr.create_array(str(tmp_path / "a.zarr"), data=data, zarr_format=version)
+    with pytest.raises(StackError, match="no Zarr group") as told:
+        sf.convert(tmp_path / "a.zarr", tmp_path / "stack.zarr", progress=False)
+    manifest = write(tmp_path, "source", "a.zarr")
+    (row,) = read_manifest(manifest, None, "lpp")
+    assert row.stack is None
+    (found,) = run(manifest)
+    assert found.state == "failed" and str(told.value) in found.error
+    # It counts as a store that nothing is written into.
+    inside = write(tmp_path, "source,out", "a.zarr,a.zarr/fused.zarr")
+    with pytest.raises(OptionError, match="lies inside"):
+        read_manifest(inside, None, "lpp")
 
 
 def test_changed_rows(five: Path, tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_strips_are_read_in_bands_and_planes_whole(tmp_path: Path) -> None:
 def test_chunks_of_several_planes_are_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from slidefusion.readers.ngff import NgffReader
+    from slidefusion.omezarr.sources import ZarrSource
 
     data = pixels(2, 5, 300, 290)
     group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w", zarr_format=2)
@@ -283,13 +283,16 @@ def test_chunks_of_several_planes_are_decoded_once(
     datasets = [{"path": "0", "coordinateTransformations": [transform]}]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
     blocks = []
-    real = NgffReader._block
-    monkeypatch.setattr(
-        NgffReader, "_block", lambda self, *key: blocks.append(key) or real(self, *key)
-    )
+    real = ZarrSource.read_planes
+
+    def noting(self: ZarrSource, planes: slice, window: Window) -> np.ndarray:
+        blocks.append((planes.start, planes.stop, window))
+        return real(self, planes, window)
+
+    monkeypatch.setattr(ZarrSource, "read_planes", noting)
     sf.convert(tmp_path / "in.zarr", tmp_path / "out.zarr", **QUICK)
     np.testing.assert_array_equal(sf.open_stack(tmp_path / "out.zarr").values, data)
-    assert len(blocks) == len(set(blocks))
+    assert len(blocks) == len(set(blocks)) and {block[:2] for block in blocks} == {(0, 3), (3, 5)}
 
 
 def test_where_the_output_may_not_be(rgb: tuple[Path, np.ndarray], tmp_path: Path) -> None:
