@@ -44,9 +44,12 @@ class StackFacts:
             )
         size = _pixel_size(pixel_size_um) or _pixel_size(reader.pixel_size_um)
         if size is None:
+            unplaced = planes > 1 and reader.z_um is None and z_step_um is None and z_um is None
             raise StackError(
-                f"{name_of(reader)} does not state its pixel size: pass pixel_size_um= "
-                "(--pixel-size-um), in µm, such as 0.25"
+                f"{name_of(reader)} does not state its pixel size"
+                + (" nor the distance of its planes" if unplaced else "")
+                + ": pass pixel_size_um= (--pixel-size-um), in µm, such as 0.25"
+                + (", and z_step_um= (--z-step-um)" if unplaced else "")
             )
         return cls(size, _positions(reader, planes, z_step_um, z_um), number, _origin(reader, size))
 

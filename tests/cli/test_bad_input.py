@@ -117,6 +117,10 @@ def test_sources_that_cannot_be_converted(cli: Runner, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     silent = write_tiff(tmp_path / "silent.ome.tif", np.zeros((3, 40, 50), np.uint8))
     assert "--pixel-size-um" in cli("convert", silent, out).error
+    Image.new("L", (50, 40)).save(tmp_path / "a0.png")
+    Image.new("L", (50, 40)).save(tmp_path / "a1.png")
+    both = cli("convert", tmp_path / "a0.png", tmp_path / "a1.png", out).error
+    assert "--pixel-size-um" in both and "--z-step-um" in both
     doubles = write_tiff(tmp_path / "double.ome.tif", np.zeros((3, 40, 50), np.float64), **PHYSICAL)
     assert "float64" in cli("convert", doubles, out).error
     for name, size in (("z0.png", (50, 40)), ("z1.png", (50, 41))):
