@@ -14,7 +14,7 @@ block. A window in which all blocks are empty costs only its reading.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, Overview, Planes
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneByPlane, Planes
 from slidefusion.value_range import value_range
 
 __all__ = [
@@ -117,7 +117,7 @@ def _noise_of(patch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return found
 
 
-class _Watched:
+class _Watched(PlaneByPlane):
     """Planes (Z, C, Y, X) whose blocks' ranges and sum are noted when a plane is first read."""
 
     def __init__(self, stack: Planes, limits: tuple[float, float]) -> None:
@@ -136,15 +136,6 @@ class _Watched:
         narrow = stack.dtype == np.uint8 and len(stack) <= 257  # 257 * 255 fits 16 bits
         kind = (np.uint16 if narrow else np.uint32) if whole else np.float64
         self.total = np.zeros(stack.shape[1:], kind)
-
-    def __len__(self) -> int:
-        return len(self._stack)
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self[z] for z in range(len(self)))
-
-    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
         from slidefusion.fusers.background_kernels import note_plane
