@@ -1,4 +1,4 @@
-"""The range that pixels of a dtype have."""
+"""The range that pixels of a dtype have, what of it counts as white, and the dtype of a depth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["value_range", "white_of"]
+__all__ = ["depth_dtype", "value_range", "white_of"]
+
+
+def depth_dtype(planes: int) -> type[np.unsignedinteger[Any]]:
+    """The dtype of an index of ``planes`` planes: uint8 or uint16.
+
+    >>> depth_dtype(256).__name__, depth_dtype(257).__name__
+    ('uint8', 'uint16')
+    """
+    return np.uint8 if planes <= 256 else np.uint16
 
 
 def value_range(dtype: npt.DTypeLike) -> float:

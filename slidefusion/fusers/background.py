@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneByPlane, Planes
-from slidefusion.value_range import value_range
+from slidefusion.value_range import depth_dtype, value_range
 
 __all__ = [
     "BLOCK_PX",
@@ -200,8 +200,7 @@ def fuse_unless_empty(
     else:
         image = np.empty(stack.shape[1:], stack.dtype)
         watched.fill(image)
-        kind = np.uint8 if count <= 256 else np.uint16
-        middle = np.full(image.shape[1:], count // 2, kind)
+        middle = np.full(image.shape[1:], count // 2, depth_dtype(count))
         return Fused(image, middle, np.zeros(image.shape[1:], np.uint8))
     fused = fuse(watched)
     watched.look_at_the_rest()

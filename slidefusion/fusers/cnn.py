@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
-from slidefusion.fusers.white import check_white, white_level
-from slidefusion.value_range import value_range
+from slidefusion.fusers.white import check_white, white_in, white_level
+from slidefusion.value_range import depth_dtype
 from slidefusion.weights import fitting_card, load
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class Cnn:
 
         loaded = load(self.weights, fuser=self.name, device=self.device, sha256=self.sha256)
         network = network_tiles.inference_form(loaded, self.precision)
-        white = self.white if stack.dtype != np.uint8 else None
-        white = white or value_range(stack.dtype)
+        white = white_in(stack.dtype, self.white)
         height, width = stack.shape[2:]
         decision = best_plane(self._odds(stack, network, white))
         with network_tiles.running(self.device):
@@ -124,9 +123,7 @@ class Cnn:
             share = np.divide(weight, weights, out=np.zeros_like(weight), where=weights > 0)
             total += share * (plane.astype(np.float32) - total)
         image = _as_dtype(total, stack.dtype)
-        if len(stack) <= 256:
-            return Fused(image, chosen.numpy().astype(np.uint8))
-        return Fused(image, chosen.numpy().astype(np.uint16))
+        return Fused(image, chosen.numpy().astype(depth_dtype(len(stack))))
 
     def _odds(self, stack: Planes, network: nn.Module, white: float) -> Iterator[Tensor]:
         """Log odds (Y / 2, X / 2) that each plane is sharper than the one before it."""

@@ -20,8 +20,11 @@ from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
 from slidefusion.fusers.background import background_bytes
 from slidefusion.fusers.subband_fuser import SubbandFuser
+from slidefusion.fusers.transform_fuser import finish
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import LEVEL1, QSHIFT, dual_tree
+from slidefusion.value_range import depth_dtype
 
 if TYPE_CHECKING:
     from slidefusion.fusers.subband_kernels import LevelSums
@@ -87,7 +90,7 @@ class Dtcwt(SubbandFuser):
             glass = background_bytes(planes, channels, height, width)
             return torch_dtcwt.working_bytes(self, channels, height, width) + glass
         period: int = 2**self.levels
-        height, width = height + -height % period, width + -width % period
+        height, width = round_up(height, period), round_up(width, period)
         pixels = height * width
         sums = channels * (4 * pixels + 4 * pixels // period**2)
         images = channels * 8 * pixels
@@ -106,7 +109,7 @@ class Dtcwt(SubbandFuser):
         tree = dual_tree(self.filters, self.qshift)
         count, channels, height, width = stack.shape
         period: int = 2**self.levels
-        padded = height + -height % period, width + -width % period
+        padded = round_up(height, period), round_up(width, period)
         shapes = dtcwt.level_shapes(self.levels, *padded)
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         energy = self.activity == "energy"
@@ -137,10 +140,10 @@ class Dtcwt(SubbandFuser):
             for c in range(channels):
                 dtcwt.synthesise(image[c], details[c], tree, j + 1, finer[c])
             image = finer
-        fused = subbands.finish(summed, image[:, 0], stack.dtype, height, width)
+        fused = finish(image[:, 0], summed.limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels)
         block: int = 2**level
-        index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
+        index = summed.levels[level - 1].plane.astype(depth_dtype(count))
         sure = confidence_of(summed.levels[level - 1].total)
         depth, confidence = (
             np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])

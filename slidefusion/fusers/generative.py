@@ -15,8 +15,7 @@ from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.lpp import Lpp
 from slidefusion.fusers.network_tiles import RGB
-from slidefusion.fusers.white import check_white, white_level
-from slidefusion.value_range import value_range
+from slidefusion.fusers.white import check_white, white_in, white_level
 from slidefusion.weights import Card, fitting_card, load, look_up
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class GenerativeFuser:
         white = white_level(overview) if self.white is None else self.white
         noise = self.noise
         if noise is None and self.grain != 0:
-            noise = noise_level(overview.patches, self._white_of(overview.patches.dtype, white))
+            noise = noise_level(overview.patches, white_in(overview.patches.dtype, white))
         return replace(
             self,
             white=white,
@@ -148,7 +147,6 @@ class GenerativeFuser:
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        white = self._white_of(stack.dtype, self.white)
         several = len(stack) > 1
         image, maps = network_tiles.fuse_tiles(
             stack,
@@ -158,15 +156,10 @@ class GenerativeFuser:
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],
             device=self.device,
-            white=white,
+            white=white_in(stack.dtype, self.white),
             maps=len(stack) if self._beside else 0,
         )
         return Fused(image, maps={self._beside: maps} if self._beside else {})
-
-    @staticmethod
-    def _white_of(dtype: npt.DTypeLike, white: float | None) -> float:
-        """What pixels are divided by: always 255 for uint8."""
-        return (white if np.dtype(dtype) != np.uint8 else None) or value_range(np.dtype(dtype))
 
     @property
     def _noise(self) -> float:

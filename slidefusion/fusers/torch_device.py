@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import OptionError
 from slidefusion.fuser import Planes
+from slidefusion.tiling import round_up
 from slidefusion.transforms.laplacian import pad_to_period
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def uploaded(stack: Planes, period: int, device: torch.device) -> Iterator[torch
     import torch
 
     _, channels, height, width = stack.shape
-    shape = channels, height + -height % period, width + -width % period
+    shape = channels, round_up(height, period), round_up(width, period)
     # torch knows little of uint16: its bits travel as int16 and are widened on the device.
     kind = {"u1": torch.uint8, "u2": torch.int16, "f4": torch.float32}[stack.dtype.str[1:]]
     on_gpu = device.type == "cuda"

@@ -17,6 +17,7 @@ from slidefusion.fusers.torch_device import image_of, torch_device
 from slidefusion.fusers.torch_filters import Reader, filters_of, interleaved, weighted_sum
 from slidefusion.fusers.torch_selection import Choice, depth_of, repeated, root
 from slidefusion.fusers.torch_subbands import Level, sum_planes
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import Analysis, DualTree, Synthesis, dual_tree
 
@@ -50,7 +51,7 @@ def working_bytes(fuser: Dtcwt, channels: int, height: int, width: int) -> int:
     details, their sums and their weighted copy (4 each), what the filters copy and sum (5); maps.
     """
     period: int = 2**fuser.levels
-    rows, columns = height + -height % period + 64, width + -width % period + 64
+    rows, columns = round_up(height, period) + 64, round_up(width, period) + 64
     return 4 * rows * columns * (29 * channels + 3) + 2**20
 
 
@@ -60,7 +61,7 @@ def _fuse(stack: Planes, fuser: Dtcwt, device: torch.device, compiled: bool) -> 
     tree = dual_tree(fuser.filters, fuser.qshift)
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
-    padded = height + -height % period, width + -width % period
+    padded = round_up(height, period), round_up(width, period)
     shapes = dtcwt.level_shapes(fuser.levels, *padded)
     levels = [_level(tree, j + 1, channels, count, size, device) for j, size in enumerate(shapes)]
     coefficients = (12 if fuser.activity == "energy" else 6) * channels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ from slidefusion.fusers.torch_device import DEVICES, check_device
 from slidefusion.fusers.white import check_white
 from slidefusion.value_range import value_range, white_of
 
-__all__ = ["TransformFuser"]
+__all__ = ["Limits", "TransformFuser", "finish"]
+
+Limits = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""The lowest and the highest value of the planes at each pixel, each (C, Y, X) of their dtype."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,28 @@ class TransformFuser:
         """Of a transform that reaches so many px: bit-exact, on the grid of empty blocks."""
         footprint = Footprint(halo=halo, period=2**self.levels)
         return with_blocks(footprint) if self.background == "skip" else footprint
+
+
+def finish(
+    image: npt.NDArray[np.float32],
+    limits: Limits | None,
+    dtype: np.dtype[Any],
+    height: int,
+    width: int,
+) -> npt.NDArray[Any]:
+    """Clamp ``image`` (C, Y, X), round it unless ``dtype`` is float32, trim it to (C, y, x).
+
+    ``image`` is used up. Without ``limits`` integers are clipped to the range of their dtype.
+    """
+    from slidefusion.fusers.lpp_kernels import to_integer
+
+    if dtype.kind == "f":
+        if limits is not None:
+            np.clip(image, *limits, out=image)
+        return image[:, :height, :width]
+    if limits is None:
+        highest = np.iinfo(dtype).max
+        limits = np.zeros(image.shape, dtype), np.full(image.shape, highest, dtype)
+    fused = np.empty((len(image), height, width), dtype)
+    to_integer(image, *limits, fused)
+    return fused

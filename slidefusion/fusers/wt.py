@@ -22,8 +22,11 @@ from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
 from slidefusion.fusers.background import background_bytes
 from slidefusion.fusers.subband_fuser import SubbandFuser
+from slidefusion.fusers.transform_fuser import finish
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dwt
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
+from slidefusion.value_range import depth_dtype
 
 __all__ = ["Wt", "nearest"]
 
@@ -84,7 +87,7 @@ class Wt(SubbandFuser):
             return torch_wt.working_bytes(self, channels, height, width) + glass
         bank = filter_bank(self.wavelet)
         period: int = 2**self.levels
-        height, width = height + -height % period, width + -width % period
+        height, width = round_up(height, period), round_up(width, period)
         shapes = dwt.level_shapes(bank, self.levels, height, width)
         coefficients = sum(y * x for y, x in shapes)
         pixels = height * width
@@ -105,7 +108,7 @@ class Wt(SubbandFuser):
         bank = filter_bank(self.wavelet)
         count, channels, height, width = stack.shape
         period: int = 2**self.levels
-        padded = height + -height % period, width + -width % period
+        padded = round_up(height, period), round_up(width, period)
         shapes = dwt.level_shapes(bank, self.levels, *padded)
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         energy = self.activity == "energy"
@@ -127,9 +130,9 @@ class Wt(SubbandFuser):
             for c in range(channels):
                 dwt.synthesise(image[c], sums.details[c], bank, finer[c])
             image = finer
-        fused = subbands.finish(summed, image[:, 0], stack.dtype, height, width)
+        fused = finish(image[:, 0], summed.limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels)
-        index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
+        index = summed.levels[level - 1].plane.astype(depth_dtype(count))
         y, x = (
             nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
         )
