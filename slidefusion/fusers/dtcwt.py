@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
-from slidefusion.fusers.background import background_bytes
 from slidefusion.fusers.subband_fuser import SubbandFuser
-from slidefusion.fusers.transform_fuser import finish
+from slidefusion.fusers.transform_fuser import TorchTwin, finish
 from slidefusion.tiling import round_up
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import LEVEL1, QSHIFT, dual_tree
@@ -74,35 +73,24 @@ class Dtcwt(SubbandFuser):
         )
         return self._footprint(halo)
 
-    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        """Upper bound of the memory in bytes of one call, the result included.
-
-        Counted for float32 and in the sizes of the padded window: two planes, their levels' low
-        passes (8/3), one padded copy and the range of the planes (later the image, which is no
-        larger), the sums (3 and all coarser levels: 4, and the low pass), the maps of each level,
-        the rows held and the depth.
-
-        On another device than ``"cpu"``, of the host and the device together.
-        """
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_dtcwt
-
-            glass = background_bytes(planes, channels, height, width)
-            return torch_dtcwt.working_bytes(self, channels, height, width) + glass
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        """Counted for float32: two planes, their levels' low passes (8/3), one padded copy and the
+        range of the planes (later the image, which is no larger), the sums (3 and all coarser
+        levels: 4, and the low pass), the maps of each level, the rows held and the depth."""
         period: int = 2**self.levels
-        height, width = round_up(height, period), round_up(width, period)
-        pixels = height * width
+        pixels = rows * columns
         sums = channels * (4 * pixels + 4 * pixels // period**2)
         images = channels * 8 * pixels
-        held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * width // 2
-        floats = sums + images + 2 * pixels + held + 64 * width
-        return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
+        held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * columns // 2
+        floats = sums + images + 2 * pixels + held + 64 * columns
+        return 4 * floats + 2**16
+
+    def _torch(self) -> TorchTwin:
+        from slidefusion.fusers import torch_dtcwt
+
+        return torch_dtcwt
 
     def _fuse(self, stack: Planes) -> Fused:
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_dtcwt
-
-            return torch_dtcwt.fuse(stack, self)
         from slidefusion.fusers import dtcwt_kernels as kernels
         from slidefusion.fusers.selection import confidence_of, rule_for
 

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Planes, option
-from slidefusion.fusers.background import background_bytes
-from slidefusion.fusers.transform_fuser import Limits, TransformFuser, finish
+from slidefusion.fusers.transform_fuser import Limits, TorchTwin, TransformFuser, finish
 from slidefusion.tiling import round_up
 from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
 from slidefusion.value_range import depth_dtype, value_range
@@ -86,33 +85,21 @@ class Lpp(TransformFuser):
         """Follows from ``levels`` and ``window``; bit-exact."""
         return self._footprint(halo_px(self.levels, self.window))
 
-    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        """Upper bound of the memory in bytes of one call, the result included.
-
-        Counted for float32, in images: the sums (4/3), two planes' coarser levels (2/3), the range
-        of the planes (2), and two planes kept or padded (2); then the maps of blocks, the depth,
-        and the rows that a kernel holds.
-
-        On another device than ``"cpu"``, of the host and the device together.
-        """
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_lpp
-
-            glass = background_bytes(planes, channels, height, width)
-            return torch_lpp.working_bytes(self.levels, channels, height, width) + glass
-        period: int = 2**self.levels
-        rows, columns = round_up(height, period), round_up(width, period)
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        """Counted for float32, in images: the sums (4/3), two planes' coarser levels (2/3), the
+        range of the planes (2), and two planes kept or padded (2); then the maps of blocks, the
+        depth, and the rows that a kernel holds."""
         image = channels * rows * columns * 4
         maps = rows * columns * (4 + 4 + 2) // 3 + rows * columns * 2 * 2
         kernel = 4 * columns * (4 + (2 * self.window + 8) + 4 * channels * (self.window + 1))
-        glass = background_bytes(planes, channels, height, width)
-        return image * 6 + maps + kernel + glass + 2**16
+        return image * 6 + maps + kernel + 2**16
+
+    def _torch(self) -> TorchTwin:
+        from slidefusion.fusers import torch_lpp
+
+        return torch_lpp
 
     def _fuse(self, stack: Planes) -> Fused:
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_lpp
-
-            return torch_lpp.fuse(stack, self)
         from slidefusion.fusers.selection import confidence_of, rule_for
 
         height, width = stack.shape[2:]

@@ -43,15 +43,14 @@ def fuse(stack: Planes, fuser: Dtcwt, *, compiled: bool = False) -> Fused:
         return _fuse(stack, fuser, device, compiled)
 
 
-def working_bytes(fuser: Dtcwt, channels: int, height: int, width: int) -> int:
-    """Upper bound of the bytes of one call, on the host and the device together.
+def working_bytes(fuser: Dtcwt, channels: int, rows: int, columns: int) -> int:
+    """Upper bound of the bytes of one call for a padded window, on host and device together.
 
     Counted for float32 and in images of the padded window: planes on their way (2 pinned and 2 on
     the device, 1 converted), the range (2), the result on both sides (3); low passes (4/3),
     details, their sums and their weighted copy (4 each), what the filters copy and sum (5); maps.
     """
-    period: int = 2**fuser.levels
-    rows, columns = round_up(height, period) + 64, round_up(width, period) + 64
+    rows, columns = rows + 64, columns + 64
     return 4 * rows * columns * (29 * channels + 3) + 2**20
 
 

@@ -70,15 +70,14 @@ def fuse(stack: Planes, fuser: Lpp, *, compiled: bool = False) -> Fused:
         return _fuse(stack, fuser, device, torch.compile(_add) if compiled else _add)
 
 
-def working_bytes(levels: int, channels: int, height: int, width: int) -> int:
-    """Upper bound of the bytes of one call, on the host and the device together.
+def working_bytes(fuser: Lpp, channels: int, rows: int, columns: int) -> int:
+    """Upper bound of the bytes of one call for a padded window, on host and device together.
 
     Counted in images of float32: planes on their way (2 pinned and 2 on the device, widened 1),
     the levels (4/3) and their sums (4/3), what smoothing and the detail need at the finest level
     (3), the range of the planes (2) and the result on both sides (3); then the maps of blocks.
     """
-    period: int = 2**levels
-    rows, columns = round_up(height, period) + 3, round_up(width, period) + 3
+    rows, columns = rows + BEFORE + AFTER, columns + BEFORE + AFTER
     return channels * rows * columns * 4 * 15 + rows * columns * 4 * 6 + 2**20
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
-from slidefusion.fusers.background import fuse_unless_empty, glass_ranges, with_blocks
+from slidefusion.fusers.background import (
+    background_bytes,
+    fuse_unless_empty,
+    glass_ranges,
+    with_blocks,
+)
 from slidefusion.fusers.torch_device import DEVICES, check_device
 from slidefusion.fusers.white import check_white
+from slidefusion.tiling import round_up
 from slidefusion.value_range import value_range, white_of
 
 __all__ = ["Limits", "TransformFuser", "finish"]
@@ -20,11 +26,22 @@ Limits = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 """The lowest and the highest value of the planes at each pixel, each (C, Y, X) of their dtype."""
 
 
+class TorchTwin(Protocol):
+    """A module that computes a fuser's result by torch, on the device that the fuser names."""
+
+    def fuse(self, stack: Planes, fuser: Any, /) -> Fused:
+        """Fuse ``stack`` (Z, C, Y, X)."""
+
+    def working_bytes(self, fuser: Any, channels: int, rows: int, columns: int, /) -> int:
+        """Upper bound of the bytes that takes, for a window that is padded to the period."""
+
+
 @dataclass(frozen=True)
 class TransformFuser:
     """Options of a fuser that weighs planes by their activity, and what it does about glass.
 
-    Subclasses fuse a window in ``_fuse`` and say what it needs (``footprint``, ``working_bytes``).
+    Subclasses declare their ``footprint``, fuse a window with compiled kernels in ``_fuse``, say in
+    ``_fuse_bytes`` what that takes, and name in ``_torch`` the module that fuses on other devices.
     """
 
     planes: ClassVar[PlaneRange] = PlaneRange(1)
@@ -100,13 +117,35 @@ class TransformFuser:
             return self.noise
         return self.noise * self.white / value_range(dtype)
 
+    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
+        """Upper bound of the memory in bytes of one call, the result included.
+
+        On another device than ``"cpu"``, of the host and the device together.
+        """
+        period: int = 2**self.levels
+        rows, columns = round_up(height, period), round_up(width, period)
+        if self.device == "cpu":
+            fusing = self._fuse_bytes(channels, rows, columns)
+        else:
+            fusing = self._torch().working_bytes(self, channels, rows, columns)
+        return fusing + background_bytes(planes, channels, rows, columns)
+
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
         if self.background == "fuse" or self.glass is None:
-            return self._fuse(stack)
-        return fuse_unless_empty(stack, self.glass, self._fuse)
+            return self._fuse_on_device(stack)
+        return fuse_unless_empty(stack, self.glass, self._fuse_on_device)
+
+    def _fuse_on_device(self, stack: Planes) -> Fused:
+        return self._fuse(stack) if self.device == "cpu" else self._torch().fuse(stack, self)
 
     def _fuse(self, stack: Planes) -> Fused:
+        raise NotImplementedError
+
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        raise NotImplementedError
+
+    def _torch(self) -> TorchTwin:
         raise NotImplementedError
 
     def _footprint(self, halo: int) -> Footprint:
