@@ -14,7 +14,7 @@ from slidefusion.fusers import network_tiles
 from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.lpp import Lpp
-from slidefusion.fusers.network_tiles import RGB
+from slidefusion.fusers.tiled_window import RGB
 from slidefusion.fusers.white import check_white, white_in, white_level
 from slidefusion.weights import Card, fitting_card, load, look_up
 
