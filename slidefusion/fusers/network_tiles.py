@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_multiple",
     "fuse_tiles",
-    "images_of",
     "inference_form",
     "resolve_device",
     "resolve_precision",
@@ -141,11 +140,6 @@ def check_multiple(name: str, tile: int, multiple: int) -> None:
             f"tile={tile} with the weights of {name!r}: their network takes multiples of "
             f"{multiple} px; choose tile={lower} or {lower + multiple}"
         )
-
-
-def images_of(channels: int) -> int:
-    """Images that a network makes for a stack of so many channels: RGB is one, else one each."""
-    return 1 if channels == RGB else channels
 
 
 def fuse_tiles(
