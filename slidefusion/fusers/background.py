@@ -44,7 +44,7 @@ _SIGMAS = 10.0
 """Range of the pixels of a block in all planes, in standard deviations of the noise: 45,000 normal
 samples lie within 8.6 of them on average, within 10 almost always."""
 _CELL_SIGMAS = 8.5
-"""The same for its cells, of which there are 2,800: 7 on average."""
+"""The same for the means of its cells: 2,800 of them lie within 7 on average."""
 _UNRELATED = 0.3
 """Correlation of neighbouring planes below which their detail is noise: what is in the specimen
 shows in both. Noise alone gives 0.2 at most in the 256 cells of a block."""
@@ -99,10 +99,10 @@ def glass_ranges(overview: Overview) -> tuple[float, float]:
 
 
 def _noise_of(patch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Of each block in a patch (Z, C, p, p), what is left over dropped: (N, 2, 2).
+    """How noisy each of the N whole blocks in a patch (Z, C, p, p) is: (N, 2, 2).
 
-    For pixels, and for the means of cells: how related neighbouring planes are, and the largest
-    deviation in any plane.
+    For each block there are two rows, one for its pixels and one for the means of its cells. Each
+    row says how related neighbouring planes are, and gives the largest deviation in any plane.
     """
     from slidefusion.fusers.background_kernels import measure_noise
 

@@ -67,7 +67,7 @@ class Cnn:
 
     @property
     def footprint(self) -> Footprint:
-        """The score, the vote on small regions, and the guided filter, one behind the other."""
+        """The reaches of the score, the vote on small regions and the guided filter add up."""
         from slidefusion.fusers.focus_maps import consistent_reach, score_reach_px
 
         reach = score_reach_px() + 2 * consistent_reach() + 1 + 2 * self.radius
@@ -85,8 +85,9 @@ class Cnn:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        In float32 a pixel: the result, the sum and a plane being weighed (3 C), two gray planes and
-        their padded copies (4), the guide and the filter (10); and what the network has in hand.
+        It counts, in float32 values a pixel: the result, the sum and the plane that is being
+        weighed (3 C), two gray planes and their padded copies (4), the guide and the filter (10);
+        and what the network needs for a block.
         """
         from slidefusion.nets.working_set import network_bytes
 
@@ -119,7 +120,7 @@ class Cnn:
             with network_tiles.running(self.device):
                 weight: npt.NDArray[np.float32] = smooth((chosen == z).float()).numpy()
             weights += weight
-            # Relative to what there is: copies of one plane stay what they are.
+            # A running mean: where all planes are equal the result is exactly their value.
             share = np.divide(weight, weights, out=np.zeros_like(weight), where=weights > 0)
             total += share * (plane.astype(np.float32) - total)
         image = _as_dtype(total, stack.dtype)

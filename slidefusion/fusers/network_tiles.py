@@ -115,9 +115,9 @@ def _turns() -> threading.BoundedSemaphore:
 
 @contextlib.contextmanager
 def running(device: str) -> Iterator[None]:
-    """While a network runs with all of torch's threads: without gradients, and on the CPU in turn.
+    """Surrounds what runs with all of torch's threads: no gradients, and on the CPU one at a time.
 
-    Two of them at once would only take the processors from each other.
+    Two networks at once would only take the processors from each other.
     """
     import torch
 
@@ -176,8 +176,8 @@ def fuse_tiles(
 
 
 def _with_the_rest(compute: Compute, planes: int, tiles: torch.Tensor) -> torch.Tensor:
-    """``compute`` of what lies in [0, 1], and by how much the brightest plane is above, or the
-    planes in the mean are below."""
+    """``compute`` of the tiles cut to [0, 1]; what was cut off is added to the image again: above 1
+    that of the brightest plane, below 0 the mean of all planes."""
     given = tiles[:, :planes]
     above = (given - 1).clamp_min(0).amax(dim=1)
     below = given.clamp_max(0).mean(dim=1)
@@ -223,7 +223,8 @@ def _on_processors(
 def _on_gpu(
     batches: Iterator[Batch], compute: Compute, device: str
 ) -> Iterator[tuple[Job, FloatArray]]:
-    """The same: a batch is computed while the one before is merged and the next one is cut out."""
+    """The same on a GPU, where one batch is computed while the one before it is merged and the next
+    one is cut out."""
     import torch
 
     waiting: tuple[list[Job], torch.Tensor] | None = None

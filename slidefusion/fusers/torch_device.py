@@ -1,10 +1,10 @@
 """Where the torch back ends of the fusers compute, and how planes get there and the image back.
 
-A fuser's option ``device`` names the place: ``"cpu"`` (compiled kernels, which nothing here is
-about), ``"cuda"`` (one NVIDIA GPU, the one that ``CUDA_VISIBLE_DEVICES`` puts first) or
-``"torch-cpu"`` (the code for the GPU on the CPU, for checking). Every back end does each addition,
-multiplication, division and root as an operation of its own, in the order of the compiled kernels:
-IEEE 754 defines the result of each, so all three places give the same bytes.
+A fuser's option ``device`` names the place. ``"cpu"`` means the compiled kernels, which do without
+this module. ``"cuda"`` is one NVIDIA GPU, the one that ``CUDA_VISIBLE_DEVICES`` puts first.
+``"torch-cpu"`` runs the code for the GPU on the CPU, for checking. Every back end does each
+addition, multiplication, division and root as an operation of its own, in the order of the compiled
+kernels. IEEE 754 defines the result of each, so all three places give the same bytes.
 """
 
 from __future__ import annotations

@@ -101,8 +101,8 @@ class TransformFuser:
     def prepare(self, overview: Overview) -> Self:
         """With ``glass`` and ``white`` as measured on the slide, unless they are given.
 
-        A camera of 12 bits fills a sixteenth of uint16: what is nothing for the one is texture for
-        the other.
+        A camera of 12 bits fills a sixteenth of uint16. Activity that is no more than noise in a
+        slide that fills uint16 is texture in one from such a camera.
         """
         glass, white = self.glass, self.white
         if white is None and overview.dtype != np.uint8:
