@@ -20,7 +20,7 @@ from slidefusion.fusers.white import check_white
 from slidefusion.tiling import round_up
 from slidefusion.value_range import value_range, white_of
 
-__all__ = ["Limits", "TransformFuser", "finish"]
+__all__ = ["Limits", "TorchTwin", "TransformFuser", "finish"]
 
 Limits = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 """The lowest and the highest value of the planes at each pixel, each (C, Y, X) of their dtype."""
@@ -33,7 +33,7 @@ class TorchTwin(Protocol):
         """Fuse ``stack`` (Z, C, Y, X)."""
 
     def working_bytes(self, fuser: Any, channels: int, rows: int, columns: int, /) -> int:
-        """Upper bound of the bytes that takes, for a window that is padded to the period."""
+        """Upper bound of the bytes that this takes, for a window that is padded to the period."""
 
 
 @dataclass(frozen=True)
