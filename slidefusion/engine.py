@@ -8,7 +8,7 @@ answer cannot depend on which of them ran it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, StackError
-from slidefusion.fuser import Fused, Fuser
+from slidefusion.fuser import Fused, Fuser, PlaneByPlane
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
 from slidefusion.value_range import STACK_DTYPES, is_stack_dtype
@@ -77,7 +77,7 @@ class ArraySource:
         return self.array[(slice(None), z, *window.slices)]
 
 
-class WindowPlanes:
+class WindowPlanes(PlaneByPlane):
     """The planes of one window as a fuser sees them, (Z, C, h, w), each read when it is asked for.
 
     Beyond the slide's bottom and right the edge is repeated (the padding to the period). Arrays
@@ -114,9 +114,6 @@ class WindowPlanes:
         moved = Window(window.y + part.y, window.x + part.x, part.height, part.width)
         return WindowPlanes(self._source, self._planes, moved)
 
-    def __len__(self) -> int:
-        return len(self._planes)
-
     def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
         window = self._window
         inside = Window(window.y, window.x, *self.on_slide)
@@ -129,12 +126,6 @@ class WindowPlanes:
         plane = np.ascontiguousarray(plane).view()
         plane.flags.writeable = False
         return plane
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self[z] for z in range(len(self)))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
 
 
 def read_plane(source: PlaneSource, z: int, window: Window) -> npt.NDArray[Any]:

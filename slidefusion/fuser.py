@@ -43,6 +43,7 @@ __all__ = [
     "Fused",
     "Fuser",
     "Overview",
+    "PlaneByPlane",
     "PlaneRange",
     "Planes",
     "PreparingFuser",
@@ -58,10 +59,6 @@ def _whole(owner: Any, name: str, least: int) -> bool:
         return False
     object.__setattr__(owner, name, value)
     return value >= least
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real)
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,8 @@ class Footprint:
 
     def __post_init__(self) -> None:
         pixels = _whole(self, "halo", 0) and _whole(self, "period", 1)
-        if not pixels or not _is_number(self.tolerance) or not 0 <= self.tolerance < 1:
+        number = isinstance(self.tolerance, numbers.Real)
+        if not pixels or not number or not 0 <= self.tolerance < 1:
             raise OptionError(
                 f"footprint halo={self.halo!r}, period={self.period!r}, "
                 f"tolerance={self.tolerance!r}: halo must be >= 0 and period >= 1, in whole "
@@ -154,6 +152,25 @@ class Planes(Protocol):
         """All planes (Z, C, Y, X) in memory."""
 
 
+class PlaneByPlane:
+    """Makes :class:`Planes` of a class that has ``shape``, ``dtype`` and ``__getitem__``."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return (self[z] for z in range(len(self)))
+
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
+
+
 @runtime_checkable
 class CutPlanes(Protocol):
     """What the engine's stack tells beyond :class:`Planes`, for fusers to which a pixel is dear.
@@ -194,7 +211,7 @@ class _Whole:
         return _Cropped(self.stack, part)
 
 
-class _Cropped:
+class _Cropped(PlaneByPlane):
     """A part of a stack that is there anyway."""
 
     def __init__(self, stack: Planes, part: Window) -> None:
@@ -202,19 +219,10 @@ class _Cropped:
         self.shape = (*stack.shape[:2], part.height, part.width)
         self.dtype = stack.dtype
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
         plane: npt.NDArray[Any] = self._stack[z][(slice(None), *self._part.slices)]
         # A copy lets go of a plane that was read for this alone.
         return plane if isinstance(self._stack, np.ndarray) else plane.copy()
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self[z] for z in range(len(self)))
-
-    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
 
 
 def as_cut(stack: Planes) -> CutPlanes:

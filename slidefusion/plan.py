@@ -187,10 +187,12 @@ def _version(distribution: str) -> str:
 
 
 def _fuser_software(fuser: Fuser) -> dict[str, str]:
-    """Distribution and version that the fuser comes from; its class, if from none.
+    """Distribution and version that the fuser comes from, or its class if it comes from none.
 
-    By its class, since several distributions may claim its name; and an entry point may name a
-    function, or where a class is handed on: then by the package.
+    The distribution is found by the fuser's class, since several distributions may claim its name.
+    An entry point need not name the class: it may name a function, or another module that imports
+    the class. The distribution is then found among those whose entry points lie in the same package
+    as the class, by the module or the fuser's name, or because there is only one.
     """
     module, name = type(fuser).__module__, type(fuser).__qualname__
     registered = plugins(FUSERS)

@@ -1,4 +1,4 @@
-"""Which dtypes the pixels of a stack may have, and the range that they have in it."""
+"""What the dtype of a stack can be, the range that its pixels have, and what of it is white."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["STACK_DTYPES", "is_stack_dtype", "value_range", "white_of"]
+__all__ = ["STACK_DTYPES", "depth_dtype", "is_stack_dtype", "value_range", "white_of"]
 
 STACK_DTYPES = ("uint8", "uint16", "float32")
 """What a focus stack holds, and so what comes out of one."""
@@ -20,6 +20,15 @@ def is_stack_dtype(dtype: npt.DTypeLike) -> bool:
     (True, False)
     """
     return np.dtype(dtype).name in STACK_DTYPES
+
+
+def depth_dtype(planes: int) -> type[np.unsignedinteger[Any]]:
+    """The dtype of an index of ``planes`` planes: uint8 or uint16.
+
+    >>> depth_dtype(256).__name__, depth_dtype(257).__name__
+    ('uint8', 'uint16')
+    """
+    return np.uint8 if planes <= 256 else np.uint16
 
 
 def value_range(dtype: npt.DTypeLike) -> float:

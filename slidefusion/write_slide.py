@@ -28,6 +28,7 @@ from slidefusion.tasks.costs import Cost, MeteredSource
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.placement import resources_for
 from slidefusion.tasks.preflight import needs_of_all
+from slidefusion.value_range import depth_dtype
 
 __all__ = ["CONFIDENCE", "DEPTH", "WriteJob", "write_region", "write_slide", "written_images"]
 
@@ -139,8 +140,8 @@ def _map_image(plan: FusePlan, slide: ImageSpec, name: str, count: int, dtype: s
         names = [name] if count == 1 else [f"{name} {stack.offsets[z]}" for z in plan.planes]
         block = omero(names, dtype, rgb=False)
         return dataclasses.replace(slide, name=name, layout=layout, blocks={"omero": block})
-    wide = len(plan.planes) > 256
-    layout = dataclasses.replace(layout, dtype="uint16" if wide else "uint8", method="nearest")
+    dtype = np.dtype(depth_dtype(len(plan.planes))).name
+    layout = dataclasses.replace(layout, dtype=dtype, method="nearest")
     z_um = stack.z_um
     label = image_label(
         [

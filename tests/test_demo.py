@@ -14,7 +14,7 @@ import tifffile
 import slidefusion as sf
 from slidefusion.demo import pictures, run_demo
 from slidefusion.demo.folder import DemoFolder
-from slidefusion.demo.measure import block_error, measure, worst_places
+from slidefusion.demo.measure import block_error, measure
 from slidefusion.demo.report import write_report
 from slidefusion.demo.run import open_results
 from slidefusion.errors import OutputError, UnknownNameError
@@ -118,16 +118,6 @@ def test_an_unknown_fuser_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError):
         run_demo(tmp_path / "d", size=256, planes=2, fuser="nonsense")
     assert not (tmp_path / "d").exists()
-
-
-def test_worst_places_are_the_worst_and_apart() -> None:
-    error = np.zeros((50, 60), np.float32)
-    error[10:14, 20:24] = 5
-    error[40:44, 2:6] = 9
-    first, second = worst_places(error, 4, 16, (200, 240), 2)
-    assert (first, second) == (Window(160, 8, 16, 16), Window(40, 80, 16, 16))
-    (only,) = worst_places(error[:4, :4], 4, 300, (17, 19), 1)
-    assert only == Window(0, 0, 17, 17)
 
 
 def test_block_error() -> None:

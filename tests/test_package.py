@@ -86,6 +86,18 @@ def test_imports_point_downward() -> None:
                 )
 
 
+def test_the_document_has_the_same_layers() -> None:
+    """Rows may be finer than those of LAYERS, and are in the same order."""
+    text = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    table = text.split("## Layout")[1].split("```")[1]
+    column = table.index("exceptions drawn") - 1  # where the descriptions begin
+    rows = [row[:column].replace("/", "").split() for row in table.splitlines()]
+    names = [name for row in rows for name in row]
+    assert sorted(names) == sorted(LEVEL)
+    assert [LEVEL[name] for name in names] == sorted(LEVEL.values())
+    assert all(len({LEVEL[name] for name in row}) <= 1 for row in rows)
+
+
 def test_the_engine_knows_no_fuser() -> None:
     assert not imported(ast.parse((PACKAGE / "engine.py").read_text())) & {"registry", "fusers"}
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from slidefusion.geometry import Size, Window
 
-__all__ = ["Measured", "Opened", "measure", "worst_places"]
+__all__ = ["Measured", "Opened", "measure"]
 
 _AREA_PX = 4096
 
@@ -126,27 +126,3 @@ def block_error(image: Pixels, truth: Pixels, block: int = 4) -> Floats:
         error = np.abs(a.astype(np.int16) - b).mean(axis=0, dtype=np.float32)
         found[top : top + step] = error.reshape(-1, block, w, block).mean(axis=(1, 3))
     return found
-
-
-def worst_places(
-    error: Floats, block: int, side: int, size: tuple[int, int], count: int
-) -> list[Window]:
-    """The ``count`` windows of ``side`` px with the largest mean error, apart from each other.
-
-    ``error`` has one value a ``block`` of px; ``size`` is that of the image (height, width).
-    """
-    height, width = size
-    side = min(side, height, width)
-    n = max(1, side // block)
-    sums = np.pad(error.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    score = sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]
-    places: list[Window] = []
-    for _ in range(count):
-        row, column = np.unravel_index(int(np.argmax(score)), score.shape)
-        if not np.isfinite(score[row, column]):
-            break
-        y, x = min(int(row) * block, height - side), min(int(column) * block, width - side)
-        places.append(Window(y, x, side, side))
-        far = 3 * n // 2
-        score[max(0, row - far) : row + far, max(0, column - far) : column + far] = -np.inf
-    return places

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from slidefusion.demo import pictures
 from slidefusion.demo.chart import focus_chart
 from slidefusion.demo.folder import DemoFolder
-from slidefusion.demo.measure import Measured, Opened, worst_places
+from slidefusion.demo.measure import Measured, Opened
+from slidefusion.evaluation.patches import worst_places
 from slidefusion.geometry import Window
 from slidefusion.phantom import Phantom
 
@@ -37,7 +38,8 @@ def write_report(
 ) -> None:
     """Write the report and, beside it, the figure of crops."""
     size = opened.truth.shape[-2:]
-    places = worst_places(measured.plane_error, 4, _CROP_PX, size, _PLACES)
+    worst = worst_places(measured.plane_error, 4, _CROP_PX, size, _PLACES)
+    places = [place for place, _ in worst]
     page = _Page(opened, measured, places)
     text = Template(_resource("report.html")).substitute(
         css=_resource("report.css"),

@@ -11,7 +11,7 @@ from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.value_range import value_range
 
-__all__ = ["grid", "has_content", "worst_place"]
+__all__ = ["grid", "has_content", "worst_place", "worst_places"]
 
 _BLOCK_PX = 4
 
@@ -57,14 +57,34 @@ def worst_place(
     """
     b = _BLOCK_PX
     _, height, width = truth.shape
-    side_px = min(side_px, height, width)
-    rows, columns, n = height // b, width // b, max(1, side_px // b)
+    rows, columns = height // b, width // b
     error = np.abs(image.astype(np.float32) - truth.astype(np.float32)).mean(axis=0)
     blocks = error[: rows * b, : columns * b].reshape(rows, b, columns, b).mean(axis=(1, 3))
-    sums = np.pad(blocks.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    ((place, mean),) = worst_places(blocks, b, side_px, (height, width), 1)
+    return place, mean / (white or value_range(truth.dtype))
+
+
+def worst_places(
+    error: npt.NDArray[np.float32], block: int, side: int, size: tuple[int, int], count: int
+) -> list[tuple[Window, float]]:
+    """The ``count`` squares of ``side`` px with the largest mean error, the worst one first.
+
+    ``error`` (h, w) has one value for each block of ``block`` x ``block`` px of an image of
+    ``size`` (height, width). Squares lie on the grid of blocks and apart from each other, so there
+    may be fewer than ``count``. With each comes its mean error.
+    """
+    height, width = size
+    side = min(side, height, width)
+    n = max(1, side // block)
+    sums = np.pad(error.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     boxes = sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]
-    row, column = np.unravel_index(int(np.argmax(boxes)), boxes.shape)
-    place = Window(
-        min(int(row) * b, height - side_px), min(int(column) * b, width - side_px), side_px, side_px
-    )
-    return place, float(boxes[row, column]) / (n * n) / (white or value_range(truth.dtype))
+    places: list[tuple[Window, float]] = []
+    for _ in range(count):
+        row, column = np.unravel_index(int(np.argmax(boxes)), boxes.shape)
+        if boxes[row, column] == -np.inf:  # all that is left lies near another square
+            break
+        y, x = min(int(row) * block, height - side), min(int(column) * block, width - side)
+        places.append((Window(y, x, side, side), float(boxes[row, column]) / (n * n)))
+        far = 3 * n // 2
+        boxes[max(0, row - far) : row + far, max(0, column - far) : column + far] = -np.inf
+    return places

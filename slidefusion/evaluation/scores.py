@@ -59,8 +59,8 @@ class Row:
     error: Mapping[str, float]
     """Standard error of the mean; NaN when there is one patch."""
     margin: Mapping[str, float]
-    """Mean less that of the best other method: positive for the first alone, whose margin to the
-    second it is. A variant of the same fuser is no other method."""
+    """Mean less the mean of the best other method. It is positive for the best method alone, which
+    leads the second best by so much. Variants of the same fuser do not count as other methods."""
     seconds: float = math.nan
     """Wall seconds a megapixel of fused slide, reading and writing included."""
 

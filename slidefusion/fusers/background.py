@@ -14,7 +14,7 @@ block. A window in which all blocks are empty costs only its reading.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.fuser import Footprint, Fused, Overview, Planes
-from slidefusion.value_range import value_range
+from slidefusion.fuser import Footprint, Fused, Overview, PlaneByPlane, Planes
+from slidefusion.value_range import depth_dtype, value_range
 
 __all__ = [
     "BLOCK_PX",
@@ -44,7 +44,7 @@ _SIGMAS = 10.0
 """Range of the pixels of a block in all planes, in standard deviations of the noise: 45,000 normal
 samples lie within 8.6 of them on average, within 10 almost always."""
 _CELL_SIGMAS = 8.5
-"""The same for its cells, of which there are 2,800: 7 on average."""
+"""The same for the means of its cells: 2,800 of them lie within 7 on average."""
 _UNRELATED = 0.3
 """Correlation of neighbouring planes below which their detail is noise: what is in the specimen
 shows in both. Noise alone gives 0.2 at most in the 256 cells of a block."""
@@ -99,10 +99,10 @@ def glass_ranges(overview: Overview) -> tuple[float, float]:
 
 
 def _noise_of(patch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Of each block in a patch (Z, C, p, p), what is left over dropped: (N, 2, 2).
+    """How noisy each of the N whole blocks in a patch (Z, C, p, p) is: (N, 2, 2).
 
-    For pixels, and for the means of cells: how related neighbouring planes are, and the largest
-    deviation in any plane.
+    For each block there are two rows, one for its pixels and one for the means of its cells. Each
+    row says how related neighbouring planes are, and gives the largest deviation in any plane.
     """
     from slidefusion.fusers.background_kernels import measure_noise
 
@@ -117,7 +117,7 @@ def _noise_of(patch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return found
 
 
-class _Watched:
+class _Watched(PlaneByPlane):
     """Planes (Z, C, Y, X) whose blocks' ranges and sum are noted when a plane is first read."""
 
     def __init__(self, stack: Planes, limits: tuple[float, float]) -> None:
@@ -136,15 +136,6 @@ class _Watched:
         narrow = stack.dtype == np.uint8 and len(stack) <= 257  # 257 * 255 fits 16 bits
         kind = (np.uint16 if narrow else np.uint32) if whole else np.float64
         self.total = np.zeros(stack.shape[1:], kind)
-
-    def __len__(self) -> int:
-        return len(self._stack)
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        return (self[z] for z in range(len(self)))
-
-    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, z: int, /) -> npt.NDArray[Any]:
         from slidefusion.fusers.background_kernels import note_plane
@@ -209,8 +200,7 @@ def fuse_unless_empty(
     else:
         image = np.empty(stack.shape[1:], stack.dtype)
         watched.fill(image)
-        kind = np.uint8 if count <= 256 else np.uint16
-        middle = np.full(image.shape[1:], count // 2, kind)
+        middle = np.full(image.shape[1:], count // 2, depth_dtype(count))
         return Fused(image, middle, np.zeros(image.shape[1:], np.uint8))
     fused = fuse(watched)
     watched.look_at_the_rest()

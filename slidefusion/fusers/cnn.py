@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
-from slidefusion.fusers.white import check_white, white_level
-from slidefusion.value_range import value_range
+from slidefusion.fusers.white import check_white, white_in, white_level
+from slidefusion.value_range import depth_dtype
 from slidefusion.weights import fitting_card, load
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Cnn:
 
     @property
     def footprint(self) -> Footprint:
-        """The score, the vote on small regions, and the guided filter, one behind the other."""
+        """The reaches of the score, the vote on small regions and the guided filter add up."""
         from slidefusion.fusers.focus_maps import consistent_reach, score_reach_px
 
         reach = score_reach_px() + 2 * consistent_reach() + 1 + 2 * self.radius
@@ -85,8 +85,9 @@ class Cnn:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        In float32 a pixel: the result, the sum and a plane being weighed (3 C), two gray planes and
-        their padded copies (4), the guide and the filter (10); and what the network has in hand.
+        It counts, in float32 values a pixel: the result, the sum and the plane that is being
+        weighed (3 C), two gray planes and their padded copies (4), the guide and the filter (10);
+        and what the network needs for a block.
         """
         from slidefusion.nets.working_set import network_bytes
 
@@ -103,8 +104,7 @@ class Cnn:
 
         loaded = load(self.weights, fuser=self.name, device=self.device, sha256=self.sha256)
         network = network_tiles.inference_form(loaded, self.precision)
-        white = self.white if stack.dtype != np.uint8 else None
-        white = white or value_range(stack.dtype)
+        white = white_in(stack.dtype, self.white)
         height, width = stack.shape[2:]
         decision = best_plane(self._odds(stack, network, white))
         with network_tiles.running(self.device):
@@ -120,13 +120,11 @@ class Cnn:
             with network_tiles.running(self.device):
                 weight: npt.NDArray[np.float32] = smooth((chosen == z).float()).numpy()
             weights += weight
-            # Relative to what there is: copies of one plane stay what they are.
+            # A running mean: where all planes are equal the result is exactly their value.
             share = np.divide(weight, weights, out=np.zeros_like(weight), where=weights > 0)
             total += share * (plane.astype(np.float32) - total)
         image = _as_dtype(total, stack.dtype)
-        if len(stack) <= 256:
-            return Fused(image, chosen.numpy().astype(np.uint8))
-        return Fused(image, chosen.numpy().astype(np.uint16))
+        return Fused(image, chosen.numpy().astype(depth_dtype(len(stack))))
 
     def _odds(self, stack: Planes, network: nn.Module, white: float) -> Iterator[Tensor]:
         """Log odds (Y / 2, X / 2) that each plane is sharper than the one before it."""

@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
-from slidefusion.fusers.background import background_bytes
 from slidefusion.fusers.subband_fuser import SubbandFuser
+from slidefusion.fusers.transform_fuser import TorchTwin, finish
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import LEVEL1, QSHIFT, dual_tree
+from slidefusion.value_range import depth_dtype
 
 if TYPE_CHECKING:
     from slidefusion.fusers.subband_kernels import LevelSums
@@ -71,42 +73,31 @@ class Dtcwt(SubbandFuser):
         )
         return self._footprint(halo)
 
-    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        """Upper bound of the memory in bytes of one call, the result included.
-
-        Counted for float32 and in the sizes of the padded window: two planes, their levels' low
-        passes (8/3), one padded copy and the range of the planes (later the image, which is no
-        larger), the sums (3 and all coarser levels: 4, and the low pass), the maps of each level,
-        the rows held and the depth.
-
-        On another device than ``"cpu"``, of the host and the device together.
-        """
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_dtcwt
-
-            glass = background_bytes(planes, channels, height, width)
-            return torch_dtcwt.working_bytes(self, channels, height, width) + glass
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        """Counted for float32: two planes, their levels' low passes (8/3), one padded copy and the
+        range of the planes (later the image, which is no larger), the sums (3 and all coarser
+        levels: 4, and the low pass), the maps of each level, the rows held and the depth."""
         period: int = 2**self.levels
-        height, width = height + -height % period, width + -width % period
-        pixels = height * width
+        pixels = rows * columns
         sums = channels * (4 * pixels + 4 * pixels // period**2)
         images = channels * 8 * pixels
-        held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * width // 2
-        floats = sums + images + 2 * pixels + held + 64 * width
-        return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
+        held = (2 * self.window + 2 * self.vote + 8) * 12 * channels * columns // 2
+        floats = sums + images + 2 * pixels + held + 64 * columns
+        return 4 * floats + 2**16
+
+    def _torch(self) -> TorchTwin:
+        from slidefusion.fusers import torch_dtcwt
+
+        return torch_dtcwt
 
     def _fuse(self, stack: Planes) -> Fused:
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_dtcwt
-
-            return torch_dtcwt.fuse(stack, self)
         from slidefusion.fusers import dtcwt_kernels as kernels
         from slidefusion.fusers.selection import confidence_of, rule_for
 
         tree = dual_tree(self.filters, self.qshift)
         count, channels, height, width = stack.shape
         period: int = 2**self.levels
-        padded = height + -height % period, width + -width % period
+        padded = round_up(height, period), round_up(width, period)
         shapes = dtcwt.level_shapes(self.levels, *padded)
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         energy = self.activity == "energy"
@@ -137,10 +128,10 @@ class Dtcwt(SubbandFuser):
             for c in range(channels):
                 dtcwt.synthesise(image[c], details[c], tree, j + 1, finer[c])
             image = finer
-        fused = subbands.finish(summed, image[:, 0], stack.dtype, height, width)
+        fused = finish(image[:, 0], summed.limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels)
         block: int = 2**level
-        index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
+        index = summed.levels[level - 1].plane.astype(depth_dtype(count))
         sure = confidence_of(summed.levels[level - 1].total)
         depth, confidence = (
             np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])

@@ -32,8 +32,8 @@ _CELLS = 128
 """Side of the blocks that the network sees, in cells of 2 x 2 px."""
 
 _CORE, _GROWTH, _VOTE = 4, 12, 16
-"""In cells: radius of what a region must contain to stay, how far around that it stays, and the
-radius of the vote on what does not."""
+"""All in cells. A region must contain a square of radius `_CORE` to stay, and then stays within
+`_GROWTH` steps of it. Other cells take the plane that most cells within `_VOTE` have kept."""
 
 
 def score_reach_px() -> int:
@@ -86,9 +86,10 @@ def _grown(mask: Tensor, radius: int) -> Tensor:
 def consistent(decision: Tensor, count: int) -> Tensor:
     """The decision map (Y, X) of plane indices without its small regions.
 
-    A cell keeps its plane if its region holds a square of 9 x 9 cells at most 12 steps away (an
-    opening by reconstruction, with an end); the others take the plane that most cells around them
-    kept. The paper removes regions below 1 % of the image, which would depend on the image's size.
+    A cell keeps its plane if its region holds a square of 9 x 9 cells at most 12 steps away. This
+    is an opening by reconstruction that ends after so many steps. The other cells take the plane
+    that most of the cells around them have kept. The paper removes regions below 1 % of the image,
+    so that a pixel would depend on the image's size.
     """
     kept = torch.zeros_like(decision, dtype=torch.bool)
     votes = torch.zeros(decision.shape)

@@ -14,9 +14,8 @@ from slidefusion.fusers import network_tiles
 from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.lpp import Lpp
-from slidefusion.fusers.network_tiles import RGB
-from slidefusion.fusers.white import check_white, white_level
-from slidefusion.value_range import value_range
+from slidefusion.fusers.tiled_window import RGB
+from slidefusion.fusers.white import check_white, white_in, white_level
 from slidefusion.weights import Card, fitting_card, load, look_up
 
 if TYPE_CHECKING:
@@ -27,8 +26,9 @@ __all__ = ["GenerativeFuser"]
 
 _BATCH = {"cpu": 1, "cuda": 8}
 _GRAIN_OF_NOISY_PLANE = 1 / 3
-"""A ninth of the noise's energy: an image without any looks painted. Of several noisy planes it
-changed little that was measured."""
+"""Share of the grain of a single noisy plane that is kept. It has a ninth of the noise's energy; an
+image without any noise looks painted. Several noisy planes keep none, since their measured scores
+hardly changed with it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class GenerativeFuser:
         white = white_level(overview) if self.white is None else self.white
         noise = self.noise
         if noise is None and self.grain != 0:
-            noise = noise_level(overview.patches, self._white_of(overview.patches.dtype, white))
+            noise = noise_level(overview.patches, white_in(overview.patches.dtype, white))
         return replace(
             self,
             white=white,
@@ -123,11 +123,11 @@ class GenerativeFuser:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        The result (for float32), two rows of tiles of every plane and of the sums, the tiles on
-        their way, what the networks have in hand, and the fusion that grain is taken from. Of the
-        host and the device together. As many batches are computed at once as there are processors,
-        by all calls together, so each call counts one of them; a call that is alone has the others,
-        too, in memory that the missing calls do not need.
+        It counts the result (for float32), two rows of tiles of every plane and of the sums, the
+        tiles of a batch, what the networks need for them, and the fusion that grain is taken from,
+        on the host and the device together. All calls of a process together compute as many batches
+        at once as there are processors, so each call counts one batch. A single call computes
+        several, in the memory that other calls would have needed.
         """
         from slidefusion.nets.working_set import network_bytes
 
@@ -148,7 +148,6 @@ class GenerativeFuser:
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        white = self._white_of(stack.dtype, self.white)
         several = len(stack) > 1
         image, maps = network_tiles.fuse_tiles(
             stack,
@@ -158,19 +157,14 @@ class GenerativeFuser:
             overlap=self.overlap,
             batch=self.batch or _BATCH[self.device],
             device=self.device,
-            white=white,
+            white=white_in(stack.dtype, self.white),
             maps=len(stack) if self._beside else 0,
         )
         return Fused(image, maps={self._beside: maps} if self._beside else {})
 
-    @staticmethod
-    def _white_of(dtype: npt.DTypeLike, white: float | None) -> float:
-        """What pixels are divided by: always 255 for uint8."""
-        return (white if np.dtype(dtype) != np.uint8 else None) or value_range(np.dtype(dtype))
-
     @property
     def _noise(self) -> float:
-        """Unless it was measured, a slide counts as one with hardly any."""
+        """That of the slide. One whose noise was not measured counts as one with hardly any."""
         return FAINT if self.noise is None else self.noise
 
     def _grain_of(self, planes: int) -> float:
@@ -187,11 +181,12 @@ class GenerativeFuser:
         return self.grain != 0
 
     def _transform(self, planes: int) -> Dtcwt | Lpp:
-        """What shows how so many planes are where they are sharpest.
+        """The fuser of the image that the detail of so many planes is taken from.
 
-        On a quiet slide all of its grain is kept, from the best there is (on Cervix93 .0005 of SSIM
-        better than the other); of a noisy one only what was erased, which a fifth of the time
-        shows as well. Also beside a GPU, which is idle most of the time with a tile at a time.
+        If grain is kept it is `dtcwt`, the best there is (on Cervix93 .0005 of SSIM better than
+        `lpp`). If only what was erased is added again it is `lpp`, which shows that as well in a
+        fifth of the time. Both run on the CPU even if the network runs on a GPU, since a GPU is
+        idle most of the time with one tile at a time.
         """
         if self._grain_of(planes):
             return Dtcwt(background="fuse", device="cpu")
@@ -204,9 +199,9 @@ class GenerativeFuser:
     def _finished(self, compute: network_tiles.Compute, planes: int) -> network_tiles.Compute:
         """``compute`` with what is kept of the planes' detail, and maps only if they are kept.
 
-        The tiles it gets have, of several planes, the sharpest of each place behind them. What a
-        map says to be blurred in a single plane has no grain but noise, and gets none; where every
-        plane is blurred nothing was erased either.
+        If there are several planes, the tiles that it is given hold their fusion by `_sharpest`
+        behind them. Where a map says that a single plane is blurred it has noise and no grain, and
+        none is added. Where every plane is blurred nothing can have been erased either.
         """
 
         def finished(tiles: torch.Tensor) -> torch.Tensor:
@@ -246,8 +241,8 @@ class GenerativeFuser:
         return [card]
 
     def _compute(self, planes: int) -> network_tiles.Compute:
-        """What makes images (N, 3, y, x) of tiles (N, Z, 3, y, x); with blur masks of each plane
-        behind the colours where the network is given them."""
+        """The function that makes images (N, 3, y, x) of tiles (N, Z, 3, y, x). Where the network
+        is given blur masks, those of each plane follow the colours in its result."""
         generator = self._network(planes)
 
         def compute(tiles: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,16 @@
 """The detail of a slide, given back where a network has only smoothed.
 
-Generators are trained towards images without noise, so they also take fine noise out of what is in
-focus, and the weakest texture with it. Where noise is strong that is a gain; where it is too weak
-to be seen nothing is gained, and texture is lost. What a network changed by no more than noise, the
-grain, is therefore given back, all of it or a share, which follows from the noise of the slide: a
-pixel that was sharp stays as it was, what was restored stays restored.
+Generators are trained towards images without noise. They therefore also remove fine noise where the
+slide is in focus, and the weakest texture with it. On a slide with strong noise that is a gain. On
+a slide whose noise is too weak to be seen nothing is gained, and texture is lost.
 
-Faint small things go with the noise, too, and sharp edges of a kind that the network has not seen.
-What the slide clearly has, more than its noise, and the network's image has less of, was erased,
-and is given back whatever the noise.
+*Grain* is what a network changed by no more than the noise is strong. All of it is added again, or
+a share that follows from the noise of the slide. So pixels that were sharp stay as they were, and
+what the network has restored stays restored.
+
+A network also removes faint small things, and sharp edges of a kind that it has not been trained
+with. Detail that the slide has clearly, above its noise, and that the network's image has less of,
+counts as *erased*. It is added again, however strong the noise is.
 """
 
 from __future__ import annotations
@@ -29,13 +31,14 @@ FAINT = 1.2 / 255
 _LEVELS = (1.0, 0.2253, 0.0961)
 """White noise in the three detail bands, relative to the finest (Starck and Murtagh 2006)."""
 _GRAIN, _GRAIN_OF_FUSED = 4.0, 16.0
-"""Up to what energy a difference is grain, in noise's own. In a fusion of several planes what looks
-sharpest is the noisiest, too: so Cervix93 (three planes, two steps apart) has the SSIM of the
-fusion; by a fourth of it, it had less."""
+"""Energy up to which a difference counts as grain, in units of the energy of noise. The limit for a
+fusion of several planes is higher, because its sharpest places are its noisiest, too. With 16 the
+image of Cervix93 (three planes, two steps apart) has the SSIM of the fusion; with 4 it had less."""
 _CLEAR, _CLEAR_OF_FUSED = 1.5, 0.7
-"""How much more energy than the image, in noise's own, the slide must have for something to have
-been erased: nearly twice what noise has in the finest band, .8 of a plane and .4 of a fusion. By
-half as much noise comes back everywhere."""
+"""By how much the energy of the slide must exceed that of the image, in units of the energy of
+noise, for something to have been erased. In the finest band noise alone has 0.8 in a plane and 0.4
+in a fusion, and the limits are nearly twice as much. With half of these limits noise comes back
+everywhere."""
 _BOX_PX = 7
 _SAMPLE_PX = 4
 _BLOCK_PX = 64
@@ -46,10 +49,11 @@ _DEVIATION = 1.4826  # of a normal distribution, from the median of its absolute
 def noise_level(patches: npt.NDArray[Any], white: float) -> float:
     """Standard deviation of the noise in the finest detail band, as a fraction of ``white``.
 
-    Of patches (N, Z, C, p, p) of a slide: from the median of the band's absolute values in each
-    block of 64 x 64 px, of which a quarter are quieter than what is returned: there blur leaves
-    nothing but noise, while blocks full of sharp detail are louder. Blocks without any noise
-    (clipped, or filled up) do not count; 0.0 when there are no others.
+    ``patches`` (N, Z, C, p, p) are of a slide. The noise of each block of 64 x 64 px is estimated
+    from the median of the band's absolute values. A quarter of the blocks have less noise than what
+    is returned: in quiet blocks blur has left nothing but noise, and others are full of sharp
+    detail. Blocks without any noise (clipped, or filled up) do not count. The result is 0.0 if
+    there are no others.
 
     >>> glass = 200 + np.random.default_rng(0).normal(0, 2, (4, 1, 1, 128, 128))
     >>> 255 * noise_level(glass.astype(np.float32), 255)  # of 2, the finest band has 89 %
@@ -85,13 +89,14 @@ def keep_grain(
     transform. ``noise`` is that of a plane (`noise_level`). In each of three detail bands, with
     mean squares over 7 x 7 px and the channels:
 
-    - Grain: where that of the difference of source and image is up to that of twice the noise
-      (fused: four times), ``share`` of the difference is added; from double that on, nothing.
-    - What was erased: where that of the source, less 1.5 (fused: 0.7) times the noise's, is still
-      more than that of the image, the difference is added in proportion to the excess over its own
-      mean square, at most ``erased`` of it.
+    - Grain: ``share`` of the difference of source and image is added where its mean square is at
+      most that of twice the noise (fused: of four times the noise). From double that mean square on
+      nothing is added.
+    - What was erased: the mean square of the source, less 1.5 (fused: 0.7) times that of the noise,
+      may still exceed that of the image. The part of the difference that is added is ``erased``
+      times this excess over the mean square of the difference, and ``erased`` at most.
 
-    Of the two the larger. ``share`` and ``erased`` are numbers, or (N, 1, H, W).
+    Of the two the larger is added. ``share`` and ``erased`` are numbers, or (N, 1, H, W).
 
     >>> import torch
     >>> plane = 0.9 + 0.01 * torch.randn(1, 3, 64, 64)

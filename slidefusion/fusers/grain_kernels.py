@@ -55,9 +55,9 @@ def add_grain(
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of ``out``; ``source``, ``image`` and ``out`` (C, H, W).
 
-    ``weights``: for each detail band, one over the noise in it. ``limits``: up to what energy a
-    difference is grain, and from what excess on something was erased. ``shares``: how much of
-    either is given back at most, (H, W) each.
+    ``weights`` are one over the noise in each detail band. ``limits`` are the energy up to which a
+    difference is grain, and the excess from which on something was erased. ``shares`` say how much
+    of either is added at most, (H, W) each.
     """
     channels, height, width = image.shape
     bottom = min(top + ROWS, height)

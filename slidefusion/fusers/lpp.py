@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Planes, option
-from slidefusion.fusers.background import background_bytes
-from slidefusion.fusers.transform_fuser import TransformFuser
+from slidefusion.fusers.transform_fuser import Limits, TorchTwin, TransformFuser, finish
+from slidefusion.tiling import round_up
 from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
-from slidefusion.value_range import value_range
+from slidefusion.value_range import depth_dtype, value_range
 
 if TYPE_CHECKING:
     from slidefusion.fusers.lpp_kernels import LevelSums
@@ -85,44 +85,32 @@ class Lpp(TransformFuser):
         """Follows from ``levels`` and ``window``; bit-exact."""
         return self._footprint(halo_px(self.levels, self.window))
 
-    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        """Upper bound of the memory in bytes of one call, the result included.
-
-        Counted for float32, in images: the sums (4/3), two planes' coarser levels (2/3), the range
-        of the planes (2), and two planes kept or padded (2); then the maps of blocks, the depth,
-        and the rows that a kernel holds.
-
-        On another device than ``"cpu"``, of the host and the device together.
-        """
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_lpp
-
-            glass = background_bytes(planes, channels, height, width)
-            return torch_lpp.working_bytes(self.levels, channels, height, width) + glass
-        period: int = 2**self.levels
-        rows, columns = height + -height % period, width + -width % period
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        """Counted for float32, in images: the sums (4/3), two planes' coarser levels (2/3), the
+        range of the planes (2), and two planes kept or padded (2); then the maps of blocks, the
+        depth, and the rows that a kernel holds."""
         image = channels * rows * columns * 4
         maps = rows * columns * (4 + 4 + 2) // 3 + rows * columns * 2 * 2
         kernel = 4 * columns * (4 + (2 * self.window + 8) + 4 * channels * (self.window + 1))
-        glass = background_bytes(planes, channels, height, width)
-        return image * 6 + maps + kernel + glass + 2**16
+        return image * 6 + maps + kernel + 2**16
+
+    def _torch(self) -> TorchTwin:
+        from slidefusion.fusers import torch_lpp
+
+        return torch_lpp
 
     def _fuse(self, stack: Planes) -> Fused:
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_lpp
-
-            return torch_lpp.fuse(stack, self)
         from slidefusion.fusers.selection import confidence_of, rule_for
 
         height, width = stack.shape[2:]
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         sums = _empty_sums(self.levels, *stack.shape[1:])
-        clamped = _sum_planes(stack, rule, sums, self.clamp)
+        limits = _sum_planes(stack, rule, sums, self.clamp)
         image = _rebuild(sums)
-        fused = _finish(image, clamped, stack.dtype, height, width)
+        fused = finish(image, limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels - 1)
         block: int = 2 ** (level + 1)
-        index = sums[level].plane.astype(np.uint8 if len(stack) <= 256 else np.uint16)
+        index = sums[level].plane.astype(depth_dtype(len(stack)))
         sure = confidence_of(sums[level].total)
         depth, confidence = (
             np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])
@@ -136,7 +124,7 @@ def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[Lev
     from slidefusion.fusers.lpp_kernels import LevelSums
 
     period: int = 2**levels
-    rows, columns = height + -height % period, width + -width % period
+    rows, columns = round_up(height, period), round_up(width, period)
     sums = []
     for j in range(levels):
         h, w = rows >> (j + 1), columns >> (j + 1)
@@ -153,10 +141,8 @@ def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[Lev
     return sums
 
 
-def _sum_planes(
-    stack: Planes, rule: Rule, sums: list[LevelSums], clamp: bool
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
-    """Add every plane to ``sums``; the lowest and highest values (C, Y, X) if ``clamp``."""
+def _sum_planes(stack: Planes, rule: Rule, sums: list[LevelSums], clamp: bool) -> Limits | None:
+    """Add every plane to ``sums``; the limits of the planes (C, Y, X) if ``clamp``."""
     from slidefusion.fusers.lpp_kernels import add_planes, widen
     from slidefusion.transforms.laplacian_kernels import column_dtype
 
@@ -164,21 +150,21 @@ def _sum_planes(
     scale = np.float32(1 / (4 * channels * value_range(stack.dtype)))
     shapes = [(channels, *level.best.shape) for level in sums]
     coarser = [(np.empty(shape, np.float32), np.empty(shape, np.float32)) for shape in shapes]
-    clamped: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    limits: Limits | None = None
     for z in range(0, len(stack), 2):
         count = min(2, len(stack) - z)
         first = _padded(stack[z], 2 ** len(sums))
         fine = (first, _padded(stack[z + 1], 2 ** len(sums)) if count == 2 else first)
         if clamp:
-            if clamped is None:
-                clamped = np.empty_like(first), np.empty_like(first)
-            widen(fine, *clamped, z == 0)
+            if limits is None:
+                limits = np.empty_like(first), np.empty_like(first)
+            widen(fine, *limits, z == 0)
         for coarse, level in zip(coarser, sums, strict=True):
             column = np.empty(fine[0].shape[2], column_dtype(fine[0].dtype))
             add_planes(fine, coarse, column, count, z, scale, rule, level)
             fine = (_read_only(coarse[0]), _read_only(coarse[1]))
         del first, fine  # before the next planes are read
-    return clamped
+    return limits
 
 
 def _padded(plane: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
@@ -203,25 +189,3 @@ def _rebuild(sums: list[LevelSums]) -> FloatArray:
         channels, h, _, w = level.detail.shape
         image = level.detail.reshape(channels, 2 * h, 2 * w)
     return image
-
-
-def _finish(
-    image: FloatArray,
-    clamped: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None,
-    dtype: np.dtype[Any],
-    height: int,
-    width: int,
-) -> npt.NDArray[Any]:
-    """Clamp ``image``, round it unless ``dtype`` is float32, and trim it to (C, height, width)."""
-    from slidefusion.fusers.lpp_kernels import to_integer
-
-    if dtype.kind == "f":
-        if clamped is not None:
-            np.clip(image, *clamped, out=image)
-        return image[:, :height, :width]
-    if clamped is None:
-        highest = np.iinfo(dtype).max
-        clamped = np.zeros(image.shape, dtype), np.full(image.shape, highest, dtype)
-    fused = np.empty((len(image), height, width), dtype)
-    to_integer(image, *clamped, fused)
-    return fused

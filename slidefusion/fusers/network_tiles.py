@@ -1,7 +1,8 @@
-"""Runs networks over the tiles of a window: reading, batching, computing, merging.
+"""Runs networks over the tiles of a window: in which form, where, and how many at a time.
 
-On the CPU each batch is computed by one thread (see `torch_workers`), while the threads of the
-tasks read, merge and write.
+How tiles are cut out and merged is in :mod:`slidefusion.fusers.tiled_window`. On the CPU each batch
+is computed by one thread (see `torch_workers`), while the threads of the tasks read, merge and
+write.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OptionError
-from slidefusion.fuser import Planes, as_cut
-from slidefusion.fusers.tiles import RowMerger, TileGrid, cut_tile
-from slidefusion.geometry import Window
+from slidefusion.fuser import Planes
+from slidefusion.fusers.tiled_window import RGB, Batch, Job, More, TiledWindow
 
 if TYPE_CHECKING:
     import torch
@@ -32,24 +31,16 @@ if TYPE_CHECKING:
     from slidefusion.weights import LoadedWeights
 
 __all__ = [
-    "RGB",
     "check_multiple",
     "fuse_tiles",
-    "images_of",
     "inference_form",
     "resolve_device",
     "resolve_precision",
     "running",
-    "to_integers",
 ]
 
 FloatArray = npt.NDArray[np.float32]
 Compute = Callable[["torch.Tensor"], "torch.Tensor"]
-
-RGB = 3
-"""Channels that the networks take."""
-
-_ROWS = 32
 
 
 def resolve_device(device: str) -> str:
@@ -124,9 +115,9 @@ def _turns() -> threading.BoundedSemaphore:
 
 @contextlib.contextmanager
 def running(device: str) -> Iterator[None]:
-    """While a network runs with all of torch's threads: without gradients, and on the CPU in turn.
+    """Surrounds what runs with all of torch's threads: no gradients, and on the CPU one at a time.
 
-    Two of them at once would only take the processors from each other.
+    Two networks at once would only take the processors from each other.
     """
     import torch
 
@@ -151,25 +142,6 @@ def check_multiple(name: str, tile: int, multiple: int) -> None:
         )
 
 
-def images_of(channels: int) -> int:
-    """Images that a network makes for a stack of so many channels: RGB is one, else one each."""
-    return 1 if channels == RGB else channels
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One image of one tile."""
-
-    row: int
-    column: int
-    channel: int | None
-    """Of a stack that is not RGB."""
-
-
-_Batch = tuple[list[_Job], Callable[[], FloatArray]]
-"""Tiles that are computed together, and what cuts them out: (N, Z, 3, tile, tile)."""
-
-
 def fuse_tiles(
     stack: Planes,
     compute: Compute,
@@ -179,7 +151,7 @@ def fuse_tiles(
     batch: int,
     device: str,
     white: float,
-    more: Callable[[FloatArray], FloatArray] | None = None,
+    more: More | None = None,
     maps: int = 0,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
     """The image (C, Y, X) of a window, each tile made by ``compute``, and so many maps (M, Y, X).
@@ -194,69 +166,18 @@ def fuse_tiles(
     ``more`` makes of the planes of a tile (Z, 3, tile, tile) one image (3, tile, tile), which
     ``compute`` gets behind them.
     """
-    from slidefusion.fusers.torch_workers import torch_workers
-
-    cut = as_cut(stack)
-    channels, height, width = stack.shape[1:]
-    grid = TileGrid(cut.on_slide, tile, overlap)
-    rows, columns = grid.touching(cut.core)
-    image = np.zeros((channels, height, width), stack.dtype)
-    beside = np.zeros((maps, height, width), np.uint8)
-    merger = RowMerger(grid, cut.core, channels + maps)
-    left = grid.place(0, columns.start).x
-    right = min(grid.place(0, columns[-1]).right, cut.on_slide.width)
-    colour: list[int | None] = [None] if channels == RGB else list(range(channels))
-    narrow = stack.dtype == np.uint8  # nothing lies beyond white
-    if not narrow:
+    if stack.dtype != np.uint8:  # uint8 holds nothing beyond white
         compute = partial(_with_the_rest, compute, len(stack))
-
-    def cut_out(strip: list[npt.NDArray[Any]], jobs: list[_Job]) -> FloatArray:
-        count = len(strip) + (more is not None)
-        tiles = np.empty((len(jobs), count, RGB, tile, tile), np.float32)
-        for job, out in zip(jobs, tiles, strict=True):
-            x = grid.place(0, job.column).x - left
-            chosen = slice(None) if job.channel is None else slice(job.channel, job.channel + 1)
-            for plane, made in zip(strip, out, strict=False):
-                np.multiply(cut_tile(plane[chosen], x, tile), np.float32(1 / white), out=made)
-            if narrow:
-                np.clip(out[: len(strip)], 0, 1, out=out[: len(strip)])
-        if more is not None:
-            # on the CPU this is one of the workers, with a tile of its own
-            each = map if device == "cpu" else torch_workers().map
-            for out, made in zip(tiles, each(more, tiles[:, :-1]), strict=True):
-                out[-1] = made
-        return tiles
-
-    def batches() -> Iterator[_Batch]:
-        for row in rows:
-            top = grid.place(row, 0).y
-            bottom = min(top + tile, cut.on_slide.height)
-            strip = list(cut.crop(Window(top, left, bottom - top, right - left)))
-            jobs = [_Job(row, column, channel) for column in columns for channel in colour]
-            for start in range(0, len(jobs), batch):
-                chosen = jobs[start : start + batch]
-                yield chosen, partial(cut_out, strip, chosen)
-
+    window = TiledWindow(stack, tile, overlap, white, more, maps, device)
     computed = _on_processors if device == "cpu" else _on_gpu
-    for job, result in computed(batches(), compute, device):
-        if job.channel is None:
-            merger.add(job.row, job.column, result)
-        else:
-            only = np.zeros((channels + maps, tile, tile), np.float32)
-            only[job.channel] = result[:RGB].mean(axis=0)
-            only[channels:] = result[RGB:] / np.float32(channels)
-            merger.add(job.row, job.column, only)
-        if (job.column, job.channel) == (columns[-1], colour[-1]):
-            place, finished = merger.finish(job.row)
-            inside = (slice(None), *place.slices)
-            _store(finished[:channels], white, image[inside])
-            _store(finished[channels:], 255.0, beside[inside])
-    return image, beside
+    for job, result in computed(window.batches(batch), compute, device):
+        window.merge(job, result)
+    return window.image, window.maps
 
 
 def _with_the_rest(compute: Compute, planes: int, tiles: torch.Tensor) -> torch.Tensor:
-    """``compute`` of what lies in [0, 1], and by how much the brightest plane is above, or the
-    planes in the mean are below."""
+    """``compute`` of the tiles cut to [0, 1]; what was cut off is added to the image again: above 1
+    that of the brightest plane, below 0 the mean of all planes."""
     given = tiles[:, :planes]
     above = (given - 1).clamp_min(0).amax(dim=1)
     below = given.clamp_max(0).mean(dim=1)
@@ -266,8 +187,8 @@ def _with_the_rest(compute: Compute, planes: int, tiles: torch.Tensor) -> torch.
 
 
 def _on_processors(
-    batches: Iterator[_Batch], compute: Compute, device: str
-) -> Iterator[tuple[_Job, FloatArray]]:
+    batches: Iterator[Batch], compute: Compute, device: str
+) -> Iterator[tuple[Job, FloatArray]]:
     """Every job with its image and maps (3 + M, tile, tile), in order.
 
     As many batches are computed at once as torch has threads here, while those before are merged
@@ -284,7 +205,7 @@ def _on_processors(
         return made
 
     workers, most = torch_workers(), torch.get_num_threads()
-    waiting: deque[tuple[list[_Job], Future[FloatArray]]] = deque()
+    waiting: deque[tuple[list[Job], Future[FloatArray]]] = deque()
     try:
         for jobs, cut_out in batches:
             done = waiting.popleft() if len(waiting) == most else None
@@ -300,12 +221,13 @@ def _on_processors(
 
 
 def _on_gpu(
-    batches: Iterator[_Batch], compute: Compute, device: str
-) -> Iterator[tuple[_Job, FloatArray]]:
-    """The same: a batch is computed while the one before is merged and the next one is cut out."""
+    batches: Iterator[Batch], compute: Compute, device: str
+) -> Iterator[tuple[Job, FloatArray]]:
+    """The same on a GPU, where one batch is computed while the one before it is merged and the next
+    one is cut out."""
     import torch
 
-    waiting: tuple[list[_Job], torch.Tensor] | None = None
+    waiting: tuple[list[Job], torch.Tensor] | None = None
     for jobs, cut_out in batches:
         given = torch.from_numpy(cut_out()).pin_memory().to(device, non_blocking=True)
         with running(device):
@@ -317,22 +239,5 @@ def _on_gpu(
         yield from _fetched(*waiting)
 
 
-def _fetched(jobs: list[_Job], made: torch.Tensor) -> Iterator[tuple[_Job, FloatArray]]:
+def _fetched(jobs: list[Job], made: torch.Tensor) -> Iterator[tuple[Job, FloatArray]]:
     yield from zip(jobs, made.float().cpu().numpy(), strict=True)
-
-
-def _store(image: FloatArray, white: float, out: npt.NDArray[Any]) -> None:
-    """:func:`to_integers` into ``out``, a few rows at a time, which stay in the cache."""
-    for top in range(0, image.shape[1], _ROWS):
-        rows = slice(top, top + _ROWS)
-        out[:, rows] = to_integers(image[:, rows], white, out.dtype)
-
-
-def to_integers(image: FloatArray, white: float, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Values in [0, 1] as ``dtype``, 1 being ``white``: rounded and clipped unless it is float."""
-    scaled = image * np.float32(white)
-    if dtype.kind == "f":
-        return scaled.astype(dtype, copy=False)
-    highest = np.float32(np.iinfo(dtype).max)
-    rounded: npt.NDArray[Any] = np.minimum(scaled + np.float32(0.5), highest).astype(dtype)
-    return rounded

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Planes
+from slidefusion.fusers.transform_fuser import Limits
+from slidefusion.tiling import round_up
 from slidefusion.transforms.laplacian import pad_to_period
 from slidefusion.value_range import value_range
 
@@ -27,9 +29,7 @@ __all__ = [
     "LOWPASSES",
     "Summed",
     "activity_scale",
-    "depth_dtype",
     "empty_sums",
-    "finish",
     "halo_px",
     "sum_planes",
 ]
@@ -93,10 +93,8 @@ class Summed:
     """The sums of each level, finest first."""
     low: FloatArray
     """(C, Q, y, x) fused low pass below the coarsest level."""
-    lowest: npt.NDArray[Any] | None
-    """(C, Y, X) lowest value of the planes at each pixel of the padded window, if wanted."""
-    highest: npt.NDArray[Any] | None
-    """(C, Y, X) highest value."""
+    limits: Limits | None
+    """Of the planes at each pixel of the padded window, if wanted."""
 
 
 def sum_planes(
@@ -118,23 +116,22 @@ def sum_planes(
     from slidefusion.fusers.subband_kernels import PAIR
 
     count, channels, height, width = stack.shape
-    padded = channels, parts, height + -height % period, (width + -width % period) // parts
+    padded = channels, parts, round_up(height, period), round_up(width, period) // parts
     together = min(PAIR, count)
     sources = np.empty((together, *padded), np.float32)
     quads = levels[0].low.shape[1]
     lows = [np.empty((together, channels, quads, *sums.best.shape), np.float32) for sums in levels]
     mean = np.zeros_like(lows[-1][0]) if levels[-1].low.size == 0 else None
-    lowest: npt.NDArray[Any] | None = None
-    highest: npt.NDArray[Any] | None = None
+    limits: Limits | None = None
     for first in range(0, count, together):
         planes = min(together, count - first)
         for p in range(planes):
             plane = pad_to_period(stack[first + p], period)
-            if clamp and (lowest is None or highest is None):
-                lowest, highest = plane.copy(), plane.copy()
-            elif lowest is not None and highest is not None:
-                np.minimum(lowest, plane, out=lowest)
-                np.maximum(highest, plane, out=highest)
+            if clamp and limits is None:
+                limits = plane.copy(), plane.copy()
+            elif limits is not None:
+                np.minimum(limits[0], plane, out=limits[0])
+                np.maximum(limits[1], plane, out=limits[1])
             load(plane, sources[p])
         finer = sources[:planes]
         for j, (low, sums) in enumerate(zip(lows, levels, strict=True)):
@@ -145,27 +142,7 @@ def sum_planes(
                 mean += low_of_plane
     if mean is not None:
         mean *= np.float32(1 / count)
-    return Summed(levels, levels[-1].low if mean is None else mean, lowest, highest)
-
-
-def finish(
-    summed: Summed, image: FloatArray, dtype: np.dtype[Any], height: int, width: int
-) -> npt.NDArray[Any]:
-    """Clamp ``image`` (C, Y, X), round it unless ``dtype`` is float32, trim it to (C, y, x)."""
-    from slidefusion.fusers.lpp_kernels import to_integer
-
-    inside = (slice(None), slice(height), slice(width))
-    lowest, highest = summed.lowest, summed.highest
-    if dtype.kind == "f":
-        if lowest is None or highest is None:
-            return image[inside].copy()
-        return np.clip(image[inside], lowest[inside], highest[inside])
-    if lowest is None or highest is None:
-        lowest = np.zeros(image.shape, dtype)
-        highest = np.full(image.shape, np.iinfo(dtype).max, dtype)
-    fused = np.empty((len(image), height, width), dtype)
-    to_integer(image, lowest, highest, fused)
-    return fused
+    return Summed(levels, levels[-1].low if mean is None else mean, limits)
 
 
 def activity_scale(energy: bool, coefficients: int, dtype: np.dtype[Any]) -> np.float32:
@@ -174,8 +151,3 @@ def activity_scale(energy: bool, coefficients: int, dtype: np.dtype[Any]) -> np.
     The root of the mean square, or the mean magnitude.
     """
     return np.float32(1 / (coefficients**0.5 if energy else coefficients) / value_range(dtype))
-
-
-def depth_dtype(planes: int) -> type[np.unsignedinteger[Any]]:
-    """The dtype of an index of ``planes`` planes."""
-    return np.uint8 if planes <= 256 else np.uint16

@@ -82,7 +82,7 @@ class TileGrid:
 
     def _touching(self, start: int, stop: int, count: int) -> range:
         first = max(0, (start - self.tile) // self.stride + 1)
-        # In the padding below the slide the last tile's reflection goes on.
+        # A part in the padding below the slide needs the last tile, which is reflected there.
         return range(min(first, count - 1), min(count, -(-stop // self.stride)))
 
     def place(self, row: int, column: int) -> Window:

@@ -1,10 +1,10 @@
 """Where the torch back ends of the fusers compute, and how planes get there and the image back.
 
-A fuser's option ``device`` names the place: ``"cpu"`` (compiled kernels, which nothing here is
-about), ``"cuda"`` (one NVIDIA GPU, the one that ``CUDA_VISIBLE_DEVICES`` puts first) or
-``"torch-cpu"`` (the code for the GPU on the CPU, for checking). Every back end does each addition,
-multiplication, division and root as an operation of its own, in the order of the compiled kernels:
-IEEE 754 defines the result of each, so all three places give the same bytes.
+A fuser's option ``device`` names the place. ``"cpu"`` means the compiled kernels, which do without
+this module. ``"cuda"`` is one NVIDIA GPU, the one that ``CUDA_VISIBLE_DEVICES`` puts first.
+``"torch-cpu"`` runs the code for the GPU on the CPU, for checking. Every back end does each
+addition, multiplication, division and root as an operation of its own, in the order of the compiled
+kernels. IEEE 754 defines the result of each, so all three places give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import OptionError
 from slidefusion.fuser import Planes
+from slidefusion.tiling import round_up
 from slidefusion.transforms.laplacian import pad_to_period
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def uploaded(stack: Planes, period: int, device: torch.device) -> Iterator[torch
     import torch
 
     _, channels, height, width = stack.shape
-    shape = channels, height + -height % period, width + -width % period
+    shape = channels, round_up(height, period), round_up(width, period)
     # torch knows little of uint16: its bits travel as int16 and are widened on the device.
     kind = {"u1": torch.uint8, "u2": torch.int16, "f4": torch.float32}[stack.dtype.str[1:]]
     on_gpu = device.type == "cuda"

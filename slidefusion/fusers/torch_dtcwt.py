@@ -17,6 +17,7 @@ from slidefusion.fusers.torch_device import image_of, torch_device
 from slidefusion.fusers.torch_filters import Reader, filters_of, interleaved, weighted_sum
 from slidefusion.fusers.torch_selection import Choice, depth_of, repeated, root
 from slidefusion.fusers.torch_subbands import Level, sum_planes
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dtcwt
 from slidefusion.transforms.dtcwt_filters import Analysis, DualTree, Synthesis, dual_tree
 
@@ -42,15 +43,14 @@ def fuse(stack: Planes, fuser: Dtcwt, *, compiled: bool = False) -> Fused:
         return _fuse(stack, fuser, device, compiled)
 
 
-def working_bytes(fuser: Dtcwt, channels: int, height: int, width: int) -> int:
-    """Upper bound of the bytes of one call, on the host and the device together.
+def working_bytes(fuser: Dtcwt, channels: int, rows: int, columns: int) -> int:
+    """Upper bound of the bytes of one call for a padded window, on host and device together.
 
     Counted for float32 and in images of the padded window: planes on their way (2 pinned and 2 on
     the device, 1 converted), the range (2), the result on both sides (3); low passes (4/3),
     details, their sums and their weighted copy (4 each), what the filters copy and sum (5); maps.
     """
-    period: int = 2**fuser.levels
-    rows, columns = height + -height % period + 64, width + -width % period + 64
+    rows, columns = rows + 64, columns + 64
     return 4 * rows * columns * (29 * channels + 3) + 2**20
 
 
@@ -60,7 +60,7 @@ def _fuse(stack: Planes, fuser: Dtcwt, device: torch.device, compiled: bool) -> 
     tree = dual_tree(fuser.filters, fuser.qshift)
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
-    padded = height + -height % period, width + -width % period
+    padded = round_up(height, period), round_up(width, period)
     shapes = dtcwt.level_shapes(fuser.levels, *padded)
     levels = [_level(tree, j + 1, channels, count, size, device) for j, size in enumerate(shapes)]
     coefficients = (12 if fuser.activity == "energy" else 6) * channels

@@ -1,9 +1,10 @@
 """Filters of the wavelet fusers in torch, in the order of the compiled row kernels.
 
-Reading is arranged so that every tap of a filter is one contiguous run: a :class:`Reader` copies
-the samples along one axis once (one pass), extended beyond the border and sorted by *phase*, their
-position modulo the step of the filter. What two trees produce stays apart: an axis may be stored
-*halved*, its even samples first and its odd ones behind them, and a reader takes them from there.
+The samples that one tap of a filter reads lie side by side. To that end a :class:`Reader` copies
+the samples along one axis once (one pass), extends them beyond the border and sorts them by
+*phase*, which is their position modulo the step of the filter. The results of two trees are not
+interleaved: an axis may be stored *halved*, its even samples first and its odd ones behind them,
+and a reader can read such an axis.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from slidefusion.fusers.torch_selection import (
     smoothed,
     weigh,
 )
+from slidefusion.tiling import round_up
 from slidefusion.value_range import value_range
 
 if TYPE_CHECKING:
@@ -69,15 +70,14 @@ def fuse(stack: Planes, fuser: Lpp, *, compiled: bool = False) -> Fused:
         return _fuse(stack, fuser, device, torch.compile(_add) if compiled else _add)
 
 
-def working_bytes(levels: int, channels: int, height: int, width: int) -> int:
-    """Upper bound of the bytes of one call, on the host and the device together.
+def working_bytes(fuser: Lpp, channels: int, rows: int, columns: int) -> int:
+    """Upper bound of the bytes of one call for a padded window, on host and device together.
 
     Counted in images of float32: planes on their way (2 pinned and 2 on the device, widened 1),
     the levels (4/3) and their sums (4/3), what smoothing and the detail need at the finest level
     (3), the range of the planes (2) and the result on both sides (3); then the maps of blocks.
     """
-    period: int = 2**levels
-    rows, columns = height + -height % period + 3, width + -width % period + 3
+    rows, columns = rows + BEFORE + AFTER, columns + BEFORE + AFTER
     return channels * rows * columns * 4 * 15 + rows * columns * 4 * 6 + 2**20
 
 
@@ -86,7 +86,7 @@ def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., No
 
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
-    rows, columns = height + -height % period, width + -width % period
+    rows, columns = round_up(height, period), round_up(width, period)
     rule = rule_for(fuser.selection, fuser.power, fuser.window, fuser.noise_in(stack.dtype))
     scale = float(np.float32(1 / (4 * channels * value_range(stack.dtype))))
     levels = [_level(channels, rows >> j, columns >> j, count, device) for j in range(fuser.levels)]

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from slidefusion.value_range import depth_dtype
+
 __all__ = [
     "Choice",
     "Rule",
@@ -65,7 +67,7 @@ class Choice:
         """Highest activity so far."""
         self.total = torch.zeros(size, device=device)
         """Sum of the weights."""
-        kind = torch.uint8 if planes <= 256 else torch.int32
+        kind = torch.uint8 if depth_dtype(planes) is np.uint8 else torch.int32
         self.plane = torch.zeros(size, dtype=kind, device=device)
         """The plane of the highest activity, the first of equals."""
 
@@ -158,7 +160,7 @@ def depth_of(choice: Choice, planes: int) -> tuple[npt.NDArray[Any], npt.NDArray
 
     The confidence is the share of the most active plane in the weights.
     """
-    plane = choice.plane.cpu().numpy().astype(np.uint8 if planes <= 256 else np.uint16)
+    plane = choice.plane.cpu().numpy().astype(depth_dtype(planes))
     total = choice.total.cpu().numpy()
     return plane, np.rint(255 / np.maximum(total, np.float32(1))).astype(np.uint8)
 

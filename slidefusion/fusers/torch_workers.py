@@ -1,9 +1,9 @@
 """Threads that compute with torch, each on one processor of its own.
 
-A convolution of few channels is too short to be shared by processors: they spend a fifth of the
-time waiting for each other, and what lies between convolutions keeps one of them busy. Tiles need
-nothing of each other, so each gets a thread, and as many are computed at once as there are
-processors. Results are the same bytes.
+A convolution of few channels takes too little time to be shared by several processors: they spend a
+fifth of it waiting for each other, and the work between convolutions keeps only one of them busy.
+Tiles do not depend on each other, so each is computed by one thread, and as many at once as there
+are processors. The results are the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 __all__ = ["torch_workers"]
 
-_BEGIN_SECONDS = 60.0  # then a thread could not begin, and the others must not wait for it
+_BEGIN_SECONDS = 60.0  # after this a thread counts as unable to begin, and none waits for it
 _LOCK = threading.Lock()
 _POOL: ThreadPoolExecutor | None = None
 
@@ -47,7 +47,7 @@ def _made(count: int) -> ThreadPoolExecutor:
     all_began = threading.Barrier(count)
 
     def begin() -> None:
-        torch.get_num_threads()  # takes the default, which no later call then does
+        torch.get_num_threads()  # the first call in a thread takes the default: here, not later
         torch.set_num_threads(1)
         all_began.wait(_BEGIN_SECONDS)
 

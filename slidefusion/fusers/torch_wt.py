@@ -14,6 +14,7 @@ from slidefusion.fusers.torch_device import image_of, torch_device
 from slidefusion.fusers.torch_filters import Reader, filters_of, interleaved, weighted_sum
 from slidefusion.fusers.torch_selection import Choice, depth_of
 from slidefusion.fusers.torch_subbands import Level, sum_planes
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dwt
 from slidefusion.transforms.wavelets import FilterBank, Taps, filter_bank
 
@@ -39,16 +40,14 @@ def fuse(stack: Planes, fuser: Wt, *, compiled: bool = False) -> Fused:
         return _fuse(stack, fuser, device, compiled)
 
 
-def working_bytes(fuser: Wt, channels: int, height: int, width: int) -> int:
-    """Upper bound of the bytes of one call, on the host and the device together.
+def working_bytes(fuser: Wt, channels: int, rows: int, columns: int) -> int:
+    """Upper bound of the bytes of one call for a padded window, on host and device together.
 
     Counted for float32 and in images of the padded window: planes on their way (2 pinned and 2 on
     the device, 1 converted), the range (2), the result on both sides (3); the coefficients of all
     levels, their sums, their weighted copy, and twice what the finest filters copy and sum; maps.
     """
     bank = filter_bank(fuser.wavelet)
-    period: int = 2**fuser.levels
-    rows, columns = height + -height % period, width + -width % period
     coefficients = sum(4 * y * x for y, x in dwt.level_shapes(bank, fuser.levels, rows, columns))
     finest = (rows + 2 * bank.length) * (columns + 2 * bank.length)
     return 4 * (channels * (10 * finest + 4 * coefficients) + 3 * coefficients) + 2**20
@@ -60,7 +59,7 @@ def _fuse(stack: Planes, fuser: Wt, device: torch.device, compiled: bool) -> Fus
     bank = filter_bank(fuser.wavelet)
     count, channels, height, width = stack.shape
     period: int = 2**fuser.levels
-    padded = height + -height % period, width + -width % period
+    padded = round_up(height, period), round_up(width, period)
     sizes = [padded, *dwt.level_shapes(bank, fuser.levels, *padded)]
     levels = [_level(bank, channels, count, finer, size, device) for finer, size in pairwise(sizes)]
     summed = sum_planes(stack, fuser, levels, torch.abs, 3 * channels, device, compiled)

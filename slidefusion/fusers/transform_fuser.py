@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
-from slidefusion.fusers.background import fuse_unless_empty, glass_ranges, with_blocks
+from slidefusion.fusers.background import (
+    background_bytes,
+    fuse_unless_empty,
+    glass_ranges,
+    with_blocks,
+)
 from slidefusion.fusers.torch_device import DEVICES, check_device
 from slidefusion.fusers.white import check_white
+from slidefusion.tiling import round_up
 from slidefusion.value_range import value_range, white_of
 
-__all__ = ["TransformFuser"]
+__all__ = ["Limits", "TorchTwin", "TransformFuser", "finish"]
+
+Limits = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""The lowest and the highest value of the planes at each pixel, each (C, Y, X) of their dtype."""
+
+
+class TorchTwin(Protocol):
+    """A module that computes a fuser's result by torch, on the device that the fuser names."""
+
+    def fuse(self, stack: Planes, fuser: Any, /) -> Fused:
+        """Fuse ``stack`` (Z, C, Y, X)."""
+
+    def working_bytes(self, fuser: Any, channels: int, rows: int, columns: int, /) -> int:
+        """Upper bound of the bytes that this takes, for a window that is padded to the period."""
 
 
 @dataclass(frozen=True)
 class TransformFuser:
     """Options of a fuser that weighs planes by their activity, and what it does about glass.
 
-    Subclasses fuse a window in ``_fuse`` and say what it needs (``footprint``, ``working_bytes``).
+    Subclasses declare their ``footprint``, fuse a window with compiled kernels in ``_fuse``, say in
+    ``_fuse_bytes`` what that takes, and name in ``_torch`` the module that fuses on other devices.
     """
 
     planes: ClassVar[PlaneRange] = PlaneRange(1)
@@ -81,8 +101,8 @@ class TransformFuser:
     def prepare(self, overview: Overview) -> Self:
         """With ``glass`` and ``white`` as measured on the slide, unless they are given.
 
-        A camera of 12 bits fills a sixteenth of uint16: what is nothing for the one is texture for
-        the other.
+        A camera of 12 bits fills a sixteenth of uint16. Activity that is no more than noise in a
+        slide that fills uint16 is texture in one from such a camera.
         """
         glass, white = self.glass, self.white
         if white is None and overview.dtype != np.uint8:
@@ -97,16 +117,63 @@ class TransformFuser:
             return self.noise
         return self.noise * self.white / value_range(dtype)
 
+    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
+        """Upper bound of the memory in bytes of one call, the result included.
+
+        On another device than ``"cpu"``, of the host and the device together.
+        """
+        period: int = 2**self.levels
+        rows, columns = round_up(height, period), round_up(width, period)
+        if self.device == "cpu":
+            fusing = self._fuse_bytes(channels, rows, columns)
+        else:
+            fusing = self._torch().working_bytes(self, channels, rows, columns)
+        return fusing + background_bytes(planes, channels, rows, columns)
+
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
         if self.background == "fuse" or self.glass is None:
-            return self._fuse(stack)
-        return fuse_unless_empty(stack, self.glass, self._fuse)
+            return self._fuse_on_device(stack)
+        return fuse_unless_empty(stack, self.glass, self._fuse_on_device)
+
+    def _fuse_on_device(self, stack: Planes) -> Fused:
+        return self._fuse(stack) if self.device == "cpu" else self._torch().fuse(stack, self)
 
     def _fuse(self, stack: Planes) -> Fused:
+        raise NotImplementedError
+
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        raise NotImplementedError
+
+    def _torch(self) -> TorchTwin:
         raise NotImplementedError
 
     def _footprint(self, halo: int) -> Footprint:
         """Of a transform that reaches so many px: bit-exact, on the grid of empty blocks."""
         footprint = Footprint(halo=halo, period=2**self.levels)
         return with_blocks(footprint) if self.background == "skip" else footprint
+
+
+def finish(
+    image: npt.NDArray[np.float32],
+    limits: Limits | None,
+    dtype: np.dtype[Any],
+    height: int,
+    width: int,
+) -> npt.NDArray[Any]:
+    """Clamp ``image`` (C, Y, X), round it unless ``dtype`` is float32, trim it to (C, y, x).
+
+    ``image`` is used up. Without ``limits`` integers are clipped to the range of their dtype.
+    """
+    from slidefusion.fusers.lpp_kernels import to_integer
+
+    if dtype.kind == "f":
+        if limits is not None:
+            np.clip(image, *limits, out=image)
+        return image[:, :height, :width]
+    if limits is None:
+        highest = np.iinfo(dtype).max
+        limits = np.zeros(image.shape, dtype), np.full(image.shape, highest, dtype)
+    fused = np.empty((len(image), height, width), dtype)
+    to_integer(image, *limits, fused)
+    return fused

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from slidefusion.errors import OptionError
 from slidefusion.fuser import Overview
-from slidefusion.value_range import white_of
+from slidefusion.value_range import value_range, white_of
 
-__all__ = ["check_white", "white_level"]
+__all__ = ["check_white", "white_in", "white_level"]
 
 
 def check_white(white: float | None) -> None:
@@ -18,6 +19,19 @@ def check_white(white: float | None) -> None:
     """
     if white is not None and not white > 0:
         raise OptionError(f"white={white}: the value that counts as white is above 0")
+
+
+def white_in(dtype: npt.DTypeLike, white: float | None) -> float:
+    """What pixels of ``dtype`` are divided by to make white 1: ``white``, if it is given.
+
+    Always 255 for uint8; the range of the dtype (1.0 for float) when ``white`` is None.
+
+    >>> white_in("uint8", 3000.0), white_in("uint16", 3000.0), white_in("uint16", None)
+    (255.0, 3000.0, 65535.0)
+    """
+    if white is None or np.dtype(dtype) == np.uint8:
+        return value_range(dtype)
+    return white
 
 
 def white_level(overview: Overview) -> float | None:

@@ -20,10 +20,12 @@ import numpy.typing as npt
 
 from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers import subbands
-from slidefusion.fusers.background import background_bytes
 from slidefusion.fusers.subband_fuser import SubbandFuser
+from slidefusion.fusers.transform_fuser import TorchTwin, finish
+from slidefusion.tiling import round_up
 from slidefusion.transforms import dwt
 from slidefusion.transforms.wavelets import FilterBank, filter_bank
+from slidefusion.value_range import depth_dtype
 
 __all__ = ["Wt", "nearest"]
 
@@ -68,44 +70,33 @@ class Wt(SubbandFuser):
         )
         return self._footprint(halo)
 
-    def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        """Upper bound of the memory in bytes of one call, the result included.
-
-        Counted for float32 and in the sizes of the padded window: two planes, their levels' low
-        passes, one padded copy and the range of the planes (later the image, which is no larger),
-        the sums, the maps of each level, the rows held and the depth.
-
-        On another device than ``"cpu"``, of the host and the device together.
-        """
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_wt
-
-            glass = background_bytes(planes, channels, height, width)
-            return torch_wt.working_bytes(self, channels, height, width) + glass
+    def _fuse_bytes(self, channels: int, rows: int, columns: int) -> int:
+        """Counted for float32: two planes, their levels' low passes, one padded copy and the range
+        of the planes (later the image, which is no larger), the sums, the maps of each level, the
+        rows held and the depth."""
         bank = filter_bank(self.wavelet)
-        period: int = 2**self.levels
-        height, width = height + -height % period, width + -width % period
-        shapes = dwt.level_shapes(bank, self.levels, height, width)
+        shapes = dwt.level_shapes(bank, self.levels, rows, columns)
         coefficients = sum(y * x for y, x in shapes)
-        pixels = height * width
+        pixels = rows * columns
         sums = channels * (3 * coefficients + shapes[-1][0] * shapes[-1][1])
         images = channels * (5 * pixels + 2 * coefficients)
         held = (2 * self.window + 2 * self.vote + 8) * 3 * channels * shapes[0][1]
-        floats = sums + images + 3 * coefficients + pixels + held + 64 * width
-        return 4 * floats + background_bytes(planes, channels, height, width) + 2**16
+        floats = sums + images + 3 * coefficients + pixels + held + 64 * columns
+        return 4 * floats + 2**16
+
+    def _torch(self) -> TorchTwin:
+        from slidefusion.fusers import torch_wt
+
+        return torch_wt
 
     def _fuse(self, stack: Planes) -> Fused:
-        if self.device != "cpu":
-            from slidefusion.fusers import torch_wt
-
-            return torch_wt.fuse(stack, self)
         from slidefusion.fusers import wt_kernels as kernels
         from slidefusion.fusers.selection import confidence_of, rule_for
 
         bank = filter_bank(self.wavelet)
         count, channels, height, width = stack.shape
         period: int = 2**self.levels
-        padded = height + -height % period, width + -width % period
+        padded = round_up(height, period), round_up(width, period)
         shapes = dwt.level_shapes(bank, self.levels, *padded)
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         energy = self.activity == "energy"
@@ -127,9 +118,9 @@ class Wt(SubbandFuser):
             for c in range(channels):
                 dwt.synthesise(image[c], sums.details[c], bank, finer[c])
             image = finer
-        fused = subbands.finish(summed, image[:, 0], stack.dtype, height, width)
+        fused = finish(image[:, 0], summed.limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels)
-        index = summed.levels[level - 1].plane.astype(subbands.depth_dtype(count))
+        index = summed.levels[level - 1].plane.astype(depth_dtype(count))
         y, x = (
             nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
         )

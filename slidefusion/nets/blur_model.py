@@ -146,6 +146,6 @@ class BlurModel(nn.Module):
 
 
 def _enlarged(cells: Tensor, plane: Tensor) -> Tensor:
-    """By 16 and cut, never to ``plane``'s size directly: the grid would depend on the size."""
+    """Enlarged by 16 and cut; enlarged to the size of ``plane`` the grid would depend on it."""
     enlarged = F.interpolate(cells, scale_factor=STRIDE, mode="bilinear", align_corners=False)
     return enlarged[..., : plane.shape[2], : plane.shape[3]]

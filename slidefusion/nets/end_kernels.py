@@ -60,7 +60,10 @@ def _fold_row(
     row: npt.NDArray[Any],
     group: int,
 ) -> None:
-    """A line, the bits of float32, into that group of ``row`` (W / side, channels / side)."""
+    """Round a line, given as bits of float32, to bfloat16, and write it to one group of ``row``.
+
+    ``row`` is (W / side, channels / side).
+    """
     for x in range(len(bits)):  # to nearest, ties to even
         rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
     groups = rounded.view(row.dtype)
@@ -79,9 +82,9 @@ def fold_planes(
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of ``planes`` (P, H, W) into ``out``, as bits of bfloat16.
 
-    ``out`` is (H / side, W / side, channels / side): ``side`` px of a line lie beside each other,
-    and count as one unsigned integer of ``side`` times 16 bits. Group ``group`` and the P * side -
-    1 behind it are written: each ``side`` x ``side`` px of a plane, or of 1 - it.
+    ``out`` is (H / side, W / side, channels / side). Its elements are groups: ``side`` neighbouring
+    px of a line as one unsigned integer of ``side`` times 16 bits. For each block of ``side`` x
+    ``side`` px, the P * side groups from ``group`` on are written; if ``inverted``, of 1 - planes.
     """
     width = planes.shape[2]
     line = np.empty(width, np.float32)
@@ -158,7 +161,10 @@ def smooth_rows(
 
 @kernel
 def tops_of(top: int) -> tuple[int, int, int, int]:
-    """Rows from which row ``top`` follows: of an image, and of it smoothed once, twice, thrice."""
+    """The first rows that row ``top`` of an image that was smoothed thrice depends on.
+
+    They are rows of the image, of the image smoothed once, smoothed twice, and smoothed thrice.
+    """
     return max(top - 14, 0), max(top - 12, 0), max(top - 8, 0), top
 
 
@@ -203,7 +209,7 @@ def fold_details(
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of the detail bands of 1 - ``planes`` (P, H, W) into ``out``.
 
-    As :func:`fold_planes` would write them: of all planes the finest, then the next coarser.
+    The layout is that of :func:`fold_planes`: the finest band of all planes, then the next coarser.
     """
     count, height, width = planes.shape
     bottom = min(top + ROWS, height)
@@ -257,10 +263,11 @@ def add_details(
     image: FloatArray,
     top: int,
 ) -> None:
-    """Rows ``top`` to ``top + ROWS`` of the ``image`` (C, H, W), of ``stack`` (Z, C, H, W).
+    """Make rows ``top`` to ``top + ROWS`` of the ``image`` (C, H, W) from ``stack`` (Z, C, H, W).
 
-    ``features`` are the bits (H / side, W / side, features * side), ``side`` of them in one
-    unsigned integer; ``line`` is room for W of them, uint32 of float32 or uint16 of bfloat16.
+    ``features`` (H / side, W / side, features * side) are the bits of floats, ``side`` of them in
+    one unsigned integer. ``line`` is scratch for W of these floats: uint32 if they are float32, and
+    uint16 if they are bfloat16.
     """
     planes, channels, height, width = stack.shape
     middle = planes // 2
@@ -288,7 +295,7 @@ def add_details(
             for x in range(width):
                 image[c, y, x] = shares[c, y - top, x] + plain[y, x]
         first = channels
-        for n in range(planes):  # the others, and then the middle plane
+        for n in range(planes):  # the other planes first, and the middle plane last
             last = n == planes - 1
             if last:
                 source = plain[tops[0] : end]

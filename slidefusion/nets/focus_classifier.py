@@ -19,8 +19,8 @@ class FocusClassifier(nn.Module):
     """Two gray images to a map of scores, one for each 16 x 16 px patch, 2 px apart.
 
     Score (i, j) judges rows 2i to 2i + 15 and columns 2j to 2j + 15. A patch of exactly
-    ``patch_px`` gives one score. Beside more image the 3x3 convolutions also see the ``margin_px``
-    around the patch, where a single patch sees zeros.
+    ``patch_px`` gives one score. In a larger image the 3x3 convolutions also see the ``margin_px``
+    around each patch, where a patch that is given alone has zeros.
 
     Parameters
     ----------

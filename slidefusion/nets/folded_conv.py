@@ -1,9 +1,9 @@
 """A convolution to or from few channels, for a GPU: its pixels are folded into channels.
 
-Matrix units compute many results of many inputs at a time, and a convolution to three channels uses
-three of them: the paper's last one, 9x9 from 64 channels, takes many times what its multiplications
-should. With r x r pixels in the channels it is one of r * r times the channels and fewer places,
-with the same numbers.
+The matrix units of a GPU compute many channels at a time. A convolution to three channels uses only
+three of them: the last one of the paper's generator, 9x9 from 64 channels, takes many times as long
+as its multiplications should. Here blocks of r x r pixels become channels, so the same numbers are
+computed by a convolution of r * r times the channels at fewer places.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ Network = TypeVar("Network", bound=nn.Module)
 def fold_batch_norm(network: Network) -> Network:
     """A copy for inference in which each convolution has taken in the batch norm behind it.
 
-    Only pairs that follow each other in an ``nn.Sequential`` are folded, which in these networks
-    are all. Fold in float32 and convert afterwards: the folded weights are rounded once then.
+    Only pairs that follow each other in an ``nn.Sequential`` are folded; in these networks all do.
+    Fold in float32 and convert afterwards, so that the folded weights are rounded only once.
     A network without batch norm comes back as an unchanged copy.
 
     Raises

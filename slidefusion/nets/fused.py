@@ -1,10 +1,11 @@
 """A network as it is run, not trained: bfloat16, activations inside convolutions, no batch norm.
 
 In the compact networks a convolution of few channels takes about as long as writing its result to
-memory, so an activation as an operation of its own costs half as much again. oneDNN applies it
-before the result is written. PyTorch has that as an operation of its compiler, which also works
-without compiling; where it is missing the same modules run the two one after the other. On a GPU
-what comes after a convolution is one pass of a kernel of ours (`gpu_kernels`).
+memory, so an activation as an operation of its own costs half as much again. oneDNN can apply the
+activation before the result is written. PyTorch offers that as an operation that its compiler uses
+and that also works without compiling; where it is missing, the same modules run convolution and
+activation one after the other. On a GPU everything that follows a convolution is done in one pass,
+by a kernel of this package (`gpu_kernels`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["ActiveConv", "fold", "for_inference"]
 
 
 _FEW = 8
-"""Channels, of which a GPU's matrix units take more at a time."""
+"""Up to so many channels a convolution leaves most of a GPU's matrix units unused."""
 
 
 @functools.cache
@@ -163,15 +164,17 @@ class _FusedDenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total = self.first(x, after=x)
         total = self.second(total, after=total)
-        return _tensor(self.third(total, plus=x))  # the block's input is nobody else's
+        # The result may be written over x, which nothing else reads after this block.
+        return _tensor(self.third(total, plus=x))
 
 
 class _FusedUpStage(nn.Module):
     """``UpStage`` of nearest neighbours without the enlarged image.
 
-    In an image enlarged by 2 each pixel is seen by 3 x 3 weights as two neighbours or one, so the
-    first convolution's part of it is a transposed convolution of stride 2 with 4 x 4 sums of these
-    weights: 4 multiplications for a result instead of 9.
+    Enlarged by 2, an image repeats each pixel, and along an axis the three weights of a convolution
+    see only two different pixels. So the weights that meet the same pixel can be added up first.
+    The first convolution's part that reads the enlarged image thereby becomes a transposed
+    convolution of stride 2 with 4 x 4 sums of weights: 4 multiplications a result instead of 9.
     """
 
     def __init__(self, stage: UpStage) -> None:
@@ -231,7 +234,7 @@ class _FusedBottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         shortcut = self.shortcut(features)
-        if shortcut is features:  # which other branches read, too
+        if shortcut is features:  # other branches read the features, too: do not write over them
             shortcut = features.clone()
         return _tensor(self.last(self.body(features), plus=shortcut))
 
@@ -263,9 +266,10 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def fold(conv: ActiveConv, makes_image: bool) -> None:
-    """As a GPU is fastest with it, if that is with its pixels in channels.
+    """Fold the pixels of ``conv`` into channels if that makes it faster on a GPU.
 
-    float16 has more steps than 8 bits, and its range is enough for what makes an image.
+    The convolution that makes the image becomes float16, which has more steps than 8 bits and
+    enough range for an image.
     """
     outputs, inputs, kernel, _ = conv.weight.shape
     if makes_image:
@@ -299,7 +303,10 @@ def _rewritten(module: nn.Module) -> nn.Module:
 
 
 def _with_activations(layers: nn.Sequential) -> nn.Sequential:
-    """Each activation goes into the convolution before it, over what folding left between."""
+    """The layers with each activation put into the convolution before it.
+
+    Identities, which folding has left in the place of batch norms, and dropout are left out.
+    """
     result: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.Identity | nn.Dropout):

@@ -15,7 +15,7 @@ from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
 __all__ = ["FusedEntrance", "FusedHead"]
 
 _INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
-"""By their bytes: what compiled loops carry neighbours of a line in, all at once."""
+"""Unsigned integers by their bytes. Compiled loops copy neighbouring values of a line as one."""
 
 
 class FusedEntrance(nn.Module):
@@ -46,7 +46,7 @@ class FusedEntrance(nn.Module):
                 parts.append(partial(fold_planes, blur, False, side, out, side * len(planes)))
             if self.plain.details:
                 parts.append(partial(fold_details, planes, side, out, side * behind))
-            for top in range(0, height, ROWS):  # of a band all parts, while it is in the cache
+            for top in range(0, height, ROWS):  # all parts of a band while it is in the cache
                 for part in parts:
                     part(top)
         return folded.permute(0, 3, 1, 2)

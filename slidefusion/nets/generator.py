@@ -20,7 +20,7 @@ __all__ = ["DenseBlock", "Generator", "UpStage", "enlarged_beside"]
 
 
 class DenseBlock(nn.Module):
-    """Three 3x3 convolutions, each fed the running sum of what came before; residual by half."""
+    """Three 3x3 convolutions, each of the sum of all before it; half the last joins the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Generator(nn.Module):
         self.exit = nn.Conv2d(w, self.head.features * folded, edge_kernel, padding=edge_kernel // 2)
         kaiming_start(self, slope=0.25)
         for block in self.modules():
-            if isinstance(block, DenseBlock):  # near the identity: sums do not grow with depth
+            if isinstance(block, DenseBlock):  # near the identity, so that sums stay small
                 for layer in (block.first, block.second, block.third):
                     nn.init.kaiming_normal_(layer.weight, a=0.2)
                     with torch.no_grad():

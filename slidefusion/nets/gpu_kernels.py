@@ -1,9 +1,9 @@
-"""What lies between the convolutions, in one pass over memory each, on a GPU.
+"""What a network does between its convolutions on a GPU, each step in one pass over memory.
 
-Convolutions there are so fast that each further pass over their result takes as long as a
-convolution of few channels. PyTorch takes one for the bias, one for the activation and one for a
-sum. This needs Triton, which comes with PyTorch for GPUs, and a C compiler, which Triton calls
-once: see `works`.
+A GPU convolves so fast that each further pass over the result takes as long as a convolution of few
+channels. PyTorch makes one pass for the bias, one for the activation and one for a sum; here they
+are one. This needs Triton, which comes with PyTorch for GPUs, and a C compiler, which Triton calls
+once; `works` tells whether both are there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["enlarge_beside", "finish", "halve", "works", "works_on"]
 
 _BLOCK = 4096
 _MOST = 2**30
-"""Values of an image, so that twice as many can be counted with 32 bits."""
+"""Most values of an image: the kernels count up to twice as many, with 32 bits."""
 
 
 def works_on(image: Tensor) -> bool:
@@ -51,8 +51,8 @@ def finish(
 ) -> Tensor:
     """``leaky_relu(result + bias + before) + after``, (N, C, H, W), channels_last.
 
-    Written over ``result`` if that is channels_last; ``slope`` None is no activation, and what is
-    None is not added.
+    It is written over ``result`` if that is channels_last. If ``slope`` is None there is no
+    activation, and other arguments that are None are not added.
     """
     from slidefusion.nets.triton_kernels import finish_kernel
 

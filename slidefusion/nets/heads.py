@@ -26,7 +26,8 @@ BANDS = 3
 """Detail bands that a residual head strengthens; the coarsest reaches 14 px."""
 
 _STRENGTH = 20.0
-"""Of the detail bands as inputs: nuclei and borders of cells, 0.02 to 0.1, come to 0.4 to 2."""
+"""Factor of the detail bands as inputs. Nuclei and borders of cells, which have 0.02 to 0.1 there,
+come to 0.4 to 2."""
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
 
@@ -47,10 +48,10 @@ def stack_planes(stack: Tensor, masks: Tensor | None = None) -> Tensor:
 class Entrance(nn.Module):
     """Planes as a network takes them: white is 0, and r x r px (``unshuffle``) lie in channels.
 
-    Then glass, and what lies outside the image, excites nothing. ``stack`` (N, Z, C, H, W) and
-    ``masks`` (N, Z, H, W), or None, to (N, r * r * inputs, H/r, W/r). The inputs are the Z * C
-    planes, their Z masks, and with ``details`` the planes' 3 * Z * C detail bands, strengthened:
-    the finest of all planes first.
+    Glass then excites nothing, and neither does what lies outside the image, which counts as zeros.
+    ``stack`` (N, Z, C, H, W) and ``masks`` (N, Z, H, W), or None, become (N, r * r * inputs, H/r,
+    W/r). The inputs are the Z * C planes, their Z masks, and with ``details`` the 3 * Z * C detail
+    bands of the planes, strengthened, of which those of the finest band come first.
     """
 
     def __init__(self, unshuffle: int = 1, details: bool = False) -> None:
@@ -88,17 +89,21 @@ class ImageHead(nn.Module):
 
     ``residual=False``, as published: tanh, mapped to [0, 1]; ``features`` is C.
 
-    ``residual=True``: the middle plane and what the network adds to it. Of each other plane, a
-    share in -1 … 1 of each band of its difference to the middle plane (three detail bands and the
-    rest): what a plane shows sharply is taken from it as it is, at each scale by itself, as
-    multi-scale fusion does. Of each detail band of the middle plane, a share in -4 … 4: what is
-    only weakened by blur is strengthened again. Shares are the same for all channels, so nothing
-    fringes. And C features that are added (tanh of a tenth, so that Adam's first steps change the
-    image a little and not wholly): what is in none of these. ``features`` is C + 4 (Z - 1) + 3.
-    Clamped to [0, 1] in eval mode only, because the gradient of a clamp is zero just where a
-    network that is being trained overshoots.
+    ``residual=True``: the middle plane and three things that are added to it.
 
-    float32 because bfloat16 has only 128 steps between 0.5 and 1, fewer than an 8-bit image.
+    - For each other plane, a share in -1 … 1 of each band of its difference to the middle plane
+      (three detail bands and the rest). So what a plane shows sharply can be taken from it as it
+      is, at each scale by itself, as multi-scale fusion does.
+    - For each detail band of the middle plane, a share in -4 … 4 of it. So detail that blur has
+      only weakened can be strengthened again.
+    - C features for what is in none of these, as the tanh of a tenth of them. The tenth keeps the
+      first steps of Adam from changing the whole image.
+
+    Shares are the same for all channels, so that no coloured fringes arise. ``features`` is
+    C + 4 (Z - 1) + 3. The image is clamped to [0, 1] in eval mode only, because the gradient of a
+    clamp is zero just where a network in training overshoots.
+
+    The image is float32 because bfloat16 has only 128 steps between 0.5 and 1, fewer than 8 bits.
     """
 
     def __init__(

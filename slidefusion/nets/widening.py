@@ -21,9 +21,10 @@ def widened(
 
     Both are state dicts of convolutions, (out, in, kh, kw) and (out,), of which ``wide`` has a
     whole number of times the channels, or as many. Copies of a channel lie side by side, so
-    concatenations need no care. What reads them gets the narrow weight in equal parts, and so that
-    copies do not learn the same for ever, random weights that cancel: of ``spread`` times the
-    layer's own deviation, as if all copies had been drawn independently.
+    concatenations need no care. A layer that reads the copies of a channel shares the narrow weight
+    out to them in equal parts. Random weights that cancel each other are added to these parts, or
+    else all copies would learn the same. Their deviation is ``spread`` times that of the layer's
+    own weights, as if all copies had been drawn independently.
 
     Raises
     ------

@@ -63,8 +63,8 @@ def _values(name: str, config: str, side: int, batch: int) -> tuple[int, int]:
 def network_bytes(name: str, config: dict[str, Any], side: int, batch: int, dtype: str) -> int:
     """Upper bound of what a network holds in memory for a batch of images of ``side`` px.
 
-    Its weights twice (as loaded, and as it is run in ``dtype``), and its activations with a
-    quarter on top, since oneDNN copies what is not laid out as it wants.
+    It counts the weights twice (as loaded, and as they are run in ``dtype``), and the activations
+    with a quarter on top, since oneDNN copies those that it needs in another layout.
 
     >>> network_bytes("generator", {"planes": 1, "channels": 3, "width": 8}, 64, 1, "float32") > 2e6
     True

@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.jit import kernel
+from slidefusion.phantom.camera import CAMERA_MARGIN as _MARGIN
 
 __all__ = ["sensor"]
-
-_MARGIN = 8  # camera.CAMERA_MARGIN
 
 
 @kernel

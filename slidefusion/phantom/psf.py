@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from slidefusion.phantom.settings import PhantomSettings
 
-__all__ = ["Kernel", "blur_radius_px", "kernel", "kernel_2d"]
+__all__ = ["Kernel", "blur_radius_px", "kernel"]
 
 _GRID = 128
 # A layer that is blurred by a disc of at least this radius loses nothing at the reduced resolution.
@@ -102,9 +102,3 @@ def kernel(settings: PhantomSettings, dz_um: float) -> Kernel:
     result = quadrant.astype(np.float32)
     result.setflags(write=False)
     return Kernel(level, result)
-
-
-def kernel_2d(item: Kernel) -> npt.NDArray[np.float32]:
-    """The whole PSF (Y, X) of ``2 * reach + 1`` px a side."""
-    right = np.concatenate([item.quadrant[:, :0:-1], item.quadrant], axis=1)
-    return np.concatenate([right[:0:-1], right], axis=0)

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.jit import kernel
+from slidefusion.phantom.textures import SIDE, TEXEL_UM
 
 __all__ = ["edge", "sample"]
 
-_MASK = 1023  # textures.SIDE - 1: a power of two, so that wrapping around is a mask
-_TEXELS_PER_UM = 4.0  # 1 / textures.TEXEL_UM
+_MASK = SIDE - 1  # the side is a power of two, so that wrapping around is a mask
+_TEXELS_PER_UM = 1 / TEXEL_UM
 
 
 @kernel

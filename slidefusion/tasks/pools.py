@@ -41,9 +41,10 @@ _SMALL_BYTES = 2**16
 """A job up to this size travels with every task; then no worker's end can lose it."""
 _REFRESH_SECONDS = 5.0
 _LONELY_SECONDS = 20.0
+"""Time without any worker until a warning says so."""
 _ABANDONED_SECONDS = 300.0
-"""Without a worker: time until it is said, and until the run gives up. A cluster that scales, or a
-queue that starts workers again, may take minutes."""
+"""Time without any worker until the run gives up. A cluster that scales, or a queue that starts
+workers again, may take minutes."""
 _RECONNECT_SECONDS = 10.0
 
 Key = tuple[int, ...]

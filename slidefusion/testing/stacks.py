@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from slidefusion.fuser import PlaneByPlane
 from slidefusion.overview import MemoryOverview
 from slidefusion.value_range import value_range
 
@@ -88,16 +88,12 @@ def pad_to_period(stack: Array, period: int) -> Array:
     return padded
 
 
-class LazyPlanes:
+class LazyPlanes(PlaneByPlane):
     """A stack that is no array: every plane is read anew when it is indexed, as from a store."""
 
     def __init__(self, stack: Array) -> None:
         self._stack = stack
-        self.shape: tuple[int, ...] = stack.shape
-        self.dtype = stack.dtype
-
-    def __len__(self) -> int:
-        return len(self._stack)
+        self.shape, self.dtype = stack.shape, stack.dtype
 
     def __getitem__(self, z: int, /) -> Array:
         if not -len(self) <= z < len(self):
@@ -105,13 +101,6 @@ class LazyPlanes:
         plane: Array = self._stack[z].copy()
         plane.flags.writeable = False
         return plane
-
-    def __iter__(self) -> Iterator[Array]:
-        return (self[z] for z in range(len(self)))
-
-    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> Array:
-        planes: Array = np.stack(list(self)).astype(dtype or self.dtype, copy=False)
-        return planes
 
 
 def overview(stack: Array) -> MemoryOverview:

@@ -29,15 +29,18 @@ __all__ = ["Crops", "Pair", "augmented", "digest_of", "open_pairs"]
 Bytes = npt.NDArray[np.uint8]
 
 _BLOCK_PX = 512
+"""Side of the block of a slide that crops are taken from."""
+_CROPS_A_BLOCK = 2
+"""Crops that are taken from one block: what they cost is reading."""
+_CANDIDATES = 4
+"""Random places in a block, of which those with the most in them become crops. Most of a slide is
+glass, from which a network learns nothing."""
 _PROBE_PX = 256
+"""Side of the place where a truth is compared with its planes."""
 _GLASS = 2.0
 """Gray levels that a place varies by which tells nothing."""
 _RELATED = 0.4
 """Correlation with its truth that a plane has at least; out of focus it is still above 0.9."""
-_CROPS_A_BLOCK = 2
-_CANDIDATES = 4
-"""Crops come two from one block of a slide, since reading is what they cost: of four random places
-the two with the most in them, since most of a slide is glass and teaches nothing."""
 
 
 @dataclass(frozen=True, eq=False)

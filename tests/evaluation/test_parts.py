@@ -15,8 +15,9 @@ from slidefusion.errors import OptionError, UnknownNameError
 from slidefusion.evaluation import FIRST_SEED, held_out, write_held_out
 from slidefusion.evaluation.figures import curves, eight_bit
 from slidefusion.evaluation.held_out import STAINS
-from slidefusion.evaluation.patches import grid, has_content, worst_place
+from slidefusion.evaluation.patches import grid, has_content, worst_place, worst_places
 from slidefusion.evaluation.scores import mean_and_error
+from slidefusion.geometry import Window
 from slidefusion.phantom import PhantomSettings
 
 from ..cli.conftest import Runner, cli
@@ -63,6 +64,15 @@ def test_the_worst_place_is_found(rng: np.random.Generator) -> None:
     place, error = worst_place(np.clip(image, 0, 255).astype(np.uint8), truth, 32)
     assert place == (40, 84, 32, 32)
     assert 0 < error <= 50 / 255
+
+
+def test_worst_places_are_the_worst_and_apart() -> None:
+    error = np.zeros((50, 60), np.float32)
+    error[10:14, 20:24] = 5
+    error[40:44, 2:6] = 9
+    found = worst_places(error, 4, 16, (200, 240), 2)
+    assert found == [(Window(160, 8, 16, 16), 9.0), (Window(40, 80, 16, 16), 5.0)]
+    assert worst_places(error[:4, :4], 4, 300, (17, 19), 3) == [(Window(0, 0, 17, 17), 0.0)]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

@@ -14,7 +14,7 @@ from scipy import special
 
 from slidefusion.geometry import Window
 from slidefusion.phantom import Phantom, PhantomSettings
-from slidefusion.phantom.psf import _disc_transfer, blur_radius_px, kernel, kernel_2d
+from slidefusion.phantom.psf import _disc_transfer, blur_radius_px, kernel
 from slidefusion.phantom.render import compose_block
 
 from .conftest import CLEAN, disc_sheet
@@ -26,6 +26,12 @@ def sharpness(image):
     """Mean squared gradient."""
     gy, gx = np.gradient(image.astype(float))
     return float((gy**2 + gx**2).mean())
+
+
+def kernel_2d(item):
+    """The whole PSF (Y, X) of ``2 * reach + 1`` px a side."""
+    right = np.concatenate([item.quadrant[:, :0:-1], item.quadrant], axis=1)
+    return np.concatenate([right[:0:-1], right], axis=0)
 
 
 def test_disc_transfer_is_the_bessel_function():
