@@ -256,8 +256,8 @@ def networks(report: Report, options: argparse.Namespace) -> bool:
     """The paper's generator (width 64), bfloat16: share of the matrix rate, time for its slide."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from slidefusion.nets.fused import for_inference
     from slidefusion.nets.generator import Generator
+    from slidefusion.nets.inference import for_inference
 
     device = torch_device(options.device)
     small = device.type == "cpu"

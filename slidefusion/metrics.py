@@ -50,7 +50,7 @@ def ssim(
     floats have none, so it has to be given. Raises :class:`UsageError` when shapes or dtypes
     differ or the image is smaller than the window.
     """
-    from slidefusion.local_moments import ssim_sum  # numba: only when it is needed
+    from slidefusion.metrics_kernels import ssim_sum  # numba: only when it is needed
 
     value_range = _check_pair(image, reference, data_range)
     if window == "gaussian":

@@ -16,7 +16,7 @@ LAYERS = [
     ("errors", "files", "geometry", "jit", "units", "value_range"),
     ("fuser", "option_text", "wording"),
     ("tiling", "declarations"),
-    ("memory", "registry", "local_moments", "blocks"),
+    ("memory", "registry", "metrics_kernels", "blocks"),
     ("engine", "metrics", "progress"),
     ("tasks",),
     ("source_array", "stack_shape"),

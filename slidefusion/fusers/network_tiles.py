@@ -90,7 +90,7 @@ def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
     """The loaded network as it is run in that precision, made once a process."""
     import torch
 
-    from slidefusion.nets.fused import for_inference
+    from slidefusion.nets.inference import for_inference
 
     key = (id(loaded.network), precision)
     with _FORMING:

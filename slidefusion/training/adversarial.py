@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slidefusion.nets import build
-from slidefusion.nets.fused import for_inference
+from slidefusion.nets.inference import for_inference
 from slidefusion.training.losses import content_loss, discriminator_loss, fooling_loss
 from slidefusion.training.recipe import Recipe
 from slidefusion.training.samples import Crops, augmented

@@ -16,7 +16,7 @@ from slidefusion.testing.stacks import blur, texture
 
 torch = pytest.importorskip("torch")
 from slidefusion.fusers import focus_maps  # noqa: E402
-from slidefusion.nets.fused import for_inference  # noqa: E402
+from slidefusion.nets.inference import for_inference  # noqa: E402
 from tests.fusers.networks import folder_of, save_tiny, tiny  # noqa: E402
 
 FOLDER = folder_of("cnn")

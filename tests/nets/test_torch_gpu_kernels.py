@@ -16,9 +16,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
-from slidefusion.nets import fused, gpu_kernels  # noqa: E402
-from slidefusion.nets.fused import ActiveConv, for_inference  # noqa: E402
+from slidefusion.nets import gpu_kernels, inference  # noqa: E402
 from slidefusion.nets.generator import Generator  # noqa: E402
+from slidefusion.nets.inference import ActiveConv, for_inference  # noqa: E402
 
 INTERPRETED = bool(importlib.util.find_spec("triton")) and os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -102,7 +102,7 @@ def test_a_generator_as_a_gpu_runs_it(
     ours = for_inference(network, torch.float32)
     for module in ours.modules():  # whatever the device, and in float32
         if isinstance(module, ActiveConv):
-            fused.fold(module, makes_image=False)
+            inference.fold(module, makes_image=False)
             monkeypatch.setattr(module, "forward", on_gpu(module))
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -119,7 +119,7 @@ def test_what_cannot_be_folded_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_kernels, "works_on", lambda image: False)
     conv = torch.nn.Conv2d(3, 12, 9, padding=4)
     ours = ActiveConv(conv, slope=0.2)
-    fused.fold(ours, makes_image=False)
+    inference.fold(ours, makes_image=False)
     assert ours.side == 2
     for side in (32, 33):
         x = torch.rand(1, 3, 32, side)

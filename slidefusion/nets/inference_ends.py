@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
 
-__all__ = ["FusedEntrance", "FusedHead"]
+__all__ = ["CompiledEntrance", "CompiledHead"]
 
 _INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 """Unsigned integers by their bytes. Compiled loops copy neighbouring values of a line as one."""
 
 
-class FusedEntrance(nn.Module):
+class CompiledEntrance(nn.Module):
     """An ``Entrance`` whose result is bfloat16 and channels_last, as convolutions want it."""
 
     def __init__(self, entrance: Entrance) -> None:
@@ -52,7 +52,7 @@ class FusedEntrance(nn.Module):
         return folded.permute(0, 3, 1, 2)
 
 
-class FusedHead(nn.Module):
+class CompiledHead(nn.Module):
     """A residual ``ImageHead`` in eval mode."""
 
     def __init__(self, head: ImageHead) -> None:

@@ -21,9 +21,9 @@ from slidefusion.nets import gpu_kernels
 from slidefusion.nets.blur_model import Bottleneck
 from slidefusion.nets.folded_conv import convolve_folded, fold_weight
 from slidefusion.nets.folding import fold_batch_norm
-from slidefusion.nets.fused_ends import FusedEntrance, FusedHead
 from slidefusion.nets.generator import DenseBlock, UpStage, enlarged_beside
 from slidefusion.nets.heads import Entrance, ImageHead
+from slidefusion.nets.inference_ends import CompiledEntrance, CompiledHead
 
 __all__ = ["ActiveConv", "fold", "for_inference"]
 
@@ -261,7 +261,7 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
             fold(module, makes_image)
     entrance = getattr(copy, "entrance", None)
     if dtype == torch.bfloat16 and isinstance(entrance, Entrance):
-        copy.entrance = FusedEntrance(entrance)
+        copy.entrance = CompiledEntrance(entrance)
     return copy.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
@@ -290,7 +290,7 @@ def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, Bottleneck):
         return _FusedBottleneck(module)
     if isinstance(module, ImageHead) and module.residual:
-        return FusedHead(module)
+        return CompiledHead(module)
     if isinstance(module, nn.Conv2d):
         return ActiveConv(module)
     if isinstance(module, nn.ConvTranspose2d):

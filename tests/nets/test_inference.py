@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-from slidefusion.nets import fused  # noqa: E402
-from slidefusion.nets.fused import ActiveConv, fold, for_inference  # noqa: E402
-from slidefusion.nets.fused_ends import FusedEntrance, FusedHead  # noqa: E402
+from slidefusion.nets import inference  # noqa: E402
 from slidefusion.nets.heads import Entrance, ImageHead  # noqa: E402
+from slidefusion.nets.inference import ActiveConv, fold, for_inference  # noqa: E402
+from slidefusion.nets.inference_ends import CompiledEntrance, CompiledHead  # noqa: E402
 from slidefusion.nets.working_set import network_bytes  # noqa: E402
 from tests.fusers.networks import tiny  # noqa: E402
 
@@ -40,7 +40,7 @@ def test_it_computes_the_same(
     name: str, config: dict[str, Any], there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not there:
-        monkeypatch.setattr(fused, "_has_pointwise", lambda dtype: False)
+        monkeypatch.setattr(inference, "_has_pointwise", lambda dtype: False)
     network, given = tiny(name, **config), inputs(name, config)
     before = [tensor.clone() for tensor in given]
     with torch.inference_mode():
@@ -84,11 +84,14 @@ def test_a_head_compiled_and_as_tensors(planes: int, side: int, cells: tuple[int
     shape = 2, head.features * side * side, size[0] // side, size[1] // side
     features = 20 * torch.randn(shape) * torch.rand(shape) ** 3
     wanted = head(features, stack)
-    for found in (FusedHead(head)(features, stack), FusedHead(head)._as_tensors(features, stack)):
+    for found in (
+        CompiledHead(head)(features, stack),
+        CompiledHead(head)._as_tensors(features, stack),
+    ):
         torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0)
     half = features.bfloat16().to(memory_format=torch.channels_last)
     wanted = head(half.float(), stack)
-    torch.testing.assert_close(FusedHead(head)(half, stack), wanted, atol=2e-6, rtol=0)
+    torch.testing.assert_close(CompiledHead(head)(half, stack), wanted, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("details", [False, True])
@@ -102,7 +105,7 @@ def test_an_entrance_compiled_rounds_as_torch_does(
     stack, masks = torch.rand(2, planes, 3, *size), torch.rand(2, planes, *size)
     gray = stack[:, :, :1].expand(-1, -1, 3, -1, -1)
     for given in ((stack, masks), (stack,), (gray, masks)):
-        found = FusedEntrance(entrance)(*given)
+        found = CompiledEntrance(entrance)(*given)
         assert side == 3 or found.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(found, entrance(*given).bfloat16())
 
