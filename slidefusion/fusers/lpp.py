@@ -105,8 +105,14 @@ class Lpp(TransformFuser):
         height, width = stack.shape[2:]
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
         sums = _empty_sums(self.levels, *stack.shape[1:])
-        limits = _sum_planes(stack, rule, sums, self.clamp)
-        image = _rebuild(sums)
+        low = None if self.lowpass == "activity" else np.zeros_like(sums[-1].low)
+        limits = _sum_planes(stack, rule, sums, low, self.clamp)
+        if low is None:
+            low = sums[-1].low
+            low /= sums[-1].total
+        else:
+            low *= np.float32(1 / len(stack))
+        image = _rebuild(sums, low)
         fused = finish(image, limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels - 1)
         block: int = 2 ** (level + 1)
@@ -141,8 +147,14 @@ def _empty_sums(levels: int, channels: int, height: int, width: int) -> list[Lev
     return sums
 
 
-def _sum_planes(stack: Planes, rule: Rule, sums: list[LevelSums], clamp: bool) -> Limits | None:
-    """Add every plane to ``sums``; the limits of the planes (C, Y, X) if ``clamp``."""
+def _sum_planes(
+    stack: Planes, rule: Rule, sums: list[LevelSums], low: FloatArray | None, clamp: bool
+) -> Limits | None:
+    """Add every plane to ``sums``; the limits of the planes (C, Y, X) if ``clamp``.
+
+    The low pass below the levels (C, y, x) is added to ``low``, if that is given, and else weighed
+    with the coarsest level.
+    """
     from slidefusion.fusers.lpp_kernels import add_planes, widen
     from slidefusion.transforms.laplacian_kernels import column_dtype
 
@@ -163,6 +175,9 @@ def _sum_planes(stack: Planes, rule: Rule, sums: list[LevelSums], clamp: bool) -
             column = np.empty(fine[0].shape[2], column_dtype(fine[0].dtype))
             add_planes(fine, coarse, column, count, z, scale, rule, level)
             fine = (_read_only(coarse[0]), _read_only(coarse[1]))
+        if low is not None:
+            for p in range(count):
+                low += coarser[-1][p]
         del first, fine  # before the next planes are read
     return limits
 
@@ -178,12 +193,11 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
-def _rebuild(sums: list[LevelSums]) -> FloatArray:
-    """The fused image (C, Y, X) as float32, in the memory of the sums."""
+def _rebuild(sums: list[LevelSums], low: FloatArray) -> FloatArray:
+    """The fused image (C, Y, X) as float32 on the fused ``low`` pass, in the memory of the sums."""
     from slidefusion.fusers.lpp_kernels import rebuild
 
-    image: FloatArray = sums[-1].low
-    image /= sums[-1].total
+    image = low
     for level in reversed(sums):
         rebuild(image, level.total, level.detail)
         channels, h, _, w = level.detail.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slidefusion.fuser import option
-from slidefusion.fusers.subbands import ACTIVITIES, LOWPASSES
+from slidefusion.fusers.subbands import ACTIVITIES
 from slidefusion.fusers.transform_fuser import TransformFuser
 
 __all__ = ["SubbandFuser"]
@@ -25,11 +25,6 @@ class SubbandFuser(TransformFuser):
         "radius of the majority vote on a change of plane, in coefficients (selection=max only)",
         minimum=0,
         maximum=4,
-    )
-    lowpass: str = option(
-        "activity",
-        "what is left below the levels: weighed like the coarsest of them, or the planes' mean",
-        choices=LOWPASSES,
     )
 
     @property

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVITIES",
-    "LOWPASSES",
     "Summed",
     "activity_scale",
     "empty_sums",
@@ -37,7 +36,6 @@ __all__ = [
 FloatArray = npt.NDArray[np.float32]
 
 ACTIVITIES = ("energy", "magnitude")
-LOWPASSES = ("activity", "mean")
 
 
 def halo_px(

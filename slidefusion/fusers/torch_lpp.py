@@ -102,8 +102,14 @@ def _fuse(stack: Planes, fuser: Lpp, device: torch.device, add: Callable[..., No
         for j, level in enumerate(levels):
             last = j == fuser.levels - 1
             coarse = coarsest if last else levels[j + 1].fine
-            add(level, coarse, low if last else None, index, scale, rule)
-    image = low.div_(levels[-1].choice.total)
+            weighed = low if last and fuser.lowpass == "activity" else None
+            add(level, coarse, weighed, index, scale, rule)
+        if fuser.lowpass == "mean":
+            low.add_(coarsest[:, INSIDE, INSIDE])
+    if fuser.lowpass == "mean":
+        image = low.mul_(float(np.float32(1 / count)))
+    else:
+        image = low.div_(levels[-1].choice.total)
     for level in reversed(levels):
         image = _rebuilt(image, level)
     fused = image_of(image, limits, stack.dtype, height, width)
@@ -140,7 +146,8 @@ def _add(
 ) -> None:
     """Add plane ``z`` to the sums of ``level`` and write its next level to ``coarse``.
 
-    ``low``, the sum of the low pass (C, y, x), comes with the coarsest level.
+    ``low``, the weighted sum of the low pass (C, y, x), comes with the coarsest level, if that is
+    what becomes of it.
     """
     _reduce(level.fine, coarse)
     details = _details(level.fine, coarse)

@@ -74,6 +74,11 @@ class TransformFuser:
         minimum=1e-6,
         maximum=1,
     )
+    lowpass: str = option(
+        "activity",
+        "what is left below the levels: weighed like the coarsest of them, or the planes' mean",
+        choices=("activity", "mean"),
+    )
     clamp: bool = option(True, "keep each output value within the planes' values at that pixel")
     background: str = option(
         "skip",

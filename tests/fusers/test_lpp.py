@@ -42,11 +42,14 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image.transpose(1, 2, 0), (0, 0), sigma).transpose(2, 0, 1)
 
 
-def opencv_lpp(stack: np.ndarray, levels: int, power: int, floor: float) -> np.ndarray:
+def opencv_lpp(
+    stack: np.ndarray, levels: int, power: int, floor: float, lowpass: str = "activity"
+) -> np.ndarray:
     """The same method, written with whole arrays: (Z, C, Y, X) float32 of range 1."""
     taps = binomial_window(2)
     sums: list[Any] = [0] * (levels + 1)
     totals: list[Any] = [0] * levels
+    shares: Any = 0
     for plane in stack:
         gaussian = [np.ascontiguousarray(plane.transpose(1, 2, 0))]
         for _ in range(levels):
@@ -59,23 +62,26 @@ def opencv_lpp(stack: np.ndarray, levels: int, power: int, floor: float) -> np.n
             weight = (activity.astype(np.float64) + floor) ** power
             totals[j] += weight
             sums[j] += weight.repeat(2, 0).repeat(2, 1)[..., None] * detail
-        sums[levels] += weight[..., None] * gaussian[levels]
-    image = (sums[levels] / totals[-1][..., None]).astype(np.float32)
+        share = weight if lowpass == "activity" else np.ones_like(weight)
+        shares += share
+        sums[levels] += share[..., None] * gaussian[levels]
+    image = (sums[levels] / shares[..., None]).astype(np.float32)
     for j in reversed(range(levels)):
         share = totals[j].repeat(2, 0).repeat(2, 1)[..., None]
         image = cv2.pyrUp(image) + (sums[j] / share).astype(np.float32)
     return image.transpose(2, 0, 1)
 
 
+@pytest.mark.parametrize("lowpass", ["activity", "mean"])
 @pytest.mark.parametrize(("levels", "power"), [(1, 1), (3, 4), (3, 8)])
-def test_equals_the_method_written_with_opencv(levels: int, power: int) -> None:
+def test_equals_the_method_written_with_opencv(levels: int, power: int, lowpass: str) -> None:
     sharp = textured(3, 256, 320)
     planes = [sharp, blurred(sharp, 1.5), blurred(sharp, 4)]
     stack = np.stack(planes).astype(np.float32) / np.float32(255)
-    fuser = Lpp(levels=levels, power=power, noise=0.001, clamp=False)
+    fuser = Lpp(levels=levels, power=power, noise=0.001, clamp=False, lowpass=lowpass)
     margin = fuser.footprint.halo + 8  # away from the border rules
     inside = (slice(None), slice(margin, -margin), slice(margin, -margin))
-    expected = opencv_lpp(stack, levels, power, 0.001)
+    expected = opencv_lpp(stack, levels, power, 0.001, lowpass)
     assert np.abs(fuser(stack).image[inside] - expected[inside]).max() < 1e-5
 
 
@@ -85,6 +91,7 @@ class TestContract(FuserContract):
         {},
         {"levels": 2, "window": 0, "selection": "max", "clamp": False, "background": "fuse"},
         {"levels": 2, "glass": (0.05, 0.02)},
+        {"levels": 2, "lowpass": "mean"},
     ]
     examples = 10
 

@@ -31,6 +31,7 @@ OPTIONS: list[tuple[Any, dict[str, Any]]] = [
     (Lpp, {}),
     (Lpp, {"levels": 1, "window": 0, "clamp": False}),
     (Lpp, {"levels": 4, "selection": "max", "power": 32}),
+    (Lpp, {"levels": 2, "lowpass": "mean"}),
     (Wt, {}),
     (Wt, {"wavelet": "haar", "levels": 2, "consistency": 3, "clamp": False, **BOTH}),
     (Wt, {"wavelet": "db7", "levels": 2, "window": 0, "activity": "magnitude"}),
