@@ -22,11 +22,15 @@ USAGE = 2
 INTERRUPTED = 130
 _AFTER_INTERRUPTION = {
     "evaluate": "nothing is kept but the phantoms in --keep",
-    "plan": "nothing was written",
+    "fusers": "nothing was written",
     "info": "nothing was written",
+    "plan": "nothing was written",
+    "verify": "nothing was changed",
     "train": "run the same command again to go on from the last checkpoint (one every two minutes)",
 }
 """What becomes of the work of commands that cannot just be continued."""
+_WITH_A_VALUE = ("--log",)
+"""Options that may stand before the command and take a value of their own."""
 _JOINERS = "\u200c\u200d"  # within words of some scripts, and emoji
 _PIPE_CLOSED = 0  # the reader (``| head``) has what it wanted
 
@@ -52,8 +56,7 @@ def run(args: list[str]) -> int:
         return code
     except (KeyboardInterrupt, typer.Abort):
         _say_nothing_at_exit()
-        command = next((arg for arg in args if not arg.startswith("-")), "")
-        ending = _AFTER_INTERRUPTION.get(command, "run the same command again to continue")
+        ending = _AFTER_INTERRUPTION.get(_command(args), "run the same command again to continue")
         print(f"interrupted; {ending}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -71,6 +74,17 @@ def run(args: list[str]) -> int:
         return code
 
 
+def _command(args: list[str]) -> str:
+    """Which command these arguments run: what is no option, nor the value of one, comes first."""
+    values = iter(args)
+    for arg in values:
+        if arg in _WITH_A_VALUE:
+            next(values, None)
+        elif not arg.startswith("-"):
+            return arg
+    return ""
+
+
 @contextlib.contextmanager
 def _ended_as_by_ctrl_c() -> Iterator[None]:
     """SIGTERM, which a cluster's time limit sends, leaves nothing behind either.
@@ -82,14 +96,16 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone may do this
+    # The main thread alone may do this; and who ignores the signal, or has a use for it, may.
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _output_is_closed() -> bool:

@@ -52,7 +52,10 @@ def build(name: str, **config: Any) -> nn.Module:
     module, _, attribute = NETWORKS[name].partition(":")
     network_class: type[nn.Module] = getattr(importlib.import_module(module), attribute)
     _check_config(name, network_class, config)
-    return network_class(**config)
+    try:
+        return network_class(**config)
+    except TypeError as error:
+        raise OptionError(f"network {name}: {error}") from error
 
 
 def _check_config(name: str, network_class: type[nn.Module], config: Mapping[str, Any]) -> None:
@@ -65,6 +68,14 @@ def _check_config(name: str, network_class: type[nn.Module], config: Mapping[str
                 f"settings: {', '.join(settings)}"
             )
         default = settings[setting].default
+        if isinstance(default, tuple) and not (
+            isinstance(value, list | tuple)
+            and len(value) == len(default)
+            and all(type(one) is type(other) for one, other in zip(value, default, strict=True))
+        ):
+            raise OptionError(
+                f"network {name}: {setting}={value!r} must be a list like {list(default)}"
+            )
         if isinstance(default, bool | int | str) and type(value) is not type(default):
             raise OptionError(
                 f"network {name}: {setting}={value!r} must be of type {type(default).__name__}, "

@@ -189,15 +189,14 @@ class _LocalFile:
         """Nobody else on this machine decides about the lock meanwhile."""
         folder = Path(self.where)
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError, ImportError):  # not every file system can
+        with contextlib.ExitStack() as cleanup:
+            with contextlib.suppress(OSError, ImportError):  # not every system can
                 import fcntl
 
+                handle = os.open(folder, os.O_RDONLY)
+                cleanup.callback(os.close, handle)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(handle)
 
     def create(self, record: dict[str, Any]) -> bool:
         try:

@@ -6,9 +6,11 @@ One safetensors file: the tensors of every module and optimiser under ``module/â
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import safetensors
@@ -17,18 +19,40 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from slidefusion.errors import OptionError, WeightsError
+from slidefusion.errors import OptionError, OutputError, WeightsError
 from slidefusion.files import replace_file
 
-__all__ = ["CHECKPOINT", "checkpoint_in", "read_checkpoint", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "checkpoint_in", "read_checkpoint", "write_checkpoint", "writing_into"]
 
 CHECKPOINT = "checkpoint"
 """Name of the file in a run's folder, which no weights may have."""
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def checkpoint_in(folder: Path) -> Path:
     """Where the checkpoint of the run in ``folder`` is."""
     return folder / f"{CHECKPOINT}.safetensors"
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Errors of writing there say what to do.
+
+    Raises
+    ------
+    OutputError
+        The folder is full, or may not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and folder not in Path(error.filename).parents
+        if error.errno not in _CANNOT_WRITE or elsewhere:
+            raise
+        raise OutputError(
+            f"{folder} cannot be written to ({error.strerror}): make room, or take another folder; "
+            "the run goes on from its last checkpoint"
+        ) from error
 
 
 def write_checkpoint(
@@ -49,17 +73,17 @@ def write_checkpoint(
                 tensors[f"optimiser/{name}/{number}/{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
-    header = {"step": str(step), "recipe": recipe, "digest": _digest(tensors)}
+    header = {"step": str(step), "recipe": recipe, "digest": _digest(step, recipe, tensors)}
     data = safetensors.torch.save(tensors, header)
     with replace_file(path, durable=True) as partial:
         partial.write_bytes(data)
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def _digest(step: int | str, recipe: str, tensors: Mapping[str, torch.Tensor]) -> str:
     """Of the numbers themselves: a run goes on for hours from what a disk may have damaged."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{step} {recipe}".encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -89,7 +113,9 @@ def read_checkpoint(
         ) from error
     if not header or not {"recipe", "step"} <= header.keys():
         raise WeightsError(f"{path} is no checkpoint of a training; delete it to start again")
-    if header.get("digest") != _digest(tensors):
+    if "digest" not in header:
+        raise WeightsError(f"{path} is of an earlier version; delete it to start again")
+    if header["digest"] != _digest(header["step"], header["recipe"], tensors):
         raise WeightsError(f"{path} is damaged; delete it to start again")
     _check_recipe(path, header["recipe"], recipe)
     for name, module in modules.items():

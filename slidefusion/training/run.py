@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _VALIDATION = 8
 """Slides kept back for validation, at most; a tenth of fewer than eighty."""
 
@@ -90,6 +88,7 @@ def train(
 
     from slidefusion import weights
     from slidefusion.fusers.network_tiles import resolve_precision
+    from slidefusion.training.checkpoint import writing_into
     from slidefusion.training.samples import Crops, digest_of, open_pairs
     from slidefusion.training.trainer import run
     from slidefusion.verbs.truths import without_truths
@@ -118,6 +117,11 @@ def train(
 
     masked = recipe.kind.masked and blur_model is not None
     blur = weights.load(str(blur_model), fuser="blur") if masked else None
+    if name is None:
+        name = f"{recipe.method}-{recipe.planes}" if recipe.is_generator else recipe.method
+        name += "-nomask" if recipe.kind.masked and not masked else ""
+    if blur is not None and name == blur.card.name:
+        raise OptionError(f"name={name!r} is that of the blur model, which lies beside the weights")
     learner = _learner(recipe, crops(training, recipe.crop_px), blur)
     multiple = getattr(learner.modules[learner.exported], "multiple", 1)
     if recipe.crop_px % multiple:
@@ -128,7 +132,13 @@ def train(
     _check_crop(learner)
     begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
-    with _only_run_in(folder):
+    with _only_run_in(folder) as lock:
+
+        def told(step: int, losses: dict[str, float]) -> None:
+            lock.check()
+            if on_step is not None:
+                on_step(step, losses)
+
         network = run(
             learner,
             folder,
@@ -142,43 +152,34 @@ def train(
             accelerator=accelerator,
             checkpoint_steps=checkpoint_steps,
             stop_after=stop_after,
-            on_step=on_step,
+            on_step=told,
         )
         if stop_after is not None and stop_after < recipe.steps:
             return None
         if hasattr(network, "merged"):  # a layer less, where two can be one
             network = network.merged()  # type: ignore[operator]
-        if name is None:
-            name = f"{recipe.method}-{recipe.planes}" if recipe.is_generator else recipe.method
-            name += "-nomask" if recipe.kind.masked and not masked else ""
-        path = weights.save(
-            folder / f"{name}.safetensors",
-            network,
-            card_of_run(recipe, name, blur, begun, pairs, folder, command),
-        )
-        if blur is not None and blur.card.pack is None:
-            weights.copy_to(blur.card, folder)  # whoever uses these weights needs it
-        return path
+        with writing_into(folder):
+            if blur is not None and blur.card.pack is None:
+                weights.copy_to(blur.card, folder)  # whoever uses these weights needs it
+            return weights.save(
+                folder / f"{name}.safetensors",
+                network,
+                card_of_run(recipe, name, blur, begun, pairs, folder, command),
+            )
 
 
 @contextlib.contextmanager
-def _only_run_in(folder: Path) -> Iterator[None]:
+def _only_run_in(folder: Path) -> Iterator[Lock]:
     """Two runs would write over each other's checkpoint, curves and weights."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: give a folder for checkpoint, curves and weights")
-    from slidefusion.training.checkpoint import checkpoint_in
+    from slidefusion.training.checkpoint import CHECKPOINT
 
     lock = Lock(str(folder.absolute()))  # which makes the folder
     try:
-        clear_partials(checkpoint_in(folder))
-        yield
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        raise OutputError(
-            f"{folder} cannot be written to ({error}): make room, or take another folder; the run "
-            "goes on from its last checkpoint"
-        ) from error
+        for name in (f"{CHECKPOINT}.safetensors", "losses.csv", "validation.csv"):
+            clear_partials(folder / name)
+        yield lock
     finally:
         lock.release()
 

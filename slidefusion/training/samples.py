@@ -37,8 +37,8 @@ _CANDIDATES = 4
 glass, from which a network learns nothing."""
 _PROBE_PX = 256
 """Side of the place where a truth is compared with its planes."""
-_GLASS = 2.0
-"""Gray levels that a place varies by which tells nothing."""
+_FAINT = 5.0
+"""Gray levels that a place varies by which is too little to tell, beside a camera's noise."""
 _RELATED = 0.4
 """Correlation with its truth that a plane has at least; out of focus it is still above 0.9."""
 
@@ -79,7 +79,7 @@ class Pair:
     def check_content(self) -> None:
         """Raise :class:`StackError` if no plane shows what the truth shows, where it shows most."""
         truth = self.truth_crop(self.probe).mean(axis=0).ravel()
-        if truth.std() < _GLASS:
+        if truth.std() < _FAINT:
             return
         planes = (self.plane_crop(z, self.probe).mean(axis=0).ravel() for z in range(len(self)))
         found = [np.corrcoef(truth, plane)[0, 1] if plane.std() else 0.0 for plane in planes]

@@ -19,7 +19,12 @@ from torch import Tensor, nn
 
 from slidefusion.errors import OptionError, ProcessingError
 from slidefusion.training.average import WeightAverage
-from slidefusion.training.checkpoint import checkpoint_in, read_checkpoint, write_checkpoint
+from slidefusion.training.checkpoint import (
+    checkpoint_in,
+    read_checkpoint,
+    write_checkpoint,
+    writing_into,
+)
 from slidefusion.training.curves import Curves, steps_in
 from slidefusion.training.devices import count_devices, in_processes
 from slidefusion.training.recipe import Recipe
@@ -151,6 +156,11 @@ def _train_part(given: tuple[_Run, int, str], report: Callable[..., None]) -> di
 
 
 def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]], None]) -> None:
+    with writing_into(job.folder):
+        _train_on(job, fabric, on_step)
+
+
+def _train_on(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]], None]) -> None:
     learner, average, validation = job.learner, job.average, job.validation
     recipe, done, saved = learner.recipe, job.done, job.saved
     fabric.launch()
@@ -188,6 +198,7 @@ def _train(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float]],
             if validates:
                 if log and validation is not None:
                     log.validate(step + 1, validation, average.network, fabric)
+                    written = time.monotonic()  # as long as that may have taken
                 fabric.barrier()
     if log:
         log.close()

@@ -94,16 +94,19 @@ def save(
 
 
 def copy_to(card: Card, folder: str | Path) -> Path:
-    """Put weights and their card into ``folder``, unless they are there; returns their path."""
+    """Put weights and their card into ``folder``, unless they are there; returns their path.
+
+    Other weights of that name are replaced.
+    """
     target = Path(folder) / f"{card.name}{WEIGHTS_SUFFIX}"
-    for source, copy in (
-        (card.where, target),
-        (card_of(card.where), Path(card_of(str(target)))),
-    ):
-        if not copy.exists():
-            data = read_bytes(source)
-            with replace_file(copy, durable=True) as partial:
-                partial.write_bytes(data)
+    beside = Path(card_of(str(target)))
+    both = target.exists() and beside.exists()
+    if both and hashlib.sha256(target.read_bytes()).hexdigest() == card.sha256:
+        return target
+    for source, copy in ((card.where, target), (card_of(card.where), beside)):
+        data = read_bytes(source)
+        with replace_file(copy, durable=True) as partial:
+            partial.write_bytes(data)
     return target
 
 

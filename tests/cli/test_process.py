@@ -140,3 +140,31 @@ def test_an_interrupted_run_says_so_is_described_and_continues(
     assert cli(*args).code == 0
     described = json.loads(cli("info", out, "--json").out)
     assert described["complete"] is True and described["regions"] is None
+
+
+@pytest.mark.parametrize("before", [(), ("--log", "info"), ("--log=info",)])
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("train", "run the same command again to go on from the last checkpoint"),
+        ("evaluate", "nothing is kept but the phantoms"),
+        ("verify", "nothing was changed"),
+        ("fuse", "run the same command again to continue"),
+    ],
+)
+def test_what_becomes_of_the_work_is_said(
+    before: tuple[str, ...],
+    name: str,
+    ending: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from slidefusion.cli import run
+
+    def interrupted(args: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_invoke", interrupted)
+    monkeypatch.setattr(run, "_say_nothing_at_exit", lambda: None)
+    assert run.run([*before, name, "info", "--out", "x"]) == run.INTERRUPTED
+    assert capsys.readouterr().err.startswith(f"interrupted; {ending}")

@@ -369,7 +369,7 @@ def test_the_working_folder_may_be_the_output(
     ("given", "error", "message"),
     [
         ({"truths": None}, UsageError, "--reference dtcwt"),
-        ({"truths": [np.zeros((3, 70, 140), np.uint8)]}, UsageError, "2 stacks and 1 images"),
+        ({"truths": [np.zeros((3, 70, 140), np.uint8)]}, UsageError, "2 stacks and 1 image "),
         ({"truths": [np.zeros((3, 70, 99), np.uint8)] * 2}, StackError, r"\(3, 70, 99\)"),
         ({"truths": ["no-such.png"] * 2}, UnknownNameError, "no-such.png"),
         ({"reference": "dtcwt"}, OptionError, "both given"),

@@ -250,6 +250,13 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         train(small("blur"), corpus[:1], tmp_path, accelerator="cpu")
     checkpoint = tmp_path / "checkpoint.safetensors"
     whole = checkpoint.read_bytes()
+    assert whole.count(b'"step":"4"') == 1
+    checkpoint.write_bytes(whole.replace(b'"step":"4"', b'"step":"5"'))
+    with pytest.raises(WeightsError, match=r"checkpoint.safetensors is damaged; delete it"):
+        train(small("blur"), corpus, tmp_path, accelerator="cpu")
+    checkpoint.write_bytes(whole.replace(b'"digest"', b'"xigest"'))
+    with pytest.raises(WeightsError, match=r"is of an earlier version; delete it"):
+        train(small("blur"), corpus, tmp_path, accelerator="cpu")
     checkpoint.write_bytes(whole[:-100] + bytes(100))
     with pytest.raises(WeightsError, match=r"checkpoint.safetensors is damaged; delete it"):
         train(small("blur"), corpus, tmp_path, accelerator="cpu")
@@ -267,6 +274,9 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         ({}, {"accelerator": "mps"}, "'auto', 'cpu' or 'cuda'"),
         ({}, {"name": "my net/1"}, "name='my net/1': the weights become files"),
         ({}, {"name": ""}, "name='': the weights become files"),
+        ({}, {"name": "blur", "blur_model": "blur"}, "is that of the blur model"),
+        ({"network": {"wdith": 4}}, {}, "no setting 'wdith'; did you mean 'width'"),
+        ({"network": {"width": 4, "upsample": 2}}, {}, "upsample=2 must be of type str"),
         ({}, {"name": "checkpoint"}, "the run keeps its checkpoint there"),
         ({"crop_px": 32}, {}, "crop_px 32: the discriminator needs larger crops"),
         ({}, {"name": 5}, "name=5: the weights become files"),

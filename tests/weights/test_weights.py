@@ -129,6 +129,20 @@ def test_a_blur_model_that_is_nowhere_is_named(saved: Path) -> None:
         weights.blur_model_of(weights.look_up(str(saved)))
 
 
+def test_a_copy_is_of_these_weights_and_no_others(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    first = weights.look_up(str(saved))
+    copy = weights.copy_to(first, folder)
+    before = copy.stat().st_mtime_ns
+    assert weights.copy_to(first, folder) == copy and copy.stat().st_mtime_ns == before
+    weights.save(saved, build("generator", planes=1, width=8), {"fuser": "focusgan"})
+    second = weights.look_up(str(saved))
+    assert second.sha256 != first.sha256
+    weights.copy_to(second, folder)
+    assert weights.load(str(copy)).card.sha256 == second.sha256
+
+
 def test_another_blur_model_than_in_training_is_refused(saved: Path) -> None:
     beside = saved.with_name("blur.safetensors")
     shutil.copy(saved, beside)
