@@ -17,14 +17,17 @@ from slidefusion.errors import MemoryBudgetError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window
 from slidefusion.tiling import Tiling
+from slidefusion.wording import byte_text, counted
 
 __all__ = [
     "REGION_CHOICES_PX",
     "available_bytes",
+    "budget_bytes",
     "check",
     "choose_region_px",
     "give_back_freed_memory",
     "keep_freed_memory",
+    "process_bytes",
     "share_one_heap",
     "task_bytes",
 ]
@@ -35,6 +38,10 @@ REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
 _LARGE_REGION_PX, _LARGE_HALO_PX = 3072, 256
 """With a halo from this on, larger regions spare more than their smaller number costs."""
 
+_PROCESS_BYTES = 320 * 2**20
+"""What a process needs for itself: Python, Dask, Zarr, and the compiled kernels."""
+_TORCH_BYTES = 192 * 2**20
+"""And PyTorch, of fusers that have weights."""
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
@@ -119,6 +126,19 @@ def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: 
     return fuse + 3 * plane + written
 
 
+def process_bytes(fuser: Fuser | None = None) -> int:
+    """What a process needs beside its tasks, to run this fuser (without: to convert)."""
+    return _PROCESS_BYTES + (_TORCH_BYTES if hasattr(fuser, "weights") else 0)
+
+
+def budget_bytes(total: int | None = None) -> int:
+    """What a process may plan for that has ``total`` bytes, all of this machine's if None.
+
+    Beyond 80 % Dask pauses a worker.
+    """
+    return int((total or available_bytes()) * _SHARE)
+
+
 def check(
     fuser: Fuser,
     tiling: Tiling,
@@ -128,7 +148,8 @@ def check(
     parallel: int,
     total: int | None = None,
 ) -> int:
-    """Peak bytes of ``parallel`` tasks at once, in a process with ``total`` (this one's if None).
+    """Peak bytes of a process with ``parallel`` tasks at once, that has ``total`` (as
+    `budget_bytes`).
 
     Raises
     ------
@@ -137,17 +158,17 @@ def check(
         region size that fits, if one does.
     """
     window = tiling.largest_window()
-    needed = task_bytes(fuser, planes, channels, itemsize, window)
-    needed *= min(parallel, tiling.count)
-    allowed = int((total or available_bytes()) * _SHARE)
+    at_once = min(parallel, tiling.count)
+    needed = process_bytes(fuser) + at_once * task_bytes(fuser, planes, channels, itemsize, window)
+    allowed = budget_bytes(total)
     if needed > allowed:
         args = fuser, tiling.size, planes, channels, itemsize, parallel, tiling.area, total
         fits = choose_region_px(*args)
         smaller = f"pass chunks={fits}, or " if fits < tiling.region_px else ""
         raise MemoryBudgetError(
-            f"regions of {tiling.region_px} px need {needed / 1e9:.1f} GB with {parallel} at a "
-            f"time, and {allowed / 1e9:.1f} GB may be used ({_SHARE:.0%} of the memory there is): "
-            f"{smaller}run fewer tasks at a time"
+            f"a process needs {byte_text(needed)} with {counted(at_once, 'region')} of "
+            f"{tiling.region_px} px at a time, and {byte_text(allowed)} may be used ({_SHARE:.0%} "
+            f"of the memory that it has): {smaller}give each fewer threads or more memory"
         )
     return needed
 
@@ -167,7 +188,7 @@ def choose_region_px(
     The process has ``total`` bytes, all that this machine has if None. The smallest side there is
     when none fits.
     """
-    share = int((total or available_bytes()) * _SHARE) // max(1, parallel)
+    share = (budget_bytes(total) - process_bytes(fuser)) // max(1, parallel)
     allowed = min(_DEFAULT_TASK_BYTES, share)
     large = (_LARGE_REGION_PX,) if fuser.footprint.halo >= _LARGE_HALO_PX else ()
     sides: tuple[int, ...] = (*large, *REGION_CHOICES_PX)

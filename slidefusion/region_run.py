@@ -319,21 +319,20 @@ class _Regions:
         return sorted(regions) if found else None
 
     def _regions_of(self, damages: Iterable[Damage]) -> set[int]:
-        found = set()
-        by_plane: dict[int | None, list[Window]] = {}
+        places = [self.tasks.place(key) for key in self.index]
+        top, left, bottom, right = np.array(
+            [(window.y, window.x, window.bottom, window.right) for window, _ in places]
+        ).T
+        found = np.zeros(len(places), bool)
+        holds: dict[int | None, npt.NDArray[np.bool_]] = {None: np.ones(len(places), bool)}
         for damage in damages:
+            check_stop()
+            if damage.z not in holds:
+                holds[damage.z] = np.array([damage.z in planes for _, planes in places])
             y, x, height, width = (side << damage.level for side in damage.window)
-            by_plane.setdefault(damage.z, []).append(Window(y, x, height, width))
-        for key, index in self.index.items():
-            window, planes = self.tasks.place(key)
-            for z in {*planes, None}:
-                if any(_overlap(window, other) for other in by_plane.get(z, ())):
-                    found.add(index)
-        return found
-
-
-def _overlap(a: Window, b: Window) -> bool:
-    return a.y < b.bottom and b.y < a.bottom and a.x < b.right and b.x < a.right
+            inside = (top < y + height) & (y < bottom) & (left < x + width) & (x < right)
+            found |= inside & holds[damage.z]
+        return {index for index, hit in zip(self.index.values(), found, strict=True) if hit}
 
 
 def _listing(where: str) -> dict[str, int]:

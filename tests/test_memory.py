@@ -12,7 +12,7 @@ import pytest
 from slidefusion.errors import MemoryBudgetError
 from slidefusion.fusers.lpp import Lpp
 from slidefusion.geometry import Size
-from slidefusion.memory import _limit_files, check, choose_region_px
+from slidefusion.memory import _limit_files, budget_bytes, check, choose_region_px
 from slidefusion.phantom import Phantom
 from slidefusion.tiling import Tiling
 from slidefusion.verbs.phantom import write_phantom
@@ -56,11 +56,15 @@ def test_limits_of_the_groups_above_count_too(tmp_path: Path) -> None:
 
 def test_regions_fit_into_the_process_that_fuses_them() -> None:
     size, fuser = Size(20_000, 20_000), Lpp()
-    sides = [choose_region_px(fuser, size, 5, 3, 1, 2, total=total) for total in (2**33, 2**28)]
+    sides = [
+        choose_region_px(fuser, size, 5, 3, 1, 2, total=total) for total in (2**33, 700 * 2**20)
+    ]
     assert sides[0] == 2048 > sides[1] > 256
     tiling = Tiling(size, 2048, fuser.footprint)
-    with pytest.raises(MemoryBudgetError, match=rf"pass chunks={sides[1]}, or run fewer"):
-        check(fuser, tiling, 5, 3, 1, 2, total=2**28)
+    with pytest.raises(MemoryBudgetError, match=rf"pass chunks={sides[1]}, or give each fewer"):
+        check(fuser, tiling, 5, 3, 1, 2, total=700 * 2**20)
+    fits = Tiling(size, sides[1], fuser.footprint)
+    assert check(fuser, fits, 5, 3, 1, 2, total=700 * 2**20) <= budget_bytes(700 * 2**20)
     smallest = Tiling(size, 256, fuser.footprint)
-    with pytest.raises(MemoryBudgetError, match=r"there is\): run fewer tasks at a time"):
+    with pytest.raises(MemoryBudgetError, match=r"that it has\): give each fewer threads"):
         check(fuser, smallest, 5, 3, 1, 2, total=2**20)

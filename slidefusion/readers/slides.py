@@ -193,6 +193,8 @@ class _Scan:
             data = self._slide.read_region(
                 (window.x, window.y), 0, (window.width, window.height), as_array=True, padding=False
             )
+        except MemoryError:
+            raise
         except Exception as error:  # codecs and stores each have exceptions of their own
             raise ProcessingError(
                 f"y {window.y}-{window.bottom}, x {window.x}-{window.right} of "

@@ -57,6 +57,11 @@ class ByteFile:
         try:
             if self._pread is not None:
                 data = self._pread(self._file.fileno(), count, offset)
+                while data and len(data) < count:  # no call gives more than 2 GiB
+                    more = self._pread(self._file.fileno(), count - len(data), offset + len(data))
+                    if not more:
+                        break
+                    data += more
             else:
                 with self._lock:
                     self._file.seek(offset)
@@ -183,6 +188,8 @@ class Page:
             options["jpegheader"] = self.coding.jpegheader
         try:
             decoded = self.coding.decode(encoded, index, **options)[0]
+        except MemoryError:
+            raise
         except Exception as error:  # each codec has exceptions of its own
             raise ProcessingError(
                 f"segment {index} of {public_name(self.file.path)} at byte {offset} cannot be "

@@ -80,7 +80,7 @@ def attempt(function: Callable[..., Any], job: Any, key: tuple[int, ...]) -> Out
         error, verdict = raised, may_pass(raised)
     except MemoryError as raised:
         error = ProcessingError(
-            "out of memory; pass a smaller chunks= or run fewer tasks at a time"
+            "out of memory; run fewer tasks at a time, or pass a smaller chunks= to fuse"
         )
         error.__cause__, verdict = raised, "retry"
     except Exception as raised:

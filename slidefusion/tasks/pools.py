@@ -186,29 +186,42 @@ class ClusterPool:
         self.check()  # what is asked of a lost scheduler would wait for long
         if now - self._asked >= _REFRESH_SECONDS:
             self._asked = now
-            threads = sum(
-                int(worker["nthreads"])
+            suited = [
+                worker
                 for worker in workers_of(self._client).values()
                 if has_resources(worker, self._resources)
-            )
-            self._capacity = _WINDOW * max(1, threads)
-            self._notice(threads > 0)
+            ]
+            awake = [worker for worker in suited if worker.get("status") != "paused"]
+            self._capacity = _WINDOW * max(1, sum(int(worker["nthreads"]) for worker in suited))
+            self._notice(len(awake), len(suited))
         return self._capacity
 
-    def _notice(self, met: bool) -> None:
-        """Say that no worker is left after a while, and give up after a long one."""
+    def _notice(self, awake: int, there: int) -> None:
+        """Say that no worker is left that runs anything after a while; give up after a long one.
+
+        A worker whose memory is nearly full is paused by Dask, and stays so if what fills it stays.
+        """
         now = time.monotonic()
-        if met:
+        if awake:
             self._met, self._warned = now, False
         elif now - self._met > _ABANDONED_SECONDS:
+            state = "only paused workers, whose memory is nearly full," if there else "no worker"
+            remedy = "give them more memory" if there else "start workers"
             raise ProcessingError(
-                f"the cluster at {self._address} has had no worker that can run this for "
-                f"{now - self._met:.0f} s; what is finished is kept and marked incomplete: start "
-                "workers, then run the same call again"
+                f"the cluster at {self._address} has had {state} that can run this for "
+                f"{now - self._met:.0f} s; what is finished is kept and marked incomplete: "
+                f"{remedy}, then run the same call again"
             )
         elif now - self._met > _LONELY_SECONDS and not self._warned:
             self._warned = True
-            _LOG.warning("no worker is left at %s: waiting for new ones", self._address)
+            if there:
+                _LOG.warning(
+                    "all workers at %s are paused by Dask, since their memory is nearly full: give "
+                    "each fewer threads or more memory, or pass a smaller chunks=",
+                    self._address,
+                )
+            else:
+                _LOG.warning("no worker is left at %s: waiting for new ones", self._address)
 
     def submit(self, keys: Sequence[Key], number: int) -> Any:
         """Of the protocol."""
@@ -327,6 +340,6 @@ def _killed(error: Any) -> ProcessingError:
     last = getattr(getattr(error, "last_worker", None), "address", "") or "a worker"
     return ProcessingError(
         f"its worker ended without a word, again and again (the last one was {last}); most often "
-        "the machine was out of memory: pass a smaller chunks=, give each worker fewer threads, or "
-        "more memory (see the worker's log)"
+        "the machine was out of memory: give each worker fewer threads or more memory, or pass a "
+        "smaller chunks= to fuse (see the worker's log)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from slidefusion import memory
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
-from slidefusion.errors import OptionError, PluginError
+from slidefusion.errors import MemoryBudgetError, OptionError, PluginError
 from slidefusion.geometry import Size, Window, as_whole
-from slidefusion.memory import share_one_heap
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
@@ -25,11 +26,15 @@ from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
+from slidefusion.tasks.placement import worker_bytes
 from slidefusion.tasks.preflight import needs_of_all
-from slidefusion.tasks.scheduling import active_client
+from slidefusion.tasks.scheduling import active_client, parallelism
 from slidefusion.verbs.stack_facts import StackFacts, name_of
+from slidefusion.wording import byte_text
 
 __all__ = ["convert"]
+
+_LOG = logging.getLogger("slidefusion")
 
 _SHARD_PX = 2048
 
@@ -56,7 +61,8 @@ def convert(
     """Convert slides into a chunked, sharded OME-Zarr 0.5 focus stack (c, z, y, x) with a pyramid.
 
     Every plane of the source is in the stack: a file with planes that cannot be given is refused.
-    Memory is bounded by the blocks in work, and an interrupted call continues when it is repeated.
+    Memory is bounded by the blocks in work, of which no more are begun than fit. An interrupted
+    call continues when it is repeated.
 
     Parameters
     ----------
@@ -98,7 +104,8 @@ def convert(
     Raises
     ------
     UsageError
-        The source cannot be converted as asked (its subclasses say why); nothing was written.
+        The source cannot be converted as asked (its subclasses say why), or not in the memory that
+        there is; nothing was written.
     ProcessingError
         Reading or writing failed midway; the output stays marked incomplete.
 
@@ -106,7 +113,7 @@ def convert(
     >>> sf.convert("slide.ome.tif", "stack.zarr")  # doctest: +SKIP
     >>> sf.convert("field/z*.png", "stack.zarr", pixel_size_um=0.25, z_step_um=1)  # doctest: +SKIP
     """
-    share_one_heap()
+    memory.share_one_heap()
     options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     opened = open_reader(source, reader=reader, **reader_options)
     try:
@@ -189,6 +196,7 @@ def _convert(
     pixel_bytes = channels * dtype.itemsize * group
     block = block_size(slide, reader.tile, shard_px, pixel_bytes, BLOCK_BYTES)
     rows, columns = block_grid(slide, block)
+    at_once = _tasks_that_fit(reader, block, pixel_bytes, options.client)
     keys = list(product(range(-(-planes // group)), range(rows), range(columns)))
     settings = {
         "input": {k: v for k, v in reader.provenance.items() if k not in ("versions", "warnings")},
@@ -238,7 +246,44 @@ def _convert(
         megapixels=planes * height * width / 1e6,
         needs=needs,
     )
-    run_regions([output], tasks, job, options)
+    import dask
+
+    with dask.config.set(num_workers=at_once):  # of this machine's threads
+        run_regions([output], tasks, job, options)
+
+
+def _tasks_that_fit(reader: Reader, block: Size, pixel_bytes: int, client: Any | None) -> int:
+    """How many blocks may be in work at once in a process: at most what runs there.
+
+    A task holds a block, and the largest tile of the source that it decodes for it.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Not one fits; or fewer than run at once in a worker, which is not for us to choose.
+    """
+    height, width = reader.shape[2:]
+    tile_px = min(reader.tile.height, height) * min(reader.tile.width, width)
+    block_px = min(block.height, height) * min(block.width, width)
+    task = (block_px + tile_px) * pixel_bytes
+    running, allowed = parallelism(client), memory.budget_bytes(worker_bytes(client))
+    fits = (allowed - memory.process_bytes()) // task
+    if fits >= running:
+        return running
+    if fits < 1 or client is not None:
+        least = 1 if client is None else running
+        needed = memory.process_bytes() + task * least
+        raise MemoryBudgetError(
+            f"{name_of(reader)} is stored in pieces of {reader.tile.height} x {reader.tile.width} "
+            f"px: a process needs {byte_text(needed)} to convert {least} at a time, and "
+            f"{byte_text(allowed)} may be used: give it fewer threads or more memory, or save the "
+            "source in smaller tiles"
+        )
+    _LOG.warning(
+        "%s is stored in pieces of %d x %d px: %d at a time fit the memory, and not %d",
+        name_of(reader), reader.tile.height, reader.tile.width, fits, running,
+    )  # fmt: skip
+    return int(fits)
 
 
 def _attributes(reader: Reader, facts: StackFacts, settings: dict[str, Any]) -> dict[str, Any]:

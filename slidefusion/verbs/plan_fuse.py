@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion import memory
-from slidefusion.errors import MemoryBudgetError, OptionError, OutputError
+from slidefusion.errors import OptionError, OutputError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
 from slidefusion.omezarr.overlap import refuse_overlap
@@ -25,13 +26,6 @@ from slidefusion.tiling import Tiling
 from slidefusion.wording import byte_text
 
 __all__ = ["FuseEstimate", "plan_fuse"]
-
-PROCESS_BYTES = 320 * 2**20
-"""What a worker needs for itself: Python, Dask, Zarr, and the compiled kernels."""
-TORCH_BYTES = 192 * 2**20
-"""And PyTorch, of fusers that have weights."""
-_SHARE = 0.8
-"""Part of its memory limit that a worker may plan for; beyond it Dask pauses workers."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +154,9 @@ def plan_fuse(
     if out is not None:
         refuse_overlap(location(out), plan.stack.inputs)
     pool = _Pool.of(plan, workers, threads, memory_limit)
-    needed = _memory_needed(plan, pool.threads)
-    _check_memory(plan, pool, needed)
+    if chunks == "auto":
+        plan = _with_regions_for(plan, pool)
+    needed = memory.check(*_task(plan), pool.threads, pool.limit_bytes)
     tiling = plan.tiling
     at_once = min(pool.workers * pool.threads, pool.cores, tiling.count)
     size = min(max(sample, at_once), max(at_once, tiling.count // 2))
@@ -184,7 +179,7 @@ def plan_fuse(
         workers=pool.workers,
         threads=pool.threads,
         memory_needed_bytes=needed,
-        memory_allowed_bytes=pool.allowed_bytes,
+        memory_allowed_bytes=memory.budget_bytes(pool.limit_bytes),
         start_seconds=planning_s + timing.start_s,
         timing=timing,
     )
@@ -196,7 +191,8 @@ class _Pool:
 
     workers: int
     threads: int
-    allowed_bytes: int
+    limit_bytes: int
+    """Memory that each has."""
     cores: int
     """How many tasks the sample can run at once."""
 
@@ -215,11 +211,11 @@ class _Pool:
             each = max((int(w["nthreads"]) for w in found), default=1)
             limit = limit or worker_bytes(plan.client, plan.fuser) or memory.available_bytes()
             workers, threads = workers or max(1, len(found)), threads or each
-            return cls(workers, threads, int(limit * _SHARE), max(1, each * len(found)))
+            return cls(workers, threads, limit, max(1, each * len(found)))
         cores = parallelism(None)
         threads = threads or (cores if workers is None else 1)
         limit = limit or memory.available_bytes() // (workers or 1)
-        return cls(workers or 1, threads, int(limit * _SHARE), cores)
+        return cls(workers or 1, threads, limit, cores)
 
 
 def _bytes(limit: int | str | None) -> int | None:
@@ -238,41 +234,28 @@ def _bytes(limit: int | str | None) -> int | None:
     return found
 
 
-def _memory_needed(plan: FusePlan, threads: int, region_px: int | None = None) -> int:
-    """Bytes of one worker whose threads all have a region in work."""
-    tiling, stack = plan.tiling, plan.stack
-    if region_px is not None:
-        tiling = Tiling(tiling.size, region_px, tiling.footprint, tiling.area)
-    task = memory.task_bytes(
-        plan.fuser,
-        len(plan.planes),
-        stack.shape[0],
-        stack.dtype.itemsize,
-        tiling.largest_window(),
-    )
-    process = PROCESS_BYTES + (TORCH_BYTES if hasattr(plan.fuser, "weights") else 0)
-    return process + min(threads, tiling.count) * task
+def _task(plan: FusePlan) -> tuple[Fuser, Tiling, int, int, int]:
+    stack = plan.stack
+    return plan.fuser, plan.tiling, len(plan.planes), stack.shape[0], stack.dtype.itemsize
 
 
-def _check_memory(plan: FusePlan, pool: _Pool, needed: int) -> None:
-    if needed <= pool.allowed_bytes:
-        return
-    side = next(
-        (
-            px
-            for px in memory.REGION_CHOICES_PX
-            if px < plan.tiling.region_px
-            and _memory_needed(plan, pool.threads, px) <= pool.allowed_bytes
-        ),
-        None,
+def _with_regions_for(plan: FusePlan, pool: _Pool) -> FusePlan:
+    """With smaller regions, if workers like these would be given such."""
+    fuser, tiling, planes, channels, itemsize = _task(plan)
+    side = memory.choose_region_px(
+        fuser,
+        tiling.size,
+        planes,
+        channels,
+        itemsize,
+        pool.threads,
+        tiling.area,
+        pool.limit_bytes,
     )
-    way_out = "" if side is None else f"pass chunks={side}, "
-    raise MemoryBudgetError(
-        f"a worker needs {byte_text(needed)} ({pool.threads} regions of {plan.tiling.region_px} px "
-        f"at once), and {byte_text(pool.allowed_bytes)} may be used ({_SHARE:.0%} of its memory): "
-        f"{way_out}give each worker fewer threads or more memory (memory_limit=), or run fewer "
-        "workers on a machine"
-    )
+    if side >= tiling.region_px:
+        return plan
+    smaller = Tiling(tiling.size, side, tiling.footprint, tiling.area)
+    return dataclasses.replace(plan, tiling=smaller)
 
 
 def _check_disk(out: str | Path | None, needed: int) -> int | None:

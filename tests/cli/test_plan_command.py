@@ -34,7 +34,7 @@ def test_plan(cli: Runner, kept_stack: Path, tmp_path: Path) -> None:
 def test_what_does_not_fit(cli: Runner, kept_stack: Path) -> None:
     ended = cli("plan", kept_stack, "--memory-limit", "300MB")
     assert ended.code == 2
-    assert "a worker needs" in ended.error and "0.24 GB may be used" in ended.error
+    assert "a process needs" in ended.error and "0.24 GB may be used" in ended.error
     assert "did you mean 'lpp'" in cli("plan", kept_stack, "lp").error
     assert "region" in cli("plan", kept_stack, "--chunks", "big").error
     assert "memory_limit" in cli("plan", kept_stack, "--memory-limit", "big").error

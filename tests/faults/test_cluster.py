@@ -271,10 +271,27 @@ def test_a_region_that_kills_every_worker(tmp_path: Path, whole_stack: Files) ->
             convert(out, source, client=client, retries=1)
         text = str(caught.value)
         assert "convert, region y 256-512, x 512-768 of plane 0" in text
-        assert "out of memory: pass a smaller chunks=" in text
+        assert "out of memory: give each worker fewer threads" in text
         assert len(noted(notes, "fail-256-512")) == 1
         convert(out, Pattern(), client=client)
     assert_same(out, whole_stack)
+
+
+def test_workers_that_are_paused_for_good(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dask pauses a worker whose memory is nearly full: what fills it may be the process itself."""
+    import dask
+
+    for name, seconds in (("_REFRESH", 0.1), ("_LONELY", 1.0), ("_ABANDONED", 3.0)):
+        monkeypatch.setattr(f"slidefusion.tasks.pools.{name}_SECONDS", seconds)
+    with (
+        dask.config.set({"distributed.worker.memory.pause": 0.01}),
+        local_cluster(1, memory_limit="3GB") as (_, client),
+        pytest.raises(ProcessingError, match="only paused workers, whose memory is nearly full"),
+    ):
+        fuse(stack, tmp_path / "slide.zarr", SLOW, client=client)
+    assert "are paused by Dask, since their memory is nearly full" in caplog.text
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -449,3 +450,28 @@ def test_pickle_opens_the_file_again(tmp_path: Path) -> None:
 
 def test_aperio_description_is_what_tifffile_takes_for_svs() -> None:
     assert APERIO.startswith("Aperio ")
+
+
+def test_a_read_that_gives_less_than_was_asked_for_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system does beyond 2 GiB."""
+    path = tmp_path / "strip.tif"
+    data = np.random.default_rng(0).integers(0, 256, (1, 90, 70), np.uint8)
+    tifffile.imwrite(path, data, rowsperstrip=90, metadata=None)
+    pread = os.pread
+    monkeypatch.setattr("os.pread", lambda file, count, at: pread(file, min(count, 1000), at))
+    np.testing.assert_array_equal(open_reader(path).read(0, Window(0, 0, 90, 70)), data)
+
+
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deflate.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="zlib", metadata=None)
+
+    def full(*given: object, **options: object) -> None:
+        raise MemoryError
+
+    reader = open_reader(path)
+    monkeypatch.setattr(tifffile.TiffPage, "decode", property(lambda page: full))
+    with pytest.raises(MemoryError):
+        reader.read(0, Window(0, 0, 64, 64))

@@ -14,7 +14,9 @@ from ome_zarr_models.v05 import Image as Image05
 from PIL import Image
 
 import slidefusion as sf
+from slidefusion import memory
 from slidefusion.errors import (
+    MemoryBudgetError,
     OptionError,
     OutputError,
     PluginError,
@@ -353,3 +355,33 @@ def test_a_tile_that_is_damaged_leaves_no_complete_output(
     attributes = json.loads((out / "zarr.json").read_text())["attributes"]
     assert "ome" not in attributes
     assert attributes["slidefusion"]["complete"] is False
+
+
+def test_no_more_is_begun_than_fits_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plane that is one strip is decoded as a whole by every task that reads of it."""
+    import dask
+
+    path, image = tmp_path / "strip.tif", np.zeros((2500, 2500, 3), np.uint8)
+    tifffile.imwrite(path, image, rowsperstrip=2500, compression="zlib", metadata=None)
+    process = memory.process_bytes()
+    given = {"pixel_size_um": 1, "progress": False}
+
+    def has(planes: float) -> None:
+        total = (process + planes * image.nbytes) / 0.8
+        monkeypatch.setattr("slidefusion.memory.available_bytes", lambda: int(total))
+
+    with dask.config.set(num_workers=3):
+        has(1.5)
+        with pytest.raises(MemoryBudgetError, match=r"pieces of 2500 x 2500 px: a process needs"):
+            sf.convert(path, tmp_path / "o.zarr", **given)
+        assert not (tmp_path / "o.zarr").exists()
+        has(4.5)
+        sf.convert(path, tmp_path / "o.zarr", **given)
+        assert "2 at a time fit the memory, and not 3" in caplog.text
+        assert dask.config.get("num_workers") == 3
+        caplog.clear()
+        has(6.5)
+        sf.convert(path, tmp_path / "o.zarr", overwrite=True, **given)
+        assert not caplog.text

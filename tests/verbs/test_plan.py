@@ -146,7 +146,7 @@ def test_a_cluster(stack: np.ndarray) -> None:
 def test_memory_that_does_not_fit(stack: np.ndarray) -> None:
     limit = "460 MB"
     with pytest.raises(
-        MemoryBudgetError, match=r"needs 0\.38 GB \(2 regions of 300 px.* 0\.37 GB.*chunks=256, "
+        MemoryBudgetError, match=r"needs 0\.38 GB with 2 regions of 300 px.* 0\.37 GB.*chunks=256, "
     ):
         sf.plan_fuse(stack, BlockSum(), chunks=300, workers=1, threads=2, memory_limit=limit)
     found = sf.plan_fuse(stack, BlockSum(), chunks=256, memory_limit=limit, threads=2, sample=1)
