@@ -54,6 +54,8 @@ class RegionTasks:
     """Level-0 pixels of all regions times the planes that are read for them, in millions."""
     resources: Mapping[str, float] | None = None
     needs: Requirement | None = None
+    threads: int | None = None
+    """How many run at once on this machine, if not as many as usual."""
 
     def describe(self, key: tuple[int, ...]) -> str:
         """A region in words."""
@@ -113,9 +115,7 @@ class _Regions:
         before = int(self._done().sum())
         report = RunReport(tasks.name, self.where, len(tasks.keys), before, tasks.megapixels)
         if options.report is not None:
-            report.write(
-                options.report, "running"
-            )  # a place that cannot be written to, is told now
+            report.write(options.report, "running")  # what cannot be written to, is told now
         state = "failed"
         try:
             self._make(report)
@@ -204,6 +204,7 @@ class _Regions:
                 on_done=on_done,
                 retries=self.options.retries,
                 resources=tasks.resources,
+                threads=tasks.threads,
                 needs=tasks.needs,
                 describe=tasks.describe,
                 on_outcome=on_outcome,
@@ -320,9 +321,8 @@ class _Regions:
 
     def _regions_of(self, damages: Iterable[Damage]) -> set[int]:
         places = [self.tasks.place(key) for key in self.index]
-        top, left, bottom, right = np.array(
-            [(window.y, window.x, window.bottom, window.right) for window, _ in places]
-        ).T
+        edges = [(window.y, window.x, window.bottom, window.right) for window, _ in places]
+        top, left, bottom, right = np.array(edges).T
         found = np.zeros(len(places), bool)
         holds: dict[int | None, npt.NDArray[np.bool_]] = {None: np.ones(len(places), bool)}
         for damage in damages:

@@ -114,12 +114,14 @@ def parallelism(client: Any | None) -> int:
 
 
 class ThreadPool:
-    """This machine's threads, as many as Dask's setting ``num_workers`` says."""
+    """This machine's threads; if not said, as many as Dask's setting ``num_workers`` says."""
 
-    def __init__(self, function: Callable[..., Any], job: Any, name: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], job: Any, name: str, threads: int | None = None
+    ) -> None:
         self._attempt = functools.partial(attempt_all, function, job)
         self._stop = threading.Event()
-        self._threads = parallelism(None)
+        self._threads = threads or parallelism(None)
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, f"slidefusion-{name}")
 
     def capacity(self) -> int:

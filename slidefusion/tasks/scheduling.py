@@ -81,6 +81,7 @@ def run_tasks(
     on_done: Callable[[Key], None],
     retries: int = 3,
     resources: Mapping[str, float] | None = None,
+    threads: int | None = None,
     needs: Requirement | None = None,
     describe: Callable[[Key], str] | None = None,
     on_outcome: Callable[[Key, Outcome], None] | None = None,
@@ -102,6 +103,8 @@ def run_tasks(
         How often a task is repeated whose error may pass.
     resources
         Run only on workers that declare these, for example ``{"GPU": 1}``.
+    threads
+        How many tasks run at once without a client; as Dask is set if None.
     needs
         What each worker has to have installed; checked once in each of its processes.
     describe
@@ -121,7 +124,7 @@ def run_tasks(
     if not keys:
         return
     pool: Pool = (
-        ThreadPool(function, job, name)
+        ThreadPool(function, job, name, threads)
         if client is None
         else ClusterPool(function, job, name, client, resources, needs)
     )

@@ -244,12 +244,10 @@ def _convert(
         keys=keys,
         place=lambda key: (block_window(slide, block, *key[1:]), _planes(job, key[0])),
         megapixels=planes * height * width / 1e6,
+        threads=at_once,
         needs=needs,
     )
-    import dask
-
-    with dask.config.set(num_workers=at_once):  # of this machine's threads
-        run_regions([output], tasks, job, options)
+    run_regions([output], tasks, job, options)
 
 
 def _tasks_that_fit(reader: Reader, block: Size, pixel_bytes: int, client: Any | None) -> int:
