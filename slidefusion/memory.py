@@ -147,9 +147,13 @@ def check(
     itemsize: int,
     parallel: int,
     total: int | None = None,
+    *,
+    forced: bool = False,
 ) -> int:
-    """Peak bytes of a process with ``parallel`` tasks at once, that has ``total`` (as
-    `budget_bytes`).
+    """Peak bytes of ``parallel`` tasks at once, in a process with ``total`` (this one's if None).
+
+    Of one that has a limit the process itself counts, too, since Dask pauses it beyond 80 %.
+    ``forced`` says that the side of the regions is that of an unfinished output.
 
     Raises
     ------
@@ -157,18 +161,30 @@ def check(
         When that is more than 80 % of the memory there is; the message has both numbers and a
         region size that fits, if one does.
     """
-    window = tiling.largest_window()
     at_once = min(parallel, tiling.count)
-    needed = process_bytes(fuser) + at_once * task_bytes(fuser, planes, channels, itemsize, window)
+    process = process_bytes(fuser) if total else 0
     allowed = budget_bytes(total)
+
+    def needs(cut: Tiling) -> int:
+        window = cut.largest_window()
+        return process + at_once * task_bytes(fuser, planes, channels, itemsize, window)
+
+    needed = needs(tiling)
     if needed > allowed:
-        args = fuser, tiling.size, planes, channels, itemsize, parallel, tiling.area, total
-        fits = choose_region_px(*args)
-        smaller = f"pass chunks={fits}, or " if fits < tiling.region_px else ""
+        smaller = ""
+        for side in REGION_CHOICES_PX:
+            cut = Tiling(tiling.size, side, tiling.footprint, tiling.area)
+            if side < tiling.region_px and needs(cut) <= allowed:
+                smaller = (
+                    "overwrite the unfinished output, whose regions are that large, or "
+                    if forced
+                    else f"pass chunks={side}, or "
+                )
+                break
         raise MemoryBudgetError(
             f"a process needs {byte_text(needed)} with {counted(at_once, 'region')} of "
             f"{tiling.region_px} px at a time, and {byte_text(allowed)} may be used ({_SHARE:.0%} "
-            f"of the memory that it has): {smaller}give each fewer threads or more memory"
+            f"of the memory that it has): {smaller}give it fewer threads or more memory"
         )
     return needed
 

@@ -24,7 +24,7 @@ from slidefusion.tasks.placement import check_placement, worker_bytes
 from slidefusion.tasks.scheduling import active_client, parallelism
 from slidefusion.tiling import Tiling
 
-__all__ = ["FusePlan", "RegionJob", "make_plan"]
+__all__ = ["FusePlan", "RegionJob", "interrupted_region_px", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,17 @@ def make_plan(
         chosen = prepared(chosen, SlideOverview(focus_stack, indices))
         _check_options(chosen)
     count = len(indices)
+    forced = interrupted_region_px(out) if chunks == "auto" else None
     if chunks == "auto":
-        side = _interrupted_region_px(out) or memory.choose_region_px(
+        side = forced or memory.choose_region_px(
             chosen, size, count, channels, itemsize, parallel, area, total
         )
     else:
         side = _region_px(chunks)
     tiling = Tiling(size, side, chosen.footprint, area)
-    memory.check(chosen, tiling, count, channels, itemsize, parallel, total)
+    memory.check(
+        chosen, tiling, count, channels, itemsize, parallel, total, forced=forced is not None
+    )
     return FusePlan(focus_stack, chosen, indices, tiling, client)
 
 
@@ -155,7 +158,7 @@ def _area(crop: tuple[int, int, int, int] | None, size: Size) -> Window | None:
     return None if area == Window(0, 0, *size) else area
 
 
-def _interrupted_region_px(out: str | Path | None) -> int | None:
+def interrupted_region_px(out: str | Path | None) -> int | None:
     """The region side of an unfinished run at ``out``: it continues with the same regions."""
     if out is None:
         return None

@@ -322,7 +322,7 @@ class _Regions:
     def _regions_of(self, damages: Iterable[Damage]) -> set[int]:
         places = [self.tasks.place(key) for key in self.index]
         edges = [(window.y, window.x, window.bottom, window.right) for window, _ in places]
-        top, left, bottom, right = np.array(edges).T
+        top, left, bottom, right = np.array(edges).reshape(-1, 4).T
         found = np.zeros(len(places), bool)
         holds: dict[int | None, npt.NDArray[np.bool_]] = {None: np.ones(len(places), bool)}
         for damage in damages:

@@ -61,10 +61,10 @@ def test_regions_fit_into_the_process_that_fuses_them() -> None:
     ]
     assert sides[0] == 2048 > sides[1] > 256
     tiling = Tiling(size, 2048, fuser.footprint)
-    with pytest.raises(MemoryBudgetError, match=rf"pass chunks={sides[1]}, or give each fewer"):
+    with pytest.raises(MemoryBudgetError, match=rf"pass chunks={sides[1]}, or give it fewer"):
         check(fuser, tiling, 5, 3, 1, 2, total=700 * 2**20)
     fits = Tiling(size, sides[1], fuser.footprint)
     assert check(fuser, fits, 5, 3, 1, 2, total=700 * 2**20) <= budget_bytes(700 * 2**20)
     smallest = Tiling(size, 256, fuser.footprint)
-    with pytest.raises(MemoryBudgetError, match=r"that it has\): give each fewer threads"):
+    with pytest.raises(MemoryBudgetError, match=r"that it has\): give it fewer threads"):
         check(fuser, smallest, 5, 3, 1, 2, total=2**20)

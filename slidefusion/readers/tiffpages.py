@@ -55,17 +55,12 @@ class ByteFile:
             ProcessingError: the file ends before, or reading fails.
         """
         try:
-            if self._pread is not None:
-                data = self._pread(self._file.fileno(), count, offset)
-                while data and len(data) < count:  # no call gives more than 2 GiB
-                    more = self._pread(self._file.fileno(), count - len(data), offset + len(data))
-                    if not more:
-                        break
-                    data += more
-            else:
-                with self._lock:
-                    self._file.seek(offset)
-                    data = self._file.read(count)
+            data = self._some(offset, count)
+            while len(data) < count:  # no call gives more than 2 GiB
+                more = self._some(offset + len(data), count - len(data))
+                if not more:
+                    break
+                data += more
         except (OSError, ValueError) as error:
             raise ProcessingError(f"cannot read {public_name(self.path)}: {error}") from error
         if len(data) != count:
@@ -74,6 +69,14 @@ class ByteFile:
                 f"{len(data)} are there; the file is truncated: copy it again"
             )
         return bytes(data)
+
+    def _some(self, offset: int, count: int) -> bytes:
+        """At most ``count`` bytes; none at the end of the file."""
+        if self._pread is not None:
+            return bytes(self._pread(self._file.fileno(), count, offset))
+        with self._lock:
+            self._file.seek(offset)
+            return bytes(self._file.read(count))
 
     def close(self) -> None:
         """Close the file."""

@@ -29,8 +29,8 @@ def resources_for(fuser: Fuser) -> Mapping[str, float] | None:
     return None if on_cpu else GPU
 
 
-def worker_bytes(client: Any | None, fuser: Fuser | None = None) -> int | None:
-    """Memory in bytes of the smallest worker that this fuser (or any task) may run on.
+def worker_bytes(client: Any | None, fuser: Fuser) -> int | None:
+    """Memory in bytes of the smallest worker that this fuser may run on.
 
     None when nobody knows: without a cluster, or when its workers have no limit.
 
@@ -41,7 +41,7 @@ def worker_bytes(client: Any | None, fuser: Fuser | None = None) -> int | None:
     """
     if client is None:
         return None
-    resources = {} if fuser is None else resources_for(fuser) or {}
+    resources = resources_for(fuser) or {}
     workers = (w for w in workers_of(client).values() if has_resources(w, resources))
     return min((int(w["memory_limit"]) for w in workers if w.get("memory_limit")), default=None)
 

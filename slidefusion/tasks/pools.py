@@ -193,22 +193,25 @@ class ClusterPool:
                 for worker in workers_of(self._client).values()
                 if has_resources(worker, self._resources)
             ]
-            awake = [worker for worker in suited if worker.get("status") != "paused"]
+            counts = [worker.get("metrics", {}).get("task_counts", {}) for worker in suited]
+            paused = [worker.get("status") == "paused" for worker in suited]
+            awake = [not p or "executing" in c for p, c in zip(paused, counts, strict=True)]
             self._capacity = _WINDOW * max(1, sum(int(worker["nthreads"]) for worker in suited))
-            self._notice(len(awake), len(suited))
+            self._notice(sum(awake), len(suited))
         return self._capacity
 
     def _notice(self, awake: int, there: int) -> None:
         """Say that no worker is left that runs anything after a while; give up after a long one.
 
-        A worker whose memory is nearly full is paused by Dask, and stays so if what fills it stays.
+        A worker whose memory is nearly full is paused by Dask: it ends what it has begun, and
+        begins nothing until there is room, which there may never be.
         """
         now = time.monotonic()
         if awake:
             self._met, self._warned = now, False
         elif now - self._met > _ABANDONED_SECONDS:
             state = "only paused workers, whose memory is nearly full," if there else "no worker"
-            remedy = "give them more memory" if there else "start workers"
+            remedy = "give each fewer threads or more memory" if there else "start workers"
             raise ProcessingError(
                 f"the cluster at {self._address} has had {state} that can run this for "
                 f"{now - self._met:.0f} s; what is finished is kept and marked incomplete: "
@@ -216,14 +219,11 @@ class ClusterPool:
             )
         elif now - self._met > _LONELY_SECONDS and not self._warned:
             self._warned = True
+            text = "no worker is left at %s: waiting for new ones"
             if there:
-                _LOG.warning(
-                    "all workers at %s are paused by Dask, since their memory is nearly full: give "
-                    "each fewer threads or more memory, or pass a smaller chunks=",
-                    self._address,
-                )
-            else:
-                _LOG.warning("no worker is left at %s: waiting for new ones", self._address)
+                text = "all workers at %s are paused by Dask, since their memory is nearly full: "
+                text += "give each fewer threads or more memory, or pass a smaller chunks= to fuse"
+            _LOG.warning(text, self._address)
 
     def submit(self, keys: Sequence[Key], number: int) -> Any:
         """Of the protocol."""
@@ -274,6 +274,7 @@ class ClusterPool:
     def outcomes(self, futures: Sequence[Any]) -> list[list[Outcome] | Outcome]:
         """Of the protocol; fetched together, since each request costs a round trip."""
         found: dict[int, list[Outcome]] = {}
+        self._met = time.monotonic()  # something ended, so somebody works
         whole = [k for k, future in enumerate(futures) if future.status == "finished"]
         with contextlib.suppress(Exception):  # one of them, say; then one by one, below
             gathered = self._gather([futures[k] for k in whole])

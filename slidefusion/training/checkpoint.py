@@ -46,7 +46,8 @@ def writing_into(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename is not None and folder not in Path(error.filename).parents
+        where = folder if error.filename is None else Path(error.filename)
+        elsewhere = folder not in (where, *where.parents)
         if error.errno not in _CANNOT_WRITE or elsewhere:
             raise
         raise OutputError(

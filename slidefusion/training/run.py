@@ -120,7 +120,7 @@ def train(
     if name is None:
         name = f"{recipe.method}-{recipe.planes}" if recipe.is_generator else recipe.method
         name += "-nomask" if recipe.kind.masked and not masked else ""
-    if blur is not None and name == blur.card.name:
+    if blur is not None and blur.card.pack is None and name == blur.card.name:
         raise OptionError(f"name={name!r} is that of the blur model, which lies beside the weights")
     learner = _learner(recipe, crops(training, recipe.crop_px), blur)
     multiple = getattr(learner.modules[learner.exported], "multiple", 1)
@@ -133,6 +133,9 @@ def train(
     begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
     with _only_run_in(folder) as lock:
+        if blur is not None and blur.card.pack is None:
+            with writing_into(folder):
+                weights.copy_to(blur.card, folder)  # whoever uses the weights needs it
 
         def told(step: int, losses: dict[str, float]) -> None:
             lock.check()
@@ -159,8 +162,6 @@ def train(
         if hasattr(network, "merged"):  # a layer less, where two can be one
             network = network.merged()  # type: ignore[operator]
         with writing_into(folder):
-            if blur is not None and blur.card.pack is None:
-                weights.copy_to(blur.card, folder)  # whoever uses these weights needs it
             return weights.save(
                 folder / f"{name}.safetensors",
                 network,

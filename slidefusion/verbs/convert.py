@@ -26,7 +26,7 @@ from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
-from slidefusion.tasks.placement import worker_bytes
+from slidefusion.tasks.pools import workers_of
 from slidefusion.tasks.preflight import needs_of_all
 from slidefusion.tasks.scheduling import active_client, parallelism
 from slidefusion.verbs.stack_facts import StackFacts, name_of
@@ -196,8 +196,8 @@ def _convert(
     pixel_bytes = channels * dtype.itemsize * group
     block = block_size(slide, reader.tile, shard_px, pixel_bytes, BLOCK_BYTES)
     rows, columns = block_grid(slide, block)
-    at_once = _tasks_that_fit(reader, block, pixel_bytes, options.client)
     keys = list(product(range(-(-planes // group)), range(rows), range(columns)))
+    at_once = _tasks_that_fit(reader, block, pixel_bytes, len(keys), options.client)
     settings = {
         "input": {k: v for k, v in reader.provenance.items() if k not in ("versions", "warnings")},
         "shape": list(reader.shape),
@@ -250,37 +250,55 @@ def _convert(
     run_regions([output], tasks, job, options)
 
 
-def _tasks_that_fit(reader: Reader, block: Size, pixel_bytes: int, client: Any | None) -> int:
-    """How many blocks may be in work at once in a process: at most what runs there.
+def _tasks_that_fit(
+    reader: Reader, block: Size, pixel_bytes: int, count: int, client: Any | None
+) -> int | None:
+    """How many of ``count`` blocks may be in work at once here, or None: as many as usual.
 
-    A task holds a block, and the largest tile of the source that it decodes for it.
+    A task holds a block, and the largest piece of the source that it decodes for it. Where neither
+    is larger than the process itself, nothing is refused.
 
     Raises
     ------
     MemoryBudgetError
-        Not one fits; or fewer than run at once in a worker, which is not for us to choose.
+        Not one fits; or fewer than a worker runs, which is not for us to choose.
     """
     height, width = reader.shape[2:]
     tile_px = min(reader.tile.height, height) * min(reader.tile.width, width)
     block_px = min(block.height, height) * min(block.width, width)
-    task = (block_px + tile_px) * pixel_bytes
-    running, allowed = parallelism(client), memory.budget_bytes(worker_bytes(client))
-    fits = (allowed - memory.process_bytes()) // task
-    if fits >= running:
-        return running
-    if fits < 1 or client is not None:
-        least = 1 if client is None else running
-        needed = memory.process_bytes() + task * least
-        raise MemoryBudgetError(
-            f"{name_of(reader)} is stored in pieces of {reader.tile.height} x {reader.tile.width} "
-            f"px: a process needs {byte_text(needed)} to convert {least} at a time, and "
-            f"{byte_text(allowed)} may be used: give it fewer threads or more memory, or save the "
-            "source in smaller tiles"
-        )
+    task, process = (block_px + tile_px) * pixel_bytes, memory.process_bytes()
+    if task <= process:
+        return None
+    if client is None:
+        processes = [(1, memory.available_bytes())]
+    else:
+        processes = [
+            (min(int(worker["nthreads"]), count), int(worker["memory_limit"]))
+            for worker in workers_of(client).values()
+            if worker.get("memory_limit")
+        ]
+    for least, total in processes:
+        allowed, needed = memory.budget_bytes(total), process + least * task
+        if needed > allowed:
+            piece = reader.tile if 2 * tile_px >= block_px else block
+            raise MemoryBudgetError(
+                f"{name_of(reader)} is read in pieces of {piece.height} x {piece.width} px: a "
+                f"process needs {byte_text(needed)} for {least} at a time, and "
+                f"{byte_text(allowed)} may be used: give it fewer threads or more memory, or save "
+                "the source in smaller tiles"
+            )
+    if client is not None:
+        return None
+    usual = min(parallelism(None), count)
+    fits = (memory.budget_bytes() - process) // task
+    if fits >= usual:
+        return None
     _LOG.warning(
-        "%s is stored in pieces of %d x %d px: %d at a time fit the memory, and not %d",
-        name_of(reader), reader.tile.height, reader.tile.width, fits, running,
-    )  # fmt: skip
+        "%s is read in large pieces: %d at a time fit the memory, and not %d",
+        name_of(reader),
+        fits,
+        usual,
+    )
     return int(fits)
 
 

@@ -17,7 +17,7 @@ from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
 from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.store import is_url, location
-from slidefusion.plan import FusePlan, make_plan
+from slidefusion.plan import FusePlan, interrupted_region_px, make_plan
 from slidefusion.sampling import Timing, take_sample, window_pixels
 from slidefusion.tasks.placement import resources_for, worker_bytes
 from slidefusion.tasks.pools import has_resources, workers_of
@@ -154,9 +154,10 @@ def plan_fuse(
     if out is not None:
         refuse_overlap(location(out), plan.stack.inputs)
     pool = _Pool.of(plan, workers, threads, memory_limit)
-    if chunks == "auto":
+    forced = chunks == "auto" and interrupted_region_px(out) is not None
+    if chunks == "auto" and not forced:
         plan = _with_regions_for(plan, pool)
-    needed = memory.check(*_task(plan), pool.threads, pool.limit_bytes)
+    needed = memory.check(*_task(plan), pool.threads, pool.limit_bytes, forced=forced)
     tiling = plan.tiling
     at_once = min(pool.workers * pool.threads, pool.cores, tiling.count)
     size = min(max(sample, at_once), max(at_once, tiling.count // 2))
@@ -191,8 +192,8 @@ class _Pool:
 
     workers: int
     threads: int
-    limit_bytes: int
-    """Memory that each has."""
+    limit_bytes: int | None
+    """Memory that each has; None for this process, which has what there is."""
     cores: int
     """How many tasks the sample can run at once."""
 
@@ -214,7 +215,8 @@ class _Pool:
             return cls(workers, threads, limit, max(1, each * len(found)))
         cores = parallelism(None)
         threads = threads or (cores if workers is None else 1)
-        limit = limit or memory.available_bytes() // (workers or 1)
+        if limit is None and workers is not None:
+            limit = memory.available_bytes() // workers
         return cls(workers or 1, threads, limit, cores)
 
 

@@ -96,17 +96,22 @@ def save(
 def copy_to(card: Card, folder: str | Path) -> Path:
     """Put weights and their card into ``folder``, unless they are there; returns their path.
 
-    Other weights of that name are replaced.
+    Raises
+    ------
+    WeightsError
+        Other weights of that name are there.
     """
     target = Path(folder) / f"{card.name}{WEIGHTS_SUFFIX}"
-    beside = Path(card_of(str(target)))
-    both = target.exists() and beside.exists()
-    if both and hashlib.sha256(target.read_bytes()).hexdigest() == card.sha256:
-        return target
-    for source, copy in ((card.where, target), (card_of(card.where), beside)):
+    if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != card.sha256:
+        raise WeightsError(
+            f"{target} holds other weights than {card.where}, of which a copy belongs there: "
+            "delete it, or choose another folder"
+        )
+    for source, copy in ((card.where, target), (card_of(card.where), Path(card_of(str(target))))):
         data = read_bytes(source)
-        with replace_file(copy, durable=True) as partial:
-            partial.write_bytes(data)
+        if not copy.exists() or copy.read_bytes() != data:
+            with replace_file(copy, durable=True) as partial:
+                partial.write_bytes(data)
     return target
 
 

@@ -274,7 +274,6 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         ({}, {"accelerator": "mps"}, "'auto', 'cpu' or 'cuda'"),
         ({}, {"name": "my net/1"}, "name='my net/1': the weights become files"),
         ({}, {"name": ""}, "name='': the weights become files"),
-        ({}, {"name": "blur", "blur_model": "blur"}, "is that of the blur model"),
         ({"network": {"wdith": 4}}, {}, "no setting 'wdith'; did you mean 'width'"),
         ({"network": {"width": 4, "upsample": 2}}, {}, "upsample=2 must be of type str"),
         ({}, {"name": "checkpoint"}, "the run keeps its checkpoint there"),

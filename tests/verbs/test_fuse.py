@@ -303,7 +303,7 @@ def test_too_much_memory_is_refused_with_both_numbers(store: zarr.Array[Any]) ->
         def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
             return height * width * 10**9
 
-    with pytest.raises(MemoryBudgetError, match=r"need .* GB .* and .* GB may be used"):
+    with pytest.raises(MemoryBudgetError, match=r"needs .* GB .* and .* GB may be used"):
         sf.fuse(store, Greedy(), chunks=301)
 
 

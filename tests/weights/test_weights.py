@@ -139,7 +139,11 @@ def test_a_copy_is_of_these_weights_and_no_others(saved: Path, tmp_path: Path) -
     weights.save(saved, build("generator", planes=1, width=8), {"fuser": "focusgan"})
     second = weights.look_up(str(saved))
     assert second.sha256 != first.sha256
-    weights.copy_to(second, folder)
+    with pytest.raises(WeightsError, match="holds other weights than"):
+        weights.copy_to(second, folder)
+    assert copy.stat().st_mtime_ns == before
+    copy.unlink()
+    weights.copy_to(second, folder)  # with its card, in place of the old one
     assert weights.load(str(copy)).card.sha256 == second.sha256
 
 
