@@ -363,10 +363,12 @@ def test_no_more_is_begun_than_fits_the_memory(
     import dask
 
     path, image = tmp_path / "strip.tif", np.zeros((2500, 2500, 3), np.uint8)
-    tifffile.imwrite(path, image, rowsperstrip=2500, compression="zlib", metadata=None)
+    with tifffile.TiffWriter(path) as tif:
+        for _ in range(3):
+            tif.write(image, rowsperstrip=2500, compression="zlib", metadata=None)
     process = 10**6  # less than a plane, for which it would otherwise not be asked
     monkeypatch.setattr("slidefusion.memory._PROCESS_BYTES", process)
-    given = {"pixel_size_um": 1, "progress": False}
+    given = {"pixel_size_um": 1, "z_step_um": 1, "progress": False}
 
     def has(planes: float) -> None:
         total = (process + planes * image.nbytes) / 0.8
