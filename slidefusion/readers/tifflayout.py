@@ -75,9 +75,16 @@ def choose_series(tif: Any, number: int | None) -> Any:
     chosen = max(every, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
     others = [s for s in every if s is not chosen and not _is_extra(s, chosen)]
     if others:
+        alike = len({(s.shape, str(s.dtype)) for s in every}) == 1
         raise StackError(
             f"{_name(tif)} holds several pictures that may be meant: {_list(every)}. The planes of "
             "a stack have one size and lie in one series; say which one with series=N"
+            + (
+                ", or write the file so that they do (with tifffile: metadata=None for each plane, "
+                "or all planes at once)"
+                if alike
+                else ""
+            )
         )
     return chosen
 

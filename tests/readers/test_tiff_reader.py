@@ -475,3 +475,12 @@ def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tifffile.TiffPage, "decode", property(lambda page: full))
     with pytest.raises(MemoryError):
         reader.read(0, Window(0, 0, 64, 64))
+
+
+def test_planes_in_series_of_their_own_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "each.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for plane in noise(3, 70, 90):
+            tif.write(plane, contiguous=False, photometric="minisblack")
+    with pytest.raises(StackError, match=r"with series=N, or write the file so .*metadata=None"):
+        open_reader(path)
