@@ -194,8 +194,9 @@ class ClusterPool:
                 if has_resources(worker, self._resources)
             ]
             counts = [worker.get("metrics", {}).get("task_counts", {}) for worker in suited]
+            busy = [count.get("executing", 0) > 0 for count in counts]
             paused = [worker.get("status") == "paused" for worker in suited]
-            awake = [not p or "executing" in c for p, c in zip(paused, counts, strict=True)]
+            awake = [working or not held for working, held in zip(busy, paused, strict=True)]
             self._capacity = _WINDOW * max(1, sum(int(worker["nthreads"]) for worker in suited))
             self._notice(sum(awake), len(suited))
         return self._capacity

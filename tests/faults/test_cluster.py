@@ -281,16 +281,17 @@ def test_workers_that_are_paused_for_good(
     stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Dask pauses a worker whose memory is nearly full: what fills it may be the process itself."""
-    import dask
+
+    def fill(dask_worker: Any) -> None:
+        dask_worker.memory_manager.memory_pause_fraction = 0.01
 
     for name, seconds in (("_REFRESH", 0.1), ("_LONELY", 1.0), ("_ABANDONED", 3.0)):
         monkeypatch.setattr(f"slidefusion.tasks.pools.{name}_SECONDS", seconds)
-    with (
-        dask.config.set({"distributed.worker.memory.pause": 0.01}),
-        local_cluster(1, memory_limit="3GB") as (_, client),
-        pytest.raises(ProcessingError, match="only paused workers, whose memory is nearly full"),
-    ):
-        fuse(stack, tmp_path / "slide.zarr", SLOW, client=client)
+    with local_cluster(1, memory_limit="3GB") as (_, client):
+        assert client.submit(abs, -1).result() == 1  # it has worked before
+        client.run(fill)
+        with pytest.raises(ProcessingError, match="only paused workers, whose memory is nearly"):
+            fuse(stack, tmp_path / "slide.zarr", SLOW, client=client)
     assert "are paused by Dask, since their memory is nearly full" in caplog.text
 
 
