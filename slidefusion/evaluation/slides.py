@@ -18,6 +18,7 @@ from slidefusion.stack import FocusStack, open_slide
 from slidefusion.stack_inputs import as_stack
 from slidefusion.value_range import white_of
 from slidefusion.verbs.fuse import fuse
+from slidefusion.verbs.same_place import check_same_place, fullest_place
 from slidefusion.verbs.truths import beside
 from slidefusion.wording import counted
 
@@ -57,7 +58,9 @@ class Slide:
 
     def plane(self, offset: int, window: Window) -> npt.NDArray[Any]:
         """``window`` of one plane, (C, h, w)."""
-        z = self.index(offset)
+        return self._read(self.index(offset), window)
+
+    def _read(self, z: int, window: Window) -> npt.NDArray[Any]:
         if self.stack.source is not None:
             return np.asarray(self.stack.source.read(z, window))
         assert self.stack.lazy is not None
@@ -77,6 +80,18 @@ class Slide:
     def truth(self, window: Window) -> npt.NDArray[Any]:
         """``window`` of the reference, (C, h, w)."""
         return np.asarray(self.reference[(slice(None), *window.slices)])
+
+    def check_content(self) -> None:
+        """Raise :class:`StackError` if no plane shows what the reference shows."""
+        _, count, height, width = self.shape
+        place = fullest_place((height, width), self.truth)
+        check_same_place(
+            self.truth(place),
+            (self._read(z, place) for z in range(count)),
+            white=self.white,
+            names=("the image to compare with", self.name),
+            place=place,
+        )
 
 
 def open_slides(
@@ -112,6 +127,8 @@ def open_slides(
         if image is not None:
             _check(image, stack, name)
         slides.append(Slide(name, given, stack, image))
+        if image is not None:
+            slides[-1].check_content()
     return slides
 
 

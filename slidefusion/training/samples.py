@@ -21,6 +21,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.store import location
 from slidefusion.stack import FocusStack, from_group
 from slidefusion.training.recipe import Recipe
+from slidefusion.verbs.same_place import check_same_place, fullest_place
 from slidefusion.verbs.truths import beside
 from slidefusion.wording import counted
 
@@ -35,12 +36,6 @@ _CROPS_A_BLOCK = 2
 _CANDIDATES = 4
 """Random places in a block, of which those with the most in them become crops. Most of a slide is
 glass, from which a network learns nothing."""
-_PROBE_PX = 256
-"""Side of the place where a truth is compared with its planes."""
-_FAINT = 5.0
-"""Gray levels that a place varies by which is too little to tell, beside a camera's noise."""
-_RELATED = 0.4
-"""Correlation with its truth that a plane has at least; out of focus it is still above 0.9."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,29 +61,18 @@ class Pair:
 
     @functools.cached_property
     def probe(self) -> Window:
-        """Of nine places, the one whose truth has the most in it."""
-        height, width = self.stack.shape[2:]
-        side = min(_PROBE_PX, height, width)
-        places = [
-            Window((height - side) * row // 2, (width - side) * column // 2, side, side)
-            for row in range(3)
-            for column in range(3)
-        ]
-        return max(places, key=lambda place: float(self.truth_crop(place).std()))
+        """Where the truth has much in it."""
+        return fullest_place(self.stack.shape[2:], self.truth_crop)
 
     def check_content(self) -> None:
-        """Raise :class:`StackError` if no plane shows what the truth shows, where it shows most."""
-        truth = self.truth_crop(self.probe).mean(axis=0).ravel()
-        if truth.std() < _FAINT:
-            return
-        planes = (self.plane_crop(z, self.probe).mean(axis=0).ravel() for z in range(len(self)))
-        found = [np.corrcoef(truth, plane)[0, 1] if plane.std() else 0.0 for plane in planes]
-        if max(found) < _RELATED:
-            raise StackError(
-                f"{self.truth.store} is no truth for {self.stack.store}: from y "
-                f"{self.probe.y}, x {self.probe.x} it is like none of the planes (correlation "
-                f"{max(found):.2f} at most); are stacks and truths in the same order?"
-            )
+        """Raise :class:`StackError` if no plane shows what the truth shows, where it shows much."""
+        check_same_place(
+            self.truth_crop(self.probe),
+            (self.plane_crop(z, self.probe) for z in range(len(self))),
+            white=255,
+            names=(str(self.truth.store), str(self.stack.store)),
+            place=self.probe,
+        )
 
     def truth_crop(self, window: Window) -> Bytes:
         """(3, h, w)."""

@@ -404,6 +404,13 @@ def test_what_cannot_be_done(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_truth_of_another_stack_is_refused(cases: list[Case], tmp_path: Path) -> None:
+    turned = np.ascontiguousarray(cases[0].truth[:, ::-1, ::-1])
+    with pytest.raises(StackError, match="the image to compare with does not show what stack 1"):
+        run(cases[:1], tmp_path / "r", truths=[turned])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_reference_with_a_hole_is_refused(cases: list[Case], tmp_path: Path) -> None:
     truth = (cases[1].truth / 255).astype(np.float32)
     truth[0, 3, 5] = np.nan

@@ -1,0 +1,73 @@
+"""Whether an image shows what planes show: against images moved and blurred by a known amount."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from slidefusion.errors import StackError
+from slidefusion.geometry import Window
+from slidefusion.verbs.same_place import check_same_place, displacement, fullest_place
+
+SIDE = 160
+PLACE = Window(0, 0, SIDE, SIDE)
+
+
+def cells(seed: int) -> np.ndarray:
+    """(Y, X) float32, larger than SIDE: structures of some pixels."""
+    noise = np.random.default_rng(seed).normal(size=(SIDE + 80, SIDE + 80))
+    blurred = gaussian_filter(noise, 3)
+    return (128 + 40 * blurred / blurred.std()).clip(0, 255).astype(np.float32)
+
+
+def compare(image: np.ndarray, *planes: np.ndarray) -> None:
+    check_same_place(
+        image[None], [plane[None] for plane in planes],
+        white=255, names=("truth.zarr", "stack.zarr"), place=PLACE,
+    )  # fmt: skip
+
+
+@given(st.integers(-30, 30), st.integers(-30, 30), st.integers(0, 5), st.booleans())
+def test_a_displacement_is_found(down: int, across: int, seed: int, blurred: bool) -> None:
+    whole = cells(seed)
+    other = gaussian_filter(whole, 4) if blurred else whole
+    inner = np.s_[40 - down : 40 - down + SIDE, 40 - across : 40 - across + SIDE]
+    found = displacement(whole[inner], other[40 : 40 + SIDE, 40 : 40 + SIDE])
+    # The window that fades the borders draws a large displacement towards none.
+    assert np.abs(np.subtract(found, (down, across))).max() <= 1 + max(abs(down), abs(across)) // 5
+
+
+def test_what_is_in_place_passes(caplog: pytest.LogCaptureFixture) -> None:
+    whole = cells(0)
+    with caplog.at_level(logging.WARNING):
+        compare(whole, gaussian_filter(whole, 6), cells(1))  # one plane shows it, out of focus
+        compare(whole[2:, 1:], whole[:-2, :-1])  # planes of one scan differ by as much
+        compare(np.full((64, 64), 240, np.float32), whole[:64, :64])  # glass: cannot be told
+        compare(np.full((1, 1), 7, np.uint8), np.full((1, 1), 9, np.uint8))
+    assert not caplog.records
+
+
+def test_a_shift_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    whole = cells(0)
+    with caplog.at_level(logging.WARNING):
+        compare(whole[20 : 20 + SIDE, 10 : 10 + SIDE], whole[24 : 24 + SIDE, 7 : 7 + SIDE])
+    (record,) = caplog.records
+    assert "truth.zarr is shifted against stack.zarr" in record.getMessage()
+    assert "4 px further down and -3 px further right" in record.getMessage()
+
+
+def test_another_image_is_refused() -> None:
+    with pytest.raises(StackError, match=r"truth.zarr does not show what stack.zarr shows.*order"):
+        compare(cells(0), cells(1), cells(2), np.full((SIDE + 80, SIDE + 80), 9, np.float32))
+
+
+def test_the_fullest_place_has_the_cell() -> None:
+    image = np.full((1, 700, 900), 240, np.uint8)
+    image[0, 600:640, 100:140] = 60
+    place = fullest_place((700, 900), lambda window: image[(slice(None), *window.slices)])
+    assert place == Window(444, 0, 256, 256)
