@@ -36,7 +36,7 @@ def run_regions(address: str, scheduler: int, count: int, folder: Path) -> None:
     columns = max(1, round(count**0.5))
     keys = list(product(range(count // columns), range(columns)))
     index = {key: k for k, key in enumerate(keys)}
-    journal = Journal(str(folder), {}, len(keys))
+    journal = Journal.open(str(folder), {}, len(keys))
     report = RunReport("scale", str(folder), len(keys), 0, 0.0)
     with Client(address, set_as_default=False) as client:
         pids = [os.getpid(), scheduler, *client.run(os.getpid).values()]

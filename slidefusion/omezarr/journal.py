@@ -52,39 +52,35 @@ class Journal:
         Root of the output store.
     settings
         All that the output's bytes depend on, JSON-able.
-    count
-        Number of regions.
-
-    Raises
-    ------
-    OutputError
-        When a run with other settings began there; the message names what differs.
+    done
+        Which regions are finished. Stored when it is flushed, not before.
     """
 
-    def __init__(self, where: str, settings: dict[str, Any], count: int) -> None:
+    def __init__(self, where: str, settings: dict[str, Any], done: npt.NDArray[np.bool_]) -> None:
         self.where = where
         # Through JSON, so that what is compared is what was stored (tuples become lists).
         self.settings: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-        self.done = np.zeros(count, bool)
+        self.done = done
         self._flushed = 0.0
-        stored = _load(where)
-        if stored is None:
-            self.flush()
-            return
-        self._check(stored.get("settings", {}))
-        packed = np.frombuffer(base64.b64decode(stored["done"]), np.uint8)
-        bits = np.unpackbits(packed, count=count)
-        self.done = bits.astype(bool)
 
     @classmethod
-    def begun(cls, where: str, settings: dict[str, Any], done: npt.NDArray[np.bool_]) -> Journal:
-        """A journal with these regions finished, not stored before it is flushed."""
-        made = cls.__new__(cls)
-        made.where = where
-        made.settings = json.loads(json.dumps(settings, default=str))
-        made.done = done
-        made._flushed = 0.0
-        return made
+    def open(cls, where: str, settings: dict[str, Any], count: int) -> Journal:
+        """What is stored at ``where``, or a new journal of ``count`` regions, which is stored.
+
+        Raises
+        ------
+        OutputError
+            When a run with other settings began there; the message names what differs.
+        """
+        journal = cls(where, settings, np.zeros(count, bool))
+        stored = _load(where)
+        if stored is None:
+            journal.flush()
+            return journal
+        journal._check(stored.get("settings", {}))
+        packed = np.frombuffer(base64.b64decode(stored["done"]), np.uint8)
+        journal.done = np.unpackbits(packed, count=count).astype(bool)
+        return journal
 
     @staticmethod
     def stored_settings(where: str) -> dict[str, Any] | None:

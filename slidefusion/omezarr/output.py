@@ -179,7 +179,7 @@ class Output:
         state = self._check_state(overwrite)
         if state == "complete":
             self.was_complete = True
-            self.journal = Journal.begun(self.where, self.settings, np.ones(count, bool))
+            self.journal = Journal(self.where, self.settings, np.ones(count, bool))
             return
         if state == "deleted":
             delete_store(self.where)
@@ -188,7 +188,7 @@ class Output:
             Journal.forget(self.where)
             create_group(self.where, self._root_attributes(complete=False))
         clear_scratch(self.where)
-        self.journal = Journal(self.where, self.settings, count)
+        self.journal = Journal.open(self.where, self.settings, count)
         self._make_arrays()
 
     def _make_arrays(self) -> None:

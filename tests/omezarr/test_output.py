@@ -112,12 +112,12 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_written_whole(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), {"a": 1}, 11)
+    journal = Journal.open(str(tmp_path), {"a": 1}, 11)
     journal.mark(10)
     journal.flush()
     assert sorted(path.name for path in tmp_path.iterdir()) == [JOURNAL_NAME]
     assert json.loads((tmp_path / JOURNAL_NAME).read_text())["settings"] == {"a": 1}
-    again = Journal(str(tmp_path), {"a": 1}, 11)
+    again = Journal.open(str(tmp_path), {"a": 1}, 11)
     assert again.done.nonzero()[0].tolist() == [10]
     again.remove()
     assert not list(tmp_path.iterdir())
