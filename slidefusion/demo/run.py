@@ -130,7 +130,7 @@ def make_slide_file(phantom: Phantom, folder: DemoFolder, *, progress: bool) -> 
     slide = SlideFile.create(folder.slide, phantom)
     options = RunOptions(progress=progress, overwrite=True)
     truths = truth_sinks(phantom, folder.truth, folder.depth, TILE_PX, options)
-    render_into(phantom, [slide, *truths], TILE_PX, options, label="rendering")
+    render_into(phantom, truths, TILE_PX, options, label="rendering", also=[slide])
 
 
 def open_results(folder: DemoFolder) -> Opened:

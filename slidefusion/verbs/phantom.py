@@ -272,16 +272,17 @@ def _is_whole(phantom: Phantom, where: str, region_px: int, part: Part) -> bool:
 
 def render_into(
     phantom: Phantom,
-    sinks: Sequence[Sink],
+    sinks: Sequence[ZarrSink],
     region_px: int,
     options: RunOptions,
     *,
     label: str,
+    also: Sequence[Sink] = (),
     needs: Requirement | None = None,
 ) -> None:
     """Render the phantom region by region into all ``sinks``, each region once, and finish them.
 
-    One sink at least is a :class:`ZarrSink`; regions that all of these have already are left out.
+    Regions that all of them have already are left out. What is rendered goes into ``also``, too.
     """
     tiling = _tiling(phantom, region_px)
     planes = range(phantom.shape[1])
@@ -294,8 +295,8 @@ def render_into(
         megapixels=phantom.height * phantom.width * len(planes) / 1e6,
         needs=needs,
     )
-    outputs = [sink.output for sink in sinks if isinstance(sink, ZarrSink)]
-    run_regions(outputs, tasks, _Job(phantom, tiling, tuple(sinks)), options)
+    outputs = [sink.output for sink in sinks]
+    run_regions(outputs, tasks, _Job(phantom, tiling, (*sinks, *also)), options)
 
 
 @dataclass(frozen=True, eq=False)
