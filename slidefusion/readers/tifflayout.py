@@ -17,6 +17,8 @@ __all__ = ["Layout", "check_nothing_left", "choose_series", "layout_of"]
 
 _SLIDES = frozenset({"svs", "ndpi", "bif", "philips", "qpi", "avs"})
 _ASSOCIATED = re.compile(r"label|macro|thumb|overview|map\b|barcode|preview", re.IGNORECASE)
+_BY_CODING = frozenset({"generic", "uniform"})
+"""Kinds of series that tifffile makes of pages that are coded alike."""
 _LOSS = re.compile(
     r"missing|zeroed|out of range|do not match|truncated|corrupt|invalid page|invalid offset"
     r"|discontiguous|expected \d+ frames|failed to read|raised|circular"
@@ -62,31 +64,53 @@ def choose_series(tif: Any, number: int | None) -> Any:
     Extras are label, macro and thumbnail pictures, and smaller versions of the same picture.
 
     Raises:
-        OptionError: there is no series of that number.
+        OptionError: there is no series of that number, or it is a part of a stack.
         StackError: there are several that may be meant.
     """
     every = list(tif.series)
-    if number is not None:
-        if not 0 <= number < len(every):
-            raise OptionError(
-                f"series={number}: {_name(tif)} has series 0 to {len(every) - 1}: {_list(every)}"
-            )
-        return every[number]
+    if number is not None and not 0 <= number < len(every):
+        raise OptionError(
+            f"series={number}: {_name(tif)} has series 0 to {len(every) - 1}: {_list(every)}"
+        )
     chosen = max(every, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
     others = [s for s in every if s is not chosen and not _is_extra(s, chosen)]
-    if others:
-        alike = len({(s.shape, str(s.dtype)) for s in every}) == 1
+    together = _joined([chosen, *others]) if others else chosen
+    if number is not None:
+        if together is not None and together is not chosen and every[number].kind in _BY_CODING:
+            raise OptionError(
+                f"series={number}: the pages of {_name(tif)} are alike, and in several series only "
+                f"because they are not compressed alike; all {len(together)} are one stack: leave "
+                "series= away"
+            )
+        return every[number]
+    if together is None:
         raise StackError(
             f"{_name(tif)} holds several pictures that may be meant: {_list(every)}. The planes of "
             "a stack have one size and lie in one series; say which one with series=N"
-            + (
-                ", or write the file so that they do (with tifffile: metadata=None for each plane, "
-                "or all planes at once)"
-                if alike
-                else ""
-            )
         )
-    return chosen
+    return together
+
+
+def _joined(every: list[Any]) -> Any | None:
+    """All pages of these series as one, in the order of the file; None if they are no planes.
+
+    They are if nothing but their coding or the writer's calls has put them apart, and they have
+    one shape, dtype and meaning of values.
+    """
+    import tifffile
+
+    apart = all(
+        s.kind in _BY_CODING or (s.kind == "shaped" and s.size == s.keyframe.size) for s in every
+    )
+    pages = sorted((page for s in every for page in s.pages), key=lambda page: page.index)
+    frames = [page.keyframe for page in pages]
+    forms = {(f.shape, f.axes, str(f.dtype), f.photometric, f.extrasamples) for f in frames}
+    if not apart or len(forms) > 1:
+        return None
+    shape, axes = frames[0].shape, frames[0].axes
+    return tifffile.TiffPageSeries(
+        pages, (len(pages), *shape), frames[0].dtype, f"I{axes}", kind="generic"
+    )
 
 
 def _is_extra(series: Any, chosen: Any) -> bool:

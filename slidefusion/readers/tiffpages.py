@@ -225,6 +225,8 @@ def pages_of(
                 f"plane {number} of the {len(series.pages)} in {public_name(path)} is missing "
                 "(the file is truncated, or one of a set of files is not there): restore it"
             )
+        if page.keyframe is not coding:
+            check_coding(series, page.keyframe, path)
         handle = page.parent.filehandle
         file = _open(path if handle is root else str(handle.path), files)
         offsets, counts = page.dataoffsets, page.databytecounts

@@ -477,10 +477,42 @@ def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
         reader.read(0, Window(0, 0, 64, 64))
 
 
-def test_planes_in_series_of_their_own_are_told_of(tmp_path: Path) -> None:
-    path = tmp_path / "each.tif"
+@pytest.mark.parametrize(
+    "codings",
+    [
+        [{}, {}, {}],
+        [{}, {"compression": "zlib"}, {}],
+        [{"tile": (32, 32)}, {"tile": (48, 32)}, {}],
+        [{"compression": "lzw", "predictor": True}, {}, {"compression": "lzw"}],
+    ],
+)
+@pytest.mark.parametrize("metadata", [None, {}])  # what tifffile notes makes each page a series
+@pytest.mark.parametrize("samples", [1, 3])
+def test_pages_that_only_coding_sets_apart_are_one_stack(
+    tmp_path: Path, codings: list[dict[str, Any]], metadata: Any, samples: int
+) -> None:
+    path, data = tmp_path / "each.tif", noise(3, 70, 90, samples)
+    meaning = "rgb" if samples == 3 else "minisblack"
     with tifffile.TiffWriter(path) as tif:
-        for plane in noise(3, 70, 90):
-            tif.write(plane, contiguous=False, photometric="minisblack")
-    with pytest.raises(StackError, match=r"with series=N, or write the file so .*metadata=None"):
+        for plane, coding in zip(data, codings, strict=True):
+            image = plane if samples == 3 else plane[..., 0]
+            tif.write(image, metadata=metadata, contiguous=False, photometric=meaning, **coding)
+    np.testing.assert_array_equal(whole(open_reader(path)), data.transpose(3, 0, 1, 2))
+
+
+def test_a_part_of_a_stack_is_no_stack(tmp_path: Path) -> None:
+    path = tmp_path / "some.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for plane, coding in zip(noise(3, 70, 90), (None, "zlib", None), strict=True):
+            tif.write(plane, metadata=None, contiguous=False, compression=coding)
+    with pytest.raises(OptionError, match=r"series=0: the pages .* all 3 are one stack: leave"):
+        open_reader(path, series=0)
+
+
+def test_pages_of_other_meaning_are_no_planes(tmp_path: Path) -> None:
+    path = tmp_path / "turned.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for plane, meaning in zip(noise(2, 70, 90), ("minisblack", "miniswhite"), strict=True):
+            tif.write(plane, metadata=None, contiguous=False, photometric=meaning)
+    with pytest.raises(StackError, match="holds several pictures that may be meant"):
         open_reader(path)
