@@ -76,12 +76,10 @@ def _fuse_block(job: RegionJob, block_id: tuple[int, ...] = (0, 0, 0)) -> npt.ND
 def _from_dask(plan: FusePlan) -> Any:
     """A Dask array whose blocks depend on the blocks of the input below their windows."""
     import dask.array
-    from dask.delayed import delayed
 
     stack, tiling = plan.stack, plan.tiling
     assert stack.lazy is not None
     chosen = stack.lazy[:, list(plan.planes)]
-    fuse_window = delayed(_fuse_window, pure=True)
     rows, columns = tiling.grid
     blocks = []
     for row in range(rows):
@@ -89,10 +87,22 @@ def _from_dask(plan: FusePlan) -> Any:
         for column in range(columns):
             region = tiling.region(row, column)
             window = _inside(tiling, region)
-            part = chosen[(slice(None), slice(None), *window.slices)]
-            image = fuse_window(plan.fuser, part, part.shape, stack.dtype, tiling, region, window)
-            shape = (stack.shape[0], region.height, region.width)
-            line.append(dask.array.from_delayed(image, shape, stack.dtype))
+            # Blocks and not `delayed`, which forgets what a cluster holds for a persisted input.
+            part = chosen[(slice(None), slice(None), *window.slices)].rechunk(-1)
+            image = part.map_blocks(
+                _fuse_window,
+                plan.fuser,
+                part.shape,
+                stack.dtype,
+                tiling,
+                region,
+                window,
+                drop_axis=1,
+                chunks=((stack.shape[0],), (region.height,), (region.width,)),
+                dtype=stack.dtype,
+                meta=np.empty((0, 0, 0), stack.dtype),
+            )
+            line.append(image)
         blocks.append(line)
     return dask.array.block(blocks)
 
@@ -126,8 +136,8 @@ class _PartSource:
 
 
 def _fuse_window(
-    fuser: Fuser,
     part: npt.NDArray[Any],
+    fuser: Fuser,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     tiling: Tiling,

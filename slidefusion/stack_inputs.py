@@ -144,7 +144,15 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
         raise StackError(
             f"an xarray {type(array).__name__} is no focus stack; give one of its DataArrays"
         )
+    array = _with_small_letters(array)
+    if array.sizes.get("t") == 1:
+        array = array.isel(t=0, drop=True)
     dims = set(map(str, array.dims))
+    if "t" in dims:
+        raise StackError(
+            f"the DataArray has {array.sizes['t']} time points; fuse one at a time, such as "
+            ".isel(t=0)"
+        )
     if not {"z", "y", "x"} <= dims or not dims <= set(_AXES):
         raise StackError(
             f"the DataArray has dims {tuple(map(str, array.dims))}; a focus stack has (c, z, y, x)"
@@ -185,6 +193,15 @@ def _from_dataarray(array: xr.DataArray) -> FocusStack:
         )
         or stack.provenance,
     )
+
+
+def _with_small_letters(array: xr.DataArray) -> xr.DataArray:
+    """With dims named c, z, y, x where they are C, Z, Y, X, as other readers of slides have it."""
+    names = {dim: str(dim).lower() for dim in array.dims}
+    if len(set(names.values())) < array.ndim:
+        return array
+    taken = {*array.dims, *array.coords}
+    return array.rename({dim: name for dim, name in names.items() if name not in taken})
 
 
 def _offsets(array: xr.DataArray) -> tuple[int, ...]:

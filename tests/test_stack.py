@@ -242,8 +242,11 @@ def test_paths_that_hold_no_stack(tmp_path: Path, store: Path) -> None:
     (tmp_path / "file.tif").write_bytes(b"II*\0")
     with pytest.raises(StackError, match="is a file, not a Zarr store"):
         sf.open_stack(tmp_path / "file.tif")
-    with pytest.raises(StackError, match="is no Zarr group"):
+    with pytest.raises(StackError, match="is a Zarr array: give the group around it"):
         sf.open_stack(store / "0")
+    zarr.create_array(tmp_path / "v2.zarr", data=np.zeros((2, 3)), zarr_format=2)
+    with pytest.raises(StackError, match="is a Zarr array: give the group around it"):
+        sf.open_stack(tmp_path / "v2.zarr")
     zarr.create_group(tmp_path / "plain.zarr")
     with pytest.raises(StackError, match="is no OME-Zarr image"):
         sf.open_stack(tmp_path / "plain.zarr")
@@ -343,6 +346,27 @@ def test_the_axes_of_zarr_arrays(
     kept = kept if "c" in letters else kept.expand_dims("c")
     assert opened.shape == expected
     assert np.array_equal(opened.values, kept.transpose("c", "z", "y", "x").values)
+
+
+def test_the_axes_that_xarray_gives_a_zarr_v2_array(tmp_path: Path) -> None:
+    data = np.arange(4 * 2 * 8 * 9, dtype=np.uint16).reshape(4, 2, 8, 9)
+    named = xr.DataArray(data, dims=tuple("zcyx"), name="image").to_dataset()
+    named.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=False)
+    array = zarr.open_array(tmp_path / "a.zarr" / "image", mode="r")
+    assert array.metadata.zarr_format == 2
+    assert np.array_equal(sf.open_stack(array).values, data.swapaxes(0, 1))
+
+
+def test_a_data_array_as_other_readers_of_slides_name_it(small_stack: np.ndarray) -> None:
+    named = xr.DataArray(small_stack[np.newaxis], dims=tuple("TCZYX"), coords={"C": list("rgb")})
+    stack = as_stack(named)
+    assert stack.shape == small_stack.shape and stack.channel_names == ("r", "g", "b")
+    assert np.array_equal(sf.fuse(named).values, sf.fuse(small_stack).values)
+    twice = xr.concat([named, named], "T")
+    with pytest.raises(StackError, match=r"has 2 time points; fuse one at a time, such as .isel"):
+        sf.fuse(twice)
+    with pytest.raises(StackError, match=r"has dims \('c', 'Z', 'y', 'x'\)"):
+        sf.fuse(xr.DataArray(small_stack, dims=("c", "Z", "y", "x"), coords={"z": 1}))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.place import State, delete_store, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.record import RECORD_KEY
+from slidefusion.omezarr.rendering import with_windows, without_windows
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import create_group, location, open_group, writing
 from slidefusion.omezarr.version import NGFF_VERSION
@@ -67,6 +68,14 @@ class ImageSpec:
             ),
             **self.blocks,
         }
+
+    def with_windows(self, where: str) -> ImageSpec:
+        """The image with windows for channels that have none, by what is written at ``where``."""
+        block = self.blocks.get("omero")
+        if block is None or not without_windows(block):
+            return self
+        shown = with_windows(block, self.layout.overview(where, self.name))
+        return replace(self, blocks={**self.blocks, "omero": shown})
 
 
 def interrupted_settings(out: str | Path) -> dict[str, Any] | None:
@@ -295,20 +304,19 @@ class Output:
         self.journal.flush()
         if not self._has_upper:
             self.write_upper()
+        images = [image.with_windows(self.where) for image in self.images]
         title = self.where.rpartition("/")[2].removesuffix(".zarr").removesuffix(".ome")
         root = open_group(self.where, "r+")
         labels = [i.name.partition("/")[2] for i in self.images if i.name.startswith("labels/")]
         with writing(f"the metadata of {self.where}"):
-            for image in self.images:
+            for image in images:
                 if image.name:
                     root[image.name].attrs["ome"] = image.ome(image.name.rpartition("/")[2])
             if labels:
                 root["labels"].attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
             clear_scratch(self.where)
             # The last write, and a single one: from here on the image is whole.
-            root.attrs.put(
-                {"ome": self.images[0].ome(title), **self._root_attributes(complete=True)}
-            )
+            root.attrs.put({"ome": images[0].ome(title), **self._root_attributes(complete=True)})
         self._writing = False
         self.journal.remove()
         self.close()

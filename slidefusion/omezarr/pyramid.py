@@ -39,6 +39,8 @@ _SHARD_PX = 2048
 _SMALLEST_SHARD_PX = 128
 _MOST_CHUNKS = 64  # along the side of a region, unless they are as large as was asked for
 _BAND_PX = 1024
+_OVERVIEW_PX = 1024
+"""Longest side of an overview."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,19 @@ class PyramidLayout:
                         block = self._halve(below)
                         self._write(where, name, level, (rows, columns), block, z)
 
+    def overview(self, where: str, name: str) -> npt.NDArray[Any]:
+        """A small version (C, h, w) of what was written; of a stack, of its middle plane.
+
+        Raises
+        ------
+        ProcessingError
+            When the store refuses, or is damaged.
+        """
+        level = next(k for k in range(self.levels) if max(self.shape(k)[-2:]) <= _OVERVIEW_PX)
+        rows, columns = (slice(0, side) for side in self.shape(level)[-2:])
+        z = self.shape0[1] // 2 if "z" in self.axes else None
+        return self._part(where, name, level, (rows, columns), z)
+
     def _halve(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
         from slidefusion.omezarr.downsample import halve_mean, halve_nearest
 
@@ -203,9 +218,14 @@ class PyramidLayout:
         height, width = self.shape(level)[-2:]
         rows = slice(2 * at[0].start, min(2 * at[0].stop, height))
         columns = slice(2 * at[1].start, min(2 * at[1].stop, width))
+        return self._part(where, name, level, (rows, columns), z)
+
+    def _part(
+        self, where: str, name: str, level: int, at: tuple[slice, slice], z: int | None
+    ) -> npt.NDArray[Any]:
         planes = () if z is None else (slice(z, z + 1),)  # a number would be slow, see ZarrSource
         with reading(f"level {level} of {where}"):
-            array, index = self._array(where, name, level), (slice(None), *planes, rows, columns)
+            array, index = self._array(where, name, level), (slice(None), *planes, *at)
             block = read_part(where, _path(name, level), array, index)
         return block if z is None else block[:, 0]
 

@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slidefusion.omezarr.version import NGFF_VERSION
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Look", "image_label", "look_of", "omero"]
+from slidefusion.omezarr.version import NGFF_VERSION
+from slidefusion.value_range import value_range, white_of
+
+__all__ = ["Look", "image_label", "look_of", "omero", "with_windows", "without_windows"]
 
 Look = Mapping[str, Any]
 """What is known of how a channel is shown: of ``"color"`` (RRGGBB), ``"window"``, ``"active"`` and
@@ -16,6 +20,7 @@ Look = Mapping[str, Any]
 
 _COLOUR = re.compile("[0-9A-Fa-f]{6}")
 _WINDOW = ("min", "max", "start", "end")
+_RGB = ["FF0000", "00FF00", "0000FF"]
 
 
 def look_of(channel: Any) -> Look:
@@ -49,12 +54,15 @@ def omero(
 ) -> dict[str, Any]:
     """The rendering block: colour and window of every channel, by ``looks`` if it is given.
 
+    Without, channels of other dtypes than uint8, of which nobody knows how far they reach, have no
+    window until `with_windows` looks at their pixels.
+
     >>> omero(["red", "green", "blue"], "uint8", rgb=True)["channels"][0]["color"]
     'FF0000'
     """
-    end = {"uint8": 255.0, "uint16": 65535.0}.get(dtype, 1.0)
+    window = {"window": _window(0.0, 255.0, dtype)} if dtype == "uint8" else {}
     if rgb:
-        colours = ["FF0000", "00FF00", "0000FF"]
+        colours = _RGB
     elif len(channel_names) == 1:
         colours = ["FFFFFF"]
     else:
@@ -70,7 +78,7 @@ def omero(
             "coefficient": 1.0,
             "family": "linear",
             "inverted": False,
-            "window": {"min": 0.0, "max": end, "start": 0.0, "end": end},
+            **window,
             **look,
         }
         for label, colour, look in zip(channel_names, colours, known, strict=True)
@@ -81,6 +89,36 @@ def omero(
         "channels": channels,
         "rdefs": {"model": "color", "defaultZ": 0, "defaultT": 0},
     }
+
+
+def without_windows(block: Mapping[str, Any]) -> bool:
+    """Whether a channel of this rendering block has no window yet."""
+    return any("window" not in channel for channel in block["channels"])
+
+
+def with_windows(block: Mapping[str, Any], pixels: npt.NDArray[Any]) -> dict[str, Any]:
+    """The block with a window from black to white for each channel that has none.
+
+    ``pixels`` (C, Y, X) are a part or a smaller version of the image. Red, green and blue have one
+    white, other channels one of their own (`white_of`); what is negative is shown, too.
+
+    >>> block = omero(["dapi"], "uint16", rgb=False)
+    >>> with_windows(block, np.full((1, 9, 9), 3980, np.uint16))["channels"][0]["window"]
+    {'min': 0.0, 'max': 65535.0, 'start': 0.0, 'end': 3980.0}
+    """
+    is_rgb = [channel["color"] for channel in block["channels"]] == _RGB
+    channels = []
+    for k, channel in enumerate(block["channels"]):
+        samples = pixels if is_rgb else pixels[k]
+        finite = samples[np.isfinite(samples)]
+        low = min(0.0, float(np.percentile(finite, 0.1))) if finite.size else 0.0
+        window = _window(low, white_of(samples), samples.dtype)
+        channels.append({"window": window, **channel})
+    return {**block, "channels": channels}
+
+
+def _window(start: float, end: float, dtype: npt.DTypeLike) -> dict[str, float]:
+    return {"min": start, "max": max(end, value_range(dtype)), "start": start, "end": end}
 
 
 def image_label(planes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -244,9 +244,14 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
     ) as error:
         if is_url(where):
             raise UnknownNameError(f"there is no Zarr group at {where}") from error
+        if isinstance(error, zarr.errors.ContainsArrayError) or Path(where, ".zarray").exists():
+            raise StackError(
+                f"{where} is a Zarr array: give the group around it that holds 'multiscales'; of "
+                "a bare array give zarr.open_array(...) to slidefusion.fuse in Python"
+            ) from error
         raise StackError(
-            f"{where} is no Zarr group (it may be a bare array, or metadata is missing); give the "
-            "group that holds 'multiscales', or convert the source with slidefusion convert"
+            f"{where} is no Zarr group (its metadata is missing); give the group that holds "
+            "'multiscales', or convert the source with slidefusion convert"
         ) from error
     except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
         raise StackError(f"the Zarr metadata of {where} is damaged: {_cause(error)}") from error

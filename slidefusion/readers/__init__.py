@@ -149,6 +149,8 @@ def _refusal(source: Source, reasons: list[SlidefusionError], names: list[str]) 
     what = "unknown"
     if not is_url(shown):
         first = plane_files(source)[0][0]
+        if not Path(first).stat().st_size:
+            return ReaderError(f"{public_name(first)} is empty: copy it again")
         what = kind(first)
         refuse_unsupported(first, what)
     if reasons:

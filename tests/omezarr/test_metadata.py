@@ -5,13 +5,14 @@ import re
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slidefusion.errors import StackError
 from slidefusion.omezarr.metadata import level_sizes, multiscales, parse_multiscales
-from slidefusion.omezarr.rendering import look_of, omero
+from slidefusion.omezarr.rendering import look_of, omero, with_windows, without_windows
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
@@ -131,11 +132,46 @@ def test_damaged_metadata_gives_one_clear_error(attributes: dict[str, object]) -
 @pytest.mark.parametrize("channels", [1, 2, 3, 9])
 def test_omero_has_a_colour_and_a_window_for_every_channel(channels: int) -> None:
     names = [f"c{k}" for k in range(channels)]
-    block = omero(names, "uint16", rgb=False)
+    block = omero(names, "uint8", rgb=False)
     assert [c["label"] for c in block["channels"]] == names
     for channel in block["channels"]:
         assert len(channel["color"]) == 6
-        assert channel["window"] == {"min": 0, "max": 65535, "start": 0, "end": 65535}
+        assert channel["window"] == {"min": 0, "max": 255, "start": 0, "end": 255}
+    assert not without_windows(block)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "ends"),
+    [
+        ("uint16", (0, 3900, 60000), (1, 3900, 65535)),  # nothing, a 12-bit camera, 16 bits
+        ("float32", (0.0, 0.8, 15920.0), (1.0, 1.0, 15920.0)),
+    ],
+)
+def test_windows_reach_to_what_is_white(
+    dtype: str, values: tuple[float, ...], ends: tuple[float, ...]
+) -> None:
+    pixels = np.zeros((3, 30, 30), dtype) + np.array(values, dtype)[:, None, None]
+    for names, rgb in ((["a", "b", "c"], False), (["red", "green", "blue"], True)):
+        block = omero(names, dtype, rgb=rgb, looks=[{}, {"color": "00FFFF"}, {}] * (not rgb))
+        assert without_windows(block)
+        shown = with_windows(block, pixels)
+        assert not without_windows(shown)
+        found = [channel["window"] for channel in shown["channels"]]
+        full = {"uint16": 65535.0, "float32": 1.0}[dtype]
+        wanted = [full if not value else end for value, end in zip(values, ends, strict=True)]
+        assert [window["end"] for window in found] == ([wanted[2]] * 3 if rgb else wanted)
+        assert all(window["start"] == window["min"] == 0 for window in found)
+        assert all(window["max"] == max(window["end"], full) for window in found)
+
+
+def test_a_window_that_is_known_stays_and_one_shows_what_is_negative() -> None:
+    known = {"window": {"min": 0.0, "max": 9.0, "start": 1.0, "end": 5.0}}
+    block = omero(["a", "b"], "float32", rgb=False, looks=[known, {}])
+    pixels = np.linspace(-3, 7, 2 * 50 * 50, dtype=np.float32).reshape(2, 50, 50)[::-1]
+    pixels[1, 0, 0] = np.nan
+    first, second = (channel["window"] for channel in with_windows(block, pixels)["channels"])
+    assert first == known["window"]
+    assert second["start"] == pytest.approx(-3, abs=0.02) and second["end"] == pytest.approx(2, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_one_bad_slide_among_five(five: Path, tmp_path: Path) -> None:
 def test_an_array_without_a_group_is_refused_as_convert_does(tmp_path: Path, version: int) -> None:
     data = np.zeros((1, 3, 40, 50), np.uint8)
     zarr.create_array(str(tmp_path / "a.zarr"), data=data, zarr_format=version)
-    with pytest.raises(StackError, match="no Zarr group") as told:
+    with pytest.raises(StackError, match="is a Zarr array") as told:
         sf.convert(tmp_path / "a.zarr", tmp_path / "stack.zarr", progress=False)
     manifest = write(tmp_path, "source", "a.zarr")
     (row,) = read_manifest(manifest, None, "lpp")

@@ -347,6 +347,19 @@ def test_any_dtype_and_number_of_channels(
     Image.from_zarr(zarr.open_group(tmp_path / "o.zarr", mode="r"))
 
 
+def test_a_slide_is_shown_from_black_to_its_white(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    camera = rng.integers(0, 4000, (2, 3, 300, 420)).astype(np.uint16)  # of 12 bits
+    camera[1] //= 10
+    for stack, factor in ((camera, 1), (camera.astype(np.float32) * 4, 4)):
+        sf.fuse(stack, "lpp", out=tmp_path / "o.zarr", progress=False, overwrite=True)
+        attributes: Any = zarr.open_group(tmp_path / "o.zarr", mode="r").attrs["ome"]
+        first, second = (channel["window"] for channel in attributes["omero"]["channels"])
+        white = np.percentile(sf.open_slide(tmp_path / "o.zarr").values, 99.9, axis=(1, 2))
+        assert first["end"] == pytest.approx(white[0]) and second["end"] == pytest.approx(white[1])
+        assert first["start"] == 0 and first["end"] > 2000 * factor
+
+
 class _Open(BlockSum):
     def __reduce__(self) -> Any:
         raise TypeError("an open file")
@@ -371,6 +384,9 @@ def test_on_a_cluster_of_processes(store: zarr.Array[Any], tmp_path: Path) -> No
                 sf.fuse(derived, out=tmp_path / "d.zarr", client=client, progress=False)
         for given in (there, held.persist()):
             assert np.array_equal(sf.fuse(given, chunks=128).values, expected)
+            # Nobody else holds what lies on the cluster then, as in ``stack = sf.fuse(stack)``.
+            alone = sf.fuse(given.map_blocks(np.copy).persist(), chunks=128)
+            assert np.array_equal(alone.values, expected)
             with pytest.raises(StackError, match="write the lazy result"):
                 sf.fuse(given, out=tmp_path / "d.zarr", client=client, progress=False)
         assert not (tmp_path / "d.zarr").exists()
