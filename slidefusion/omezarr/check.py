@@ -23,7 +23,7 @@ from slidefusion.omezarr.read_shards import has_checksums, has_plain_chunks
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
 from slidefusion.omezarr.sources import read_planes
 from slidefusion.omezarr.store import is_url, open_array
-from slidefusion.tasks.outcomes import Outcome, may_pass
+from slidefusion.tasks.outcomes import Outcome, is_out_of_reach
 from slidefusion.tasks.scheduling import run_tasks
 
 __all__ = ["CheckedImage", "Damage", "count_blocks", "find_damage"]
@@ -171,7 +171,7 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     try:
         block = _read(job.where, image, level, array, window, plane)
     except Exception as error:
-        if may_pass(error) == "retry":
+        if is_out_of_reach(error):
             raise
         return [
             damage(at, f"cannot be decoded ({type(why).__name__}: {why})")
@@ -189,7 +189,7 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     try:
         stored = _read(job.where, image, level + 1, above, halved, plane)
     except Exception as error:
-        if may_pass(error) == "retry":
+        if is_out_of_reach(error):
             raise
         return []
     differs = half != stored

@@ -140,10 +140,6 @@ class Journal:
                     partial.write_bytes(data)
         self._flushed = time.monotonic()
 
-    def remove(self) -> None:
-        """Delete the stored state: the output is complete."""
-        self.forget(self.where)
-
     @staticmethod
     def forget(where: str) -> None:
         """Delete the state stored at ``where``, if there is any."""

@@ -37,6 +37,8 @@ _BEATS_MISSED = 6
 """A foreign owner that stays silent for so many of its beats is dead."""
 _SETTLE_SECONDS = 0.5
 """Where a store cannot create exclusively, two that took it at once find out by then."""
+_HELD: set[str] = set()
+"""Tokens of this process's locks. A record of it with another one outlived its run."""
 _RECORD_BYTES = 512
 """A record is overwritten in place, at one length: it never looks torn, also on a full disk."""
 
@@ -55,14 +57,17 @@ class Lock:
         self.where = where
         self._file = _UrlFile(where) if is_url(where) else _LocalFile(where)
         self._record = {**_myself(), "token": uuid.uuid4().hex, "beat": 0}
+        _HELD.add(self._record["token"])
         self._stop = threading.Event()
         writing = threading.RLock()  # a release must not be overtaken by a beat under way
         self._lost: str | None = None
         try:
             self._acquire()
         except OutputError:
+            _HELD.discard(self._record["token"])
             raise
         except Exception as error:
+            _HELD.discard(self._record["token"])
             raise OutputError(
                 f"cannot create {where}: {type(error).__name__}: {error}; choose a place that can "
                 "be written to"
@@ -124,7 +129,11 @@ class Lock:
         """
         own = self._record
         if owner.get("machine") == own["machine"]:
-            if _started(owner.get("pid")) == owner.get("started"):
+            if owner.get("pid") == own["pid"]:  # or of an earlier process of that number
+                alive = owner.get("token") in _HELD
+            else:
+                alive = _started(owner.get("pid")) == owner.get("started")
+            if alive:
                 raise _held(self.where, owner)
             return True
         beat_seconds = max(_BEAT_SECONDS, float(owner.get("beat_seconds", _BEAT_SECONDS)))
@@ -169,6 +178,7 @@ def _release(
     # A forked child inherits the lock's memory, not the lock.
     if not stop.is_set() and record["pid"] == os.getpid():
         stop.set()
+        _HELD.discard(record["token"])
         with writing, contextlib.suppress(Exception):
             found = file.read()
             if found is None or found.get("token") == record["token"]:
@@ -244,7 +254,8 @@ class _UrlFile:
         try:
             self._store.pipe_file(self._path, _encode(record), mode="create")
         except FileExistsError:
-            return False
+            # The answer to the first try may have been lost, and the store's library tried again.
+            return bool((self.read() or {}).get("token") == record["token"])
         except (TypeError, NotImplementedError, ValueError):
             self._store.pipe_file(self._path, _encode(record))
         return True

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from slidefusion.errors import OutputError, SlidefusionError
-from slidefusion.omezarr.journal import Journal
+from slidefusion.errors import OutputError, ProcessingError, SlidefusionError
+from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.overlap import refuse_overlap
@@ -247,9 +247,19 @@ class Output:
         if Journal.exists(self.where):
             lock = self._lock or Lock(self.where)
             try:
-                Journal.forget(self.where)
+                self._forget_journal()
             finally:
                 lock.release()
+
+    def _forget_journal(self) -> None:
+        """Of a complete output, which is so with or without it."""
+        try:
+            Journal.forget(self.where)
+        except ProcessingError as error:  # nothing may be deleted there, say
+            _LOG.warning(
+                "%s is complete, but its %s cannot be deleted: %s",
+                self.where, JOURNAL_NAME, error.__cause__ or error,
+            )  # fmt: skip
 
     def restore_arrays(self) -> bool:
         """Make arrays anew that a complete output lacks: empty, and the output incomplete.
@@ -318,5 +328,5 @@ class Output:
             # The last write, and a single one: from here on the image is whole.
             root.attrs.put({"ome": images[0].ome(title), **self._root_attributes(complete=True)})
         self._writing = False
-        self.journal.remove()
+        self._forget_journal()
         self.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from slidefusion.errors import OutputError
+from slidefusion.errors import OutputError, ProcessingError, StackError, UnknownNameError
 from slidefusion.files import PARTIAL_SUFFIX, ZARR_NAMES, replace_file
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
@@ -30,17 +32,20 @@ def state_of(where: str) -> tuple[State, dict[str, Any]]:
     Raises
     ------
     OutputError
-        When a file is there, or the place does not answer.
+        When a file is there, or the place or what lies there does not answer.
     """
     names = _names(where)
     if not names:
         return "empty", {}
     if not names & set(ZARR_NAMES):
         return "other", {}
-    try:
-        mine = record_of(dict(open_group(where).attrs))
-    except Exception:
-        mine = {}
+    with reaching(where):
+        try:
+            mine = record_of(dict(open_group(where).attrs))
+        except (StackError, UnknownNameError):  # it is somebody else's, or damaged
+            mine = {}
+        except ProcessingError as error:  # what cannot be read may well be ours, and finished
+            raise error.__cause__ or error from None
     if not mine:
         return "zarr", {}
     if mine.get("deleted"):
@@ -113,7 +118,27 @@ def _delete_url(where: str, marker: bytes) -> None:
     filesystem, root = fsspec.core.url_to_fs(where)
     filesystem.pipe_file(f"{root}/zarr.json", marker)
     filesystem.invalidate_cache()
+    kept = {f"{root}/{LOCK_NAME}", f"{root}/zarr.json"}
     for name in _children(filesystem.ls(root, detail=False), root):
-        if name not in (LOCK_NAME, "zarr.json"):
-            filesystem.rm(f"{root}/{name}", recursive=True)
+        if f"{root}/{name}" not in kept:
+            _delete_tree(filesystem, f"{root}/{name}")
     filesystem.rm_file(f"{root}/zarr.json")
+
+
+def _delete_tree(filesystem: Any, path: str) -> None:
+    """Delete what is at ``path`` and below, by these names and no others.
+
+    fsspec's ``rm`` takes a name with ``*``, ``?`` or ``[`` for a pattern, and deletes all that fits
+    it, such as the slide of somebody else.
+    """
+    found = filesystem.find(path, withdirs=True, detail=True)
+    if not any(map(glob.has_magic, [path, *found])):
+        filesystem.rm(path, recursive=True)
+        return
+    folders = [name for name, entry in found.items() if entry["type"] == "directory"]
+    for name in found.keys() - set(folders):
+        filesystem.rm_file(name)
+    for name in sorted(folders, key=len, reverse=True):
+        # Some stores have folders only as long as something is in them.
+        with contextlib.suppress(FileNotFoundError, NotImplementedError):
+            filesystem.rmdir(name)

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from slidefusion.errors import OptionError, near_match
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fsspec.asyn import AsyncFileSystem
     from zarr.storage import FsspecStore
 
-__all__ = ["check_protocol", "close_connections", "url_store"]
+__all__ = ["check_url", "close_connections", "url_store"]
 
 _CLOSE_SECONDS = 5.0
 """A server that does not answer must not hold up the end of the process for longer."""
@@ -27,11 +28,27 @@ _CLOSE_SECONDS = 5.0
 _used: dict[int, AsyncFileSystem] = {}
 
 
-def check_protocol(url: str) -> None:
-    """Raise :class:`~slidefusion.errors.OptionError` for a kind of URL that nothing can open."""
+def check_url(url: str) -> None:
+    """Raise :class:`~slidefusion.errors.OptionError` for a URL that no store should be opened by.
+
+    That is one of a kind that nothing can open, of no place, or with a password, which would be
+    written wherever the store is named: logs, errors, and the provenance of slides.
+    """
     from fsspec.registry import known_implementations, registry
 
-    scheme = url.partition("://")[0].rpartition("::")[2]
+    whole, _, rest = url.partition("://")
+    scheme = whole.rpartition("::")[2]
+    if not rest.strip("/"):
+        raise OptionError(
+            f"{url!r} names no bucket, host or path: give one, such as {scheme}://…/slide.zarr"
+        )
+    place = urlsplit(f"{scheme}://{rest}")
+    if place.password is not None:
+        raise OptionError(
+            f"the URL {scheme}://{place.netloc.rpartition('@')[2]}… has a password in it, which "
+            "would be written into logs and slides: leave it out, and give it to the store's "
+            "library in its environment variables or configuration (deploy/README.md)"
+        )
     if scheme not in known_implementations and scheme not in registry:
         raise OptionError(
             f"{url}: there is no store of the kind {scheme!r}"

@@ -27,7 +27,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.files import is_zarr
-from slidefusion.omezarr.remote import check_protocol, url_store
+from slidefusion.omezarr.remote import check_url, url_store
 from slidefusion.tasks.outcomes import may_pass
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def location(path: str | Path) -> str:
         text = unquote(text.removeprefix("file://"))
     if not is_url(text):
         return _absolute(text)
-    check_protocol(text)
+    check_url(text)
     return text.rstrip("/")
 
 
@@ -97,8 +97,7 @@ def _absolute(text: str) -> str:
         if error.errno != errno.ENAMETOOLONG:  # nothing there, say, as for an output
             return str(path)
         reason = "it is too long"
-    shown = text if len(text) <= 80 else f"{text[:77]}..."
-    raise OptionError(f"{shown!r} is no path that a store can have ({reason}): give another one")
+    raise OptionError(f"{text[:80]!r} is no path that a store can have ({reason}): give another")
 
 
 @contextlib.contextmanager

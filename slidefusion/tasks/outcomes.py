@@ -18,7 +18,15 @@ from typing import Any, Literal
 
 from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, StackError
 
-__all__ = ["BATCH_SECONDS", "Outcome", "Verdict", "attempt", "attempt_all", "may_pass"]
+__all__ = [
+    "BATCH_SECONDS",
+    "Outcome",
+    "Verdict",
+    "attempt",
+    "attempt_all",
+    "is_out_of_reach",
+    "may_pass",
+]
 
 Verdict = Literal["done", "retry", "fail", "stop"]
 """Finished; failed but may pass; failed for good; failed as every other task would."""
@@ -41,6 +49,7 @@ _FAIL = {
 }
 # Their exceptions do not descend from OSError.
 _NETWORK = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "obstore", "urllib3")
+_NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _PASSING_STATUS = {408, 425, 429}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries (zarrs) say which errno
 
@@ -128,6 +137,27 @@ def may_pass(error: BaseException) -> Verdict:
     return "fail"
 
 
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether what was asked for cannot be had, now or by us, and nobody knows what it is like.
+
+    >>> is_out_of_reach(PermissionError("Access Denied")), is_out_of_reach(ValueError("checksum"))
+    (True, False)
+    """
+    if may_pass(error) == "retry":
+        return True
+    for cause in _causes(error):
+        if isinstance(cause, PermissionError) or _is_of_a_network(cause):
+            return True
+        # zarrs calls what it cannot decode an OSError, too, without a number.
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, _NOT_THERE):
+            return True
+    return False
+
+
+def _is_of_a_network(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _NETWORK
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     found: BaseException | None = error
@@ -149,7 +179,7 @@ def _judge(error: BaseException) -> Verdict | None:
         return "stop" if number in _STOP else "fail" if number in _FAIL else "retry"
     if isinstance(error, (ConnectionError, TimeoutError)):
         return "retry"
-    if type(error).__module__.partition(".")[0] in _NETWORK:
+    if _is_of_a_network(error):
         status = _status(error)
         passing = status is None or status >= 500 or status in _PASSING_STATUS
         return "retry" if passing else "fail"

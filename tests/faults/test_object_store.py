@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import slidefusion as sf
-from slidefusion.errors import OutputError, ProcessingError, StackError
+from slidefusion.errors import OutputError, PlaceError, ProcessingError, StackError
 from slidefusion.omezarr import lock as locks
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if isinstance(harm, int) and harm >= 400:
-            code = {503: "SlowDown", 500: "InternalError"}[harm]
+            code = {503: "SlowDown", 500: "InternalError", 403: "AccessDenied"}[harm]
             text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
             self._reply(harm, [("Content-Type", "application/xml")], text)
             return
@@ -74,6 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Host"] = self.headers["Host"]
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
+            if harm == -2:  # it is done, but nobody is told
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
             kept = [(k, v) for k, v in answer.getheaders() if k.lower() not in _HOP]
             length = answer.getheader("Content-Length")
             self._reply(answer.status, kept, answer.read(), length)
@@ -262,6 +266,94 @@ def test_damage_in_a_bucket_is_found_and_repaired(
     assert objects(where) == whole[0]
     convert(where, overwrite=True)
     assert objects(where) == whole[0]
+
+
+def test_a_lock_whose_answer_is_lost_is_had(
+    harmed: Faulty, whole: tuple[dict[str, bytes], dict[str, bytes]]
+) -> None:
+    left = [-2]
+    harmed.harm = lambda method, path: (
+        left.pop() if method == "PUT" and LOCK_NAME in path and left else None
+    )
+    convert("s3://slides/g/stack.zarr")
+    assert harmed.counts == {-2: 1}
+    assert objects("s3://slides/g/stack.zarr") == whole[0]
+
+
+def test_the_lock_of_an_ended_run_of_this_process_is_nobodys(
+    harmed: Faulty, whole: tuple[dict[str, bytes], dict[str, bytes]]
+) -> None:
+    def harm(method: str, path: str) -> int | None:
+        stays = method == "DELETE" and LOCK_NAME in path
+        return 403 if stays or (method == "PUT" and "/0/c/0/1/1/0" in path) else None
+
+    where = "s3://slides/h/stack.zarr"
+    harmed.harm = harm
+    with pytest.raises(ProcessingError, match="injected"):
+        convert(where, retries=0)
+    assert filesystem().exists(f"{where}/{LOCK_NAME}")
+    harmed.harm = None
+    convert(where)
+    assert objects(where) == whole[0]
+
+
+def test_where_nothing_may_be_deleted_an_output_is_complete_all_the_same(
+    harmed: Faulty, whole: tuple[dict[str, bytes], dict[str, bytes]], caplog: Any
+) -> None:
+    where = "s3://slides/i/stack.zarr"
+    harmed.harm = lambda method, path: 403 if method == "DELETE" else None
+    convert(where)
+    assert "is complete, but its slidefusion-run.json cannot be deleted" in caplog.text
+    left = {f"/{JOURNAL_NAME}", f"/{LOCK_NAME}"}
+    assert {k: v for k, v in objects(where).items() if k not in left} == whole[0]
+    with pytest.raises(OutputError, match="is already complete"):
+        convert(where)
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_root_that_cannot_be_read_is_not_somebody_elses(
+    harmed: Faulty,
+    whole: tuple[dict[str, bytes], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    where = f"s3://slides/j{status}/stack.zarr"
+    convert(where)
+    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
+    harmed.harm = lambda method, path: (
+        status if method == "GET" and path.split("?")[0].endswith("stack.zarr/zarr.json") else None
+    )
+    for overwrite in (False, True):
+        with pytest.raises(PlaceError, match=r"cannot be reached: .*nothing was written"):
+            convert(where, overwrite=overwrite)
+    assert harmed.counts
+    harmed.harm = None
+    assert objects(where) == whole[0]
+
+
+def test_what_may_not_be_read_is_not_damaged(
+    harmed: Faulty, whole: tuple[dict[str, bytes], dict[str, bytes]]
+) -> None:
+    where = "s3://slides/k/stack.zarr"
+    convert(where)
+    harmed.harm = lambda method, path: 403 if method == "GET" and "/0/c/0/1/1/0" in path else None
+    for again in (lambda: sf.verify(where, progress=False), lambda: convert(where, verify=True)):
+        with pytest.raises(ProcessingError, match="PermissionError"):
+            again()
+    harmed.harm = None
+    assert objects(where) == whole[0]
+
+
+@pytest.mark.parametrize("name", ["br[1]", "s*", "q?"])
+def test_overwriting_deletes_what_is_named_and_nothing_that_is_like_it(
+    faulty: Faulty, whole: tuple[dict[str, bytes], dict[str, bytes]], name: str
+) -> None:
+    other = "s3://slides/l/" + {"br[1]": "br1", "s*": "s1", "q?": "q1"}[name] + "/stack.zarr"
+    where = f"s3://slides/l/{name}/stack.zarr"
+    convert(other)
+    for overwrite in (False, True):
+        convert(where, overwrite=overwrite)
+        assert objects(where) == objects(other) == whole[0]
 
 
 def test_a_store_that_is_gone_is_one_error(stack: Path) -> None:

@@ -90,9 +90,21 @@ def test_a_reused_process_number_is_no_life(tmp_path: Path) -> None:
     mine.release()
     foreign(tmp_path, machine=record["machine"], started="12345")
     Lock(str(tmp_path)).release()
-    foreign(tmp_path, machine=record["machine"], started=record["started"])
+    parent = os.getppid()
+    foreign(tmp_path, machine=record["machine"], pid=parent, started=locks._started(parent))
+    with pytest.raises(OutputError, match=f"process {parent}"):
+        Lock(str(tmp_path))
+
+
+def test_what_a_run_of_this_process_could_not_take_away_is_no_life(tmp_path: Path) -> None:
+    mine = Lock(str(tmp_path))
+    left = (tmp_path / LOCK_NAME).read_bytes()
     with pytest.raises(OutputError, match=f"process {os.getpid()}"):
         Lock(str(tmp_path))
+    mine.release()
+    (tmp_path / LOCK_NAME).write_bytes(left)
+    Lock(str(tmp_path)).release()
+    assert not (tmp_path / LOCK_NAME).exists()
 
 
 @pytest.mark.usefixtures("quick_beats")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slidefusion.errors import ProcessingError, StackError
-from slidefusion.omezarr.store import writing
+from slidefusion.errors import OptionError, ProcessingError, StackError
+from slidefusion.omezarr.store import location, writing
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,22 @@ def test_the_remedy_is_that_of_the_cause(error: Exception, remedy: str) -> None:
     with pytest.raises(ProcessingError, match=message) as told, writing("a shard"):
         raise error
     assert told.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://", "'s3://' names no bucket, host or path"),
+        ("memory:///", "'memory:///' names no bucket, host or path"),
+        ("http://bob:hunter2@host/a.zarr", "^the URL http://host… has a password in it"),
+        ("s3://key:hunter2@bucket/a.zarr", "^the URL s3://bucket… has a password in it"),
+    ],
+)
+def test_urls_that_no_store_is_opened_by(url: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message) as told:
+        location(url)
+    assert "hunter2" not in str(told.value)
+    assert location("s3://bucket/a:b@c.zarr/") == "s3://bucket/a:b@c.zarr"
 
 
 def test_what_is_clear_already_stays_as_it_is() -> None:
