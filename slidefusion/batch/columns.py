@@ -63,6 +63,10 @@ def _rectangle(text: str) -> tuple[int, int, int, int]:
     return y, x, height, width
 
 
+def _yes_or_no(text: str) -> bool:
+    return {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
+
+
 def _side(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
@@ -74,6 +78,7 @@ CONVERT: dict[str, _Column] = {
     "z_step": ("z_step_um", _positive, "a positive distance in µm, such as '1.5'"),
     "z_um": ("z_um", _floats, "positions in µm, such as '-2 0 3'"),
     "reference": ("reference", _index, "the index of a plane"),
+    "align": ("align", _yes_or_no, "yes or no"),
     "reader": ("reader", str, "the name of a reader"),
     "chunk_px": ("chunk_px", _pixels, "a number of pixels"),
     "shard_px": ("shard_px", _pixels, "a number of pixels"),
@@ -136,7 +141,7 @@ def value(columns: dict[str, _Column], name: str, text: str) -> tuple[str, Any]:
     argument, parse, wanted = columns[name]
     try:
         return argument, parse(text)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise OptionError(f"{name}={text!r}: give {wanted}") from None
 
 

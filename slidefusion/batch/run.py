@@ -65,10 +65,11 @@ def batch(
         URL (an OME-Zarr stack is fused as it is). Optional: ``out``, the slide to write
         (``NAME-fused.zarr`` by default); ``stack``, where to keep the converted stack, which else
         is deleted when its slide is done; ``fuser``; ``mpp``, ``z_step``, ``z_um``, ``reference``,
-        ``reader``, ``chunk_px``, ``shard_px`` for :func:`slidefusion.convert`; ``planes``,
-        ``crop``, ``chunks``, ``device`` for :func:`slidefusion.fuse`; options of the fuser by their
-        names; ``reader.NAME`` for options of the reader. An empty cell is as if the column were not
-        there. Relative paths count from the manifest's folder.
+        ``align`` (yes or no), ``reader``, ``chunk_px``, ``shard_px`` for
+        :func:`slidefusion.convert`; ``planes``, ``crop``, ``chunks``, ``device`` for
+        :func:`slidefusion.fuse`; options of the fuser by their names; ``reader.NAME`` for options
+        of the reader. An empty cell is as if the column were not there. Relative
+        paths count from the manifest's folder.
     out_dir
         Folder or URL from which ``out`` and ``stack`` count instead.
     fuser

@@ -59,9 +59,9 @@ def batch(
 
     The manifest's first line names its columns: source (path, glob, URL; an OME-Zarr stack is fused
     as it is), and as needed out, stack (to keep the converted stack), fuser, mpp, z_step, z_um,
-    reference, reader, chunk_px, shard_px (as for convert), planes, crop, chunks, device (as for
-    fuse), any option of the fuser, and reader.NAME for one of the reader. Relative paths count from
-    the manifest's folder. All rows are checked first; then a slide that fails does
+    reference, align, reader, chunk_px, shard_px (as for convert), planes, crop, chunks, device (as
+    for fuse), any option of the fuser, and reader.NAME for one of the reader. Relative paths count
+    from the manifest's folder. All rows are checked first; then a slide that fails does
     not stop the others.
 
     What became of each slide is kept beside it (of slides.csv in slides.status.csv). Repeat the

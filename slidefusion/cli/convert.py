@@ -53,6 +53,12 @@ def convert(
             help="Index of the plane with focus offset 0; the middle one by default.",
         ),
     ] = None,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align", help="Move planes by whole pixels to where the reference plane lies."
+        ),
+    ] = False,
     reader: Annotated[
         str | None, typer.Option(metavar="NAME", help="Reader to use, instead of the first to fit.")
     ] = None,
@@ -98,6 +104,7 @@ def convert(
         "z_step_um": z_step_um,
         "z_um": numbers("--z-um", z_um, float),
         "reference": reference,
+        "align": align,
         "reader": reader,
         "chunk_px": chunk_px,
         "shard_px": shard_px,

@@ -266,8 +266,7 @@ def _check_local(where: str) -> None:
         raise UnknownNameError(f"there is nothing at {where}; check the path")
     if path.is_dir() and not is_zarr(path):
         raise StackError(
-            f"{where} is a folder without Zarr metadata; give an OME-Zarr stack, or make one with "
-            "slidefusion convert"
+            f"{where} is a folder without Zarr metadata; of slides, slidefusion convert makes one"
         )
     if path.is_file():
         raise StackError(

@@ -21,6 +21,7 @@ from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.omezarr.rendering import omero
 from slidefusion.readers import open_reader
+from slidefusion.readers.aligned import aligned
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
@@ -47,6 +48,7 @@ def convert(
     z_step_um: float | None = None,
     z_um: Sequence[float] | None = None,
     reference: int | None = None,
+    align: bool = False,
     reader: str | None = None,
     chunk_px: int = CHUNK_PX,
     shard_px: int = _SHARD_PX,
@@ -81,6 +83,10 @@ def convert(
         Position of every plane in µm, ascending, for planes that are not equally spaced.
     reference
         Index of the plane that has focus offset 0; the middle one by default.
+    align
+        Move planes by whole pixels to where the reference plane lies, for scans that drift from
+        plane to plane: one shift a plane, found where it shows most, and written into the
+        provenance. Planes that are turned or enlarged are not brought together.
     reader
         Name of the reader to use instead of the first that takes ``source``.
     chunk_px, shard_px
@@ -118,7 +124,8 @@ def convert(
     opened = open_reader(source, reader=reader, **reader_options)
     try:
         facts = StackFacts.of(opened, pixel_size_um, z_step_um, z_um, reference)
-        _convert(opened, out, facts, chunk_px, shard_px, options)
+        planes = aligned(opened, facts.reference) if align else opened
+        _convert(planes, out, facts, chunk_px, shard_px, options)
     finally:
         if opened is not source:
             opened.close()

@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
+from slidefusion.registration import correlation, displacement, overlap
 
-__all__ = ["check_same_place", "displacement", "fullest_place"]
+__all__ = ["check_same_place", "fullest_place"]
 
 _LOG = logging.getLogger("slidefusion")
-
-Gray = npt.NDArray[np.float32]
 
 _SIDE_PX = 256
 """Of the place where an image is compared with planes."""
@@ -62,10 +61,10 @@ def check_same_place(
     if not right.std() >= _FAINT * white:  # or it is no number
         return
     grays = [plane.mean(axis=0, dtype=np.float32) for plane in planes]
-    found = [_correlation(right, gray) for gray in grays]
+    found = [correlation(right, gray) for gray in grays]
     best = int(np.argmax(found))
-    down, across = displacement(right, grays[best])
-    moved = _correlation(*_overlap(right, grays[best], down, across))
+    down, across = map(round, displacement(right, grays[best]))
+    moved = correlation(*overlap(right, grays[best], down, across))
     if max(found[best], moved) < _RELATED:
         raise StackError(
             f"{names[0]} does not show what {names[1]} shows: from y {place.y}, x {place.x} it is "
@@ -78,38 +77,3 @@ def check_same_place(
             "further right; move it first, or what is learnt or measured is wrong",
             *names, place.y, place.x, down, across,
         )  # fmt: skip
-
-
-def displacement(image: Gray, other: Gray) -> tuple[int, int]:
-    """By how many rows and columns ``image`` (Y, X) lies further down and right than ``other``.
-
-    Up to a quarter of their sides, where their correlation is largest.
-
-    >>> spot = np.zeros((64, 64), np.float32)
-    >>> spot[30:34, 30:34] = 1
-    >>> displacement(np.roll(spot, (5, -3), (0, 1)), spot)
-    (5, -3)
-    """
-    window = np.outer(*(np.hanning(side) for side in image.shape))
-    first, second = (np.fft.rfft2((one - one.mean()) * window) for one in (image, other))
-    likeness = np.fft.irfft2(first * second.conj(), image.shape)
-    ways = [np.fft.fftfreq(side, 1 / side).astype(int) for side in image.shape]
-    near = np.logical_and.outer(
-        *(np.abs(way) <= side // 4 for way, side in zip(ways, image.shape, strict=True))
-    )
-    y, x = np.unravel_index(int(np.argmax(np.where(near, likeness, -np.inf))), likeness.shape)
-    return int(ways[0][y]), int(ways[1][x])
-
-
-def _overlap(image: Gray, other: Gray, down: int, across: int) -> tuple[Gray, Gray]:
-    """What both show when ``image`` is moved back by so many rows and columns."""
-    height, width = image.shape
-    ours = np.s_[max(down, 0) : height + min(down, 0), max(across, 0) : width + min(across, 0)]
-    theirs = np.s_[max(-down, 0) : height - max(down, 0), max(-across, 0) : width - max(across, 0)]
-    return image[ours], other[theirs]
-
-
-def _correlation(one: Gray, other: Gray) -> float:
-    if not one.std() or not other.std():
-        return 0.0
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])

@@ -237,6 +237,7 @@ def test_kept_stacks_globs_and_stacks_as_sources(tmp_path: Path) -> None:
         ("source;mpp", ["in/s0.ome.tif;0,25"], "line 2: mpp='0,25'"),
         ("source;mpp", ["in/s0.ome.tif;1,5"], "line 2: mpp='1,5'"),
         ("source;z_step", ["in/s0.ome.tif;0"], "line 2: z_step='0': give a positive distance"),
+        ("source;align", ["in/s0.ome.tif;2"], "line 2: align='2': give yes or no"),
         ("source,reference", ["in/s0.ome.tif,-1"], "line 2: reference='-1'"),
         ("source,chunk_px", ["in/s0.ome.tif,0"], "line 2: chunk_px='0'"),
         ("source", ["in/s0.ome.tif", "in/s0.ome.tif"], "line 3: it writes .*as does line 2"),

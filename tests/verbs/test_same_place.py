@@ -6,13 +6,11 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
-from slidefusion.verbs.same_place import check_same_place, displacement, fullest_place
+from slidefusion.verbs.same_place import check_same_place, fullest_place
 
 SIDE = 160
 PLACE = Window(0, 0, SIDE, SIDE)
@@ -30,16 +28,6 @@ def compare(image: np.ndarray, *planes: np.ndarray) -> None:
         image[None], [plane[None] for plane in planes],
         white=255, names=("truth.zarr", "stack.zarr"), place=PLACE,
     )  # fmt: skip
-
-
-@given(st.integers(-30, 30), st.integers(-30, 30), st.integers(0, 5), st.booleans())
-def test_a_displacement_is_found(down: int, across: int, seed: int, blurred: bool) -> None:
-    whole = cells(seed)
-    other = gaussian_filter(whole, 4) if blurred else whole
-    inner = np.s_[40 - down : 40 - down + SIDE, 40 - across : 40 - across + SIDE]
-    found = displacement(whole[inner], other[40 : 40 + SIDE, 40 : 40 + SIDE])
-    # The window that fades the borders draws a large displacement towards none.
-    assert np.abs(np.subtract(found, (down, across))).max() <= 1 + max(abs(down), abs(across)) // 5
 
 
 def test_what_is_in_place_passes(caplog: pytest.LogCaptureFixture) -> None:
