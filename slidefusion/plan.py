@@ -70,6 +70,7 @@ def make_plan(
     device: str,
     out: str | Path | None,
     options: dict[str, Any],
+    retries: int = 3,
 ) -> FusePlan:
     """Resolve the arguments of :func:`slidefusion.fuse` (see there), in the order of their cost."""
     chosen = _fuser(fuser, device, options)
@@ -94,7 +95,7 @@ def make_plan(
     if hasattr(chosen, "prepare"):
         from slidefusion.overview import SlideOverview
 
-        chosen = prepared(chosen, SlideOverview(focus_stack, indices))
+        chosen = prepared(chosen, SlideOverview(focus_stack, indices, retries))
         _check_options(chosen)
     count = len(indices)
     forced = interrupted_region_px(out) if chunks == "auto" else None

@@ -83,6 +83,7 @@ def run_tasks(
     resources: Mapping[str, float] | None = None,
     threads: int | None = None,
     needs: Requirement | None = None,
+    give_up_after: int = _GIVE_UP_AFTER,
     describe: Callable[[Key], str] | None = None,
     on_outcome: Callable[[Key, Outcome], None] | None = None,
 ) -> None:
@@ -107,6 +108,9 @@ def run_tasks(
         How many tasks run at once without a client; as Dask is set if None.
     needs
         What each worker has to have installed; checked once in each of its processes.
+    give_up_after
+        So many tasks that failed for good, none finished between, end the others: 1 where nothing
+        can be made of what the others give.
     describe
         Names a task by its key in messages.
     on_outcome
@@ -129,7 +133,8 @@ def run_tasks(
         else ClusterPool(function, job, name, client, resources, needs)
     )
     named = describe or (lambda key: f"{name} {key}")
-    _Run(pool, keys, name, named, retries, on_done, on_outcome or (lambda key, outcome: None)).run()
+    note = on_outcome or (lambda key, outcome: None)
+    _Run(pool, keys, name, named, retries, give_up_after, on_done, note).run()
 
 
 class _Run:
@@ -142,10 +147,12 @@ class _Run:
         name: str,
         named: Callable[[Key], str],
         retries: int,
+        give_up_after: int,
         on_done: Callable[[Key], None],
         on_outcome: Callable[[Key, Outcome], None],
     ) -> None:
         self.pool, self.name, self.named = pool, name, named
+        self.give_up_after = give_up_after
         self.retries, self.on_done, self.on_outcome = retries, on_done, on_outcome
         self.total = len(keys)
         self.fresh = deque(keys)
@@ -251,7 +258,7 @@ class _Run:
         else:
             self.failed.append((key, outcome))
             self.in_a_row += 1 if outcome.weight == 1 else _GIVE_UP_AFTER // 4
-            self.stopped |= outcome.verdict == "stop" or self.in_a_row >= _GIVE_UP_AFTER
+            self.stopped |= outcome.verdict == "stop" or self.in_a_row >= self.give_up_after
             _LOG.error("%s failed for good: %s", self.named(key), outcome.error)
 
     def _end(self, *, cancel: bool) -> None:
@@ -282,13 +289,14 @@ class _Run:
             others = ", ".join(self.named(k) for k, _ in self.failed[1:4])
             text += f" [{count - 1} more failed: {others}{', …' if count > 4 else ''}]"
         left = self.total - self.finished - count
-        text += (
-            f" [{self.finished} of {self.total} were finished, {left} not begun: stopped early]"
-            if left
-            else f" [the other {self.finished} of {self.total} are finished]"
-            if self.total > 1
-            else ""
-        )
+        if self.give_up_after > 1:  # else what the others gave is of no use
+            text += (
+                f" [{self.finished} of {self.total} were finished, {left} not begun: stopped early]"
+                if left
+                else f" [the other {self.finished} of {self.total} are finished]"
+                if self.total > 1
+                else ""
+            )
         made: SlidefusionError = type(error)(text)
         made.__cause__ = error
         return made

@@ -76,8 +76,9 @@ def fuse(
         Read the slide at ``out`` again before it is called complete, and make anew what is damaged;
         one that is complete already is checked and repaired instead of refused.
     retries
-        How often a region is tried again that failed for a reason that may pass (a store that does
-        not answer, a worker that was lost).
+        How often a region, or a part of the slide that the fuser looks at before, is tried again
+        that failed for a reason that may pass (a store that does not answer, a worker that was
+        lost).
     report
         Local JSON file to write: seconds spent on reading, fusing and writing, bytes, retries, peak
         memory of each worker.
@@ -112,7 +113,9 @@ def fuse(
 
         chunks = finished_region_px(out) or "auto"
     continued = None if overwrite else out
-    plan = make_plan(stack, fuser, planes, crop, chunks, client, device, continued, options)
+    plan = make_plan(
+        stack, fuser, planes, crop, chunks, client, device, continued, options, run.retries
+    )
     if out is None:
         return lazy_image(plan)
     from slidefusion.write_slide import write_slide

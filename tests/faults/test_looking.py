@@ -1,0 +1,95 @@
+"""A server that is busy now and then while ``fuse`` looks at the slide, before its first region."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import slidefusion as sf
+from slidefusion.errors import ProcessingError
+from slidefusion.omezarr import remote
+
+
+class _Busy(SimpleHTTPRequestHandler):
+    """Serves files and ranges of them; some of the first requests for data get a 503."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if "/c/" in self.path and self.server.is_busy():
+            self._reply(503, b"busy")
+        elif not path.is_file():
+            self._reply(404, b"nothing here")
+        else:
+            data = path.read_bytes()
+            found = re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+            if found is None:
+                self._reply(200, data)
+                return
+            first, last = found.groups()
+            start = int(first) if first else len(data) - int(last)
+            stop = int(last) + 1 if first and last else len(data)
+            self._reply(206, data[start:stop], f"bytes {start}-{stop - 1}/{len(data)}")
+
+    do_HEAD = do_GET
+
+    def _reply(self, status: int, body: bytes, part: str = "") -> None:
+        self.send_response_only(status)
+        self.send_header("Content-Length", str(len(body)))
+        if part:
+            self.send_header("Content-Range", part)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        self.lock, self.asked, self.busy = threading.Lock(), 0, range(0)
+        super().__init__(("127.0.0.1", 0), lambda *args: _Busy(*args, directory=str(folder)))
+
+    def is_busy(self) -> bool:
+        with self.lock:
+            self.asked += 1
+            return self.asked - 1 in self.busy
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def server(stack: Path) -> Iterator[_Server]:
+    made = _Server(stack.parent)
+    serving = threading.Thread(target=made.serve_forever)
+    serving.start()
+    yield made
+    remote.close_connections()
+    made.shutdown()
+    made.server_close()
+    serving.join()
+
+
+def test_a_busy_server_is_asked_again_before_the_first_region(
+    server: _Server, stack: Path, tmp_path: Path
+) -> None:
+    whole = sf.fuse(stack, "lpp", out=tmp_path / "whole.zarr", progress=False).values
+    url = f"{server.url}/{stack.name}"
+    for retries, match in ((0, "503"), (1, r"\(tried 2 times\).*503")):
+        server.asked, server.busy = 0, range(10)
+        with pytest.raises(ProcessingError, match=f"looking at the slide, .*{match}"):
+            sf.fuse(url, "lpp", out=tmp_path / "none.zarr", progress=False, retries=retries)
+    assert not (tmp_path / "none.zarr").exists()
+    server.asked, server.busy = 0, range(0, 120, 23)
+    slide = sf.fuse(url, "lpp", out=tmp_path / "slide.zarr", progress=False, retries=12)
+    assert server.asked > 120 and np.array_equal(slide.values, whole)
