@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.geometry import Window
+from slidefusion.errors import ProcessingError, SlidefusionError
+from slidefusion.geometry import Size, Window
 from slidefusion.omezarr.downsample import halve_mean, halve_nearest
 from slidefusion.omezarr.read_shards import has_checksums, has_plain_chunks
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
@@ -110,13 +111,14 @@ def find_damage(
             found.extend(outcome.value)
 
     run_tasks(
-        _check_block,
+        _check,
         job,
         list(_blocks(job)),
         client=client,
         name="verify",
         on_done=on_block or (lambda key: None),
         retries=retries,
+        describe=_names(job),
         on_outcome=note,
     )
     return sorted(found, key=lambda d: (d.array, d.z or 0, d.window))
@@ -143,11 +145,44 @@ def _blocks(job: _Job) -> Iterator[tuple[int, ...]]:
             )
 
 
+def _names(job: _Job) -> Callable[[tuple[int, ...]], str]:
+    """What names a block in words; it asks nothing of a store that may not answer by then."""
+    sizes = {}
+    for k, image in enumerate(job.images):
+        for level in range(len(image.arrays)):
+            array = image.open(job.where, level, job.stamp)
+            sizes[k, level] = Size(*array.shape[-2:]), Size(_side(array, -2), _side(array, -1))
+
+    def name(key: tuple[int, ...]) -> str:
+        k, level, z, row, column = key
+        whole, block = sizes[k, level]
+        y, x = row * block.height, column * block.width
+        bottom, right = min(y + block.height, whole.height), min(x + block.width, whole.width)
+        plane = f", plane {z}" if "z" in job.images[k].axes else ""
+        array = job.images[k].arrays[level]
+        return f"verify, array {array}{plane}, y {y}-{bottom}, x {x}-{right} of {job.where}"
+
+    return name
+
+
 def _side(array: Any, axis: int) -> int:
     """Side of a block: whole shards, and an even number of pixels, so that it halves."""
     side = int((array.shards or array.chunks)[axis])
     side *= max(1, _BLOCK_PX // side)
     return side if side % 2 == 0 else 2 * side
+
+
+def _check(job: _Job, *key: int) -> list[Damage]:
+    """One task: what is wrong with a block; an error when it cannot be told."""
+    try:
+        return _check_block(job, *key)
+    except (SlidefusionError, MemoryError):
+        raise
+    except Exception as error:  # each object store has exceptions of its own
+        raise ProcessingError(
+            f"cannot be checked: {type(error).__name__}: {error}; whether it is damaged is not "
+            "known: see that the store can be reached and read, then run again"
+        ) from error
 
 
 def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -> list[Damage]:

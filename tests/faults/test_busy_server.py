@@ -1,4 +1,4 @@
-"""A server that is busy now and then while ``fuse`` looks at the slide, before its first region."""
+"""A web server that is busy now and then, or for ever."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.http import HTTPFileSystem
 
 import slidefusion as sf
 from slidefusion.errors import ProcessingError
@@ -17,14 +18,15 @@ from slidefusion.omezarr import remote
 
 
 class _Busy(SimpleHTTPRequestHandler):
-    """Serves files and ranges of them; some of the first requests for data get a 503."""
+    """Serves files and ranges of them; some requests for data get a 503."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
 
     def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))
-        if "/c/" in self.path and self.server.is_busy():
+        # For a HEAD that is refused fsspec says that there is no such file.
+        if "/c/" in self.path and self.command == "GET" and self.server.is_busy(self.path):
             self._reply(503, b"busy")
         elif not path.is_file():
             self._reply(404, b"nothing here")
@@ -56,12 +58,14 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         self.lock, self.asked, self.busy = threading.Lock(), 0, range(0)
+        self.closed = "nothing"
         super().__init__(("127.0.0.1", 0), lambda *args: _Busy(*args, directory=str(folder)))
 
-    def is_busy(self) -> bool:
+    def is_busy(self, path: str) -> bool:
+        """With the first requests, by their number, and for good with the part that is closed."""
         with self.lock:
             self.asked += 1
-            return self.asked - 1 in self.busy
+            return self.asked - 1 in self.busy or self.closed in path
 
     @property
     def url(self) -> str:
@@ -75,6 +79,7 @@ def server(stack: Path) -> Iterator[_Server]:
     serving.start()
     yield made
     remote.close_connections()
+    HTTPFileSystem.clear_instance_cache()  # it does not connect a second time
     made.shutdown()
     made.server_close()
     serving.join()
@@ -93,3 +98,15 @@ def test_a_busy_server_is_asked_again_before_the_first_region(
     server.asked, server.busy = 0, range(0, 120, 23)
     slide = sf.fuse(url, "lpp", out=tmp_path / "slide.zarr", progress=False, retries=12)
     assert server.asked > 120 and np.array_equal(slide.values, whole)
+
+
+def test_verify_names_the_place_that_it_could_not_read(server: _Server, stack: Path) -> None:
+    url = f"{server.url}/{stack.name}"
+    assert sf.verify(url, progress=False) == []
+    server.closed = "/0/c/0/1/2/3"
+    with pytest.raises(ProcessingError) as caught:
+        sf.verify(url, progress=False)
+    text = str(caught.value)
+    # Blocks of 2048 px: the whole plane.
+    assert f"verify, array 0, plane 1, y 0-1024, x 0-1024 of {url} (tried 4 times): " in text
+    assert "503" in text and "whether it is damaged is not known" in text and "run again" in text
