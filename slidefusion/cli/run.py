@@ -72,6 +72,8 @@ def run(args: list[str]) -> int:
         message, code = _explain(error)
         print(f"error: {_one_line(message)}", file=sys.stderr)
         return code
+    finally:
+        _end_requests()  # also of what failed once, and was had at the next attempt
 
 
 def _command(args: list[str]) -> str:
@@ -118,6 +120,15 @@ def _output_is_closed() -> bool:
         return any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
     except (AttributeError, OSError, ValueError):  # no poll here, or no file behind it
         return True
+
+
+def _end_requests() -> None:
+    """End what stores were asked for and nobody wants any more, which would tell of it at exit."""
+    if "fsspec" in sys.modules or "zarr" in sys.modules:
+        from slidefusion.omezarr.pending import end_pending
+
+        with contextlib.suppress(KeyboardInterrupt):  # a second one
+            end_pending()
 
 
 def _say_nothing_at_exit() -> None:

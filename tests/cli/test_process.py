@@ -113,6 +113,43 @@ def test_nothing_but_the_interruption_is_told() -> None:
     )
 
 
+def test_nothing_but_the_error_is_told() -> None:
+    # Of requests made together one fails, and the others are not ended, in loops of two libraries.
+    code = """if True:
+        import asyncio, contextvars, sys
+        import fsspec.asyn, zarr.core.sync
+        import slidefusion.cli.run as run
+
+        inside = contextvars.ContextVar("inside")
+
+        async def fail():
+            await asyncio.sleep(0.01)
+            raise ConnectionError("reset")
+
+        async def answer():  # as botocore does
+            token = inside.set(True)
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                inside.reset(token)
+
+        async def ask():
+            await asyncio.gather(answer(), fail(), answer(), answer())
+
+        def invoke(args):
+            try:
+                zarr.core.sync.sync(ask())
+            except ConnectionError:
+                fsspec.asyn.sync(fsspec.asyn.get_loop(), ask)
+
+        run._invoke = invoke
+        sys.exit(run.run([]))
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    expected = "error: internal: ConnectionError: reset (--debug shows where)\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_is_described_and_continues(
     sent: signal.Signals, cli: Runner, tmp_path: Path
