@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from slidefusion.omezarr.blosc_header import AS_IT_IS, BITS_SHUFFLED, FLAGS_AT, HEADER
 from slidefusion.omezarr.encode_shard import NOTHING
+from slidefusion.omezarr.plain_shards import has_plain_shards
 from slidefusion.omezarr.shards import check_indices, known_index, shards_of
-from slidefusion.omezarr.store import has_plain_shards, is_url
+from slidefusion.omezarr.store import is_url
 
 if TYPE_CHECKING:
     import zarr

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from slidefusion.files import PARTIAL_SUFFIX
 from slidefusion.omezarr.encode_shard import NOTHING, ShardKind
-from slidefusion.omezarr.store import has_plain_shards, is_url, open_array
+from slidefusion.omezarr.plain_shards import has_plain_shards
+from slidefusion.omezarr.store import is_url, open_array
 
 if TYPE_CHECKING:
     import zarr

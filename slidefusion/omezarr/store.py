@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.files import is_zarr
+from slidefusion.omezarr.plain_shards import has_plain_shards
 from slidefusion.omezarr.remote import check_url, url_store
 from slidefusion.tasks.outcomes import may_pass
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = [
     "codec_pipeline",
     "create_group",
-    "has_plain_shards",
     "is_url",
     "location",
     "open_array",
@@ -226,6 +227,8 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
         Nothing is there.
     StackError
         Something is there, but no Zarr group.
+    ProcessingError
+        The place cannot be reached.
     """
     import zarr
     import zarr.errors
@@ -252,12 +255,22 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
             f"{where} is no Zarr group (its metadata is missing); give the group that holds "
             "'multiscales', or convert the source with slidefusion convert"
         ) from error
-    except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-        raise StackError(f"the Zarr metadata of {where} is damaged: {_cause(error)}") from error
     except ImportError as error:
         raise StackError(f"{where} needs another package: {error}") from error
     except Exception as error:  # each object store has exceptions of its own
-        raise ProcessingError(f"cannot open {where}: {_cause(error)}") from error
+        of_zarr = isinstance(error, ValueError | KeyError | TypeError | zarr.errors.BaseZarrError)
+        if of_zarr and not _came_from_store(error):
+            raise StackError(f"the Zarr metadata of {where} is damaged: {_cause(error)}") from error
+        raise ProcessingError(
+            f"cannot open {where}: {_cause(error)}; check its address, the connection, and your "
+            "credentials and settings for such stores"
+        ) from error
+
+
+def _came_from_store(error: BaseException) -> bool:
+    """Whether a store at a URL raised it, and not zarr for what the store answered."""
+    modules = (frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__))
+    return "zarr.storage._fsspec" in modules
 
 
 def _check_local(where: str) -> None:
@@ -331,20 +344,3 @@ def _zarrs_can_read(array: zarr.Array[Any]) -> bool:
         and getattr(array.metadata, "order", "C") == "C"
         and has_plain_shards(array.metadata)
     )
-
-
-def has_plain_shards(metadata: Any) -> bool:
-    """Whether the shards of an array, if it has any, are files that end with a checked index.
-
-    zarrs takes the sizes in an index for true and ends the process when they are absurd, so it
-    reads only shards whose index this package can check before.
-    """
-    codecs = tuple(getattr(metadata, "codecs", ()))
-    sharding = [codec for codec in codecs if type(codec).__name__ == "ShardingCodec"]
-    if not sharding:
-        return True
-    index = sharding[0].to_dict()["configuration"]
-    names = [codec["name"] for codec in index["index_codecs"]]
-    endian = index["index_codecs"][0].get("configuration", {}).get("endian")
-    plain = len(codecs) == 1 and names == ["bytes", "crc32c"] and endian == "little"
-    return plain and index["index_location"] == "end"

@@ -19,7 +19,7 @@ from slidefusion.errors import (
     ReaderError,
     StackError,
 )
-from slidefusion.omezarr.store import has_plain_shards
+from slidefusion.omezarr.plain_shards import has_plain_shards
 from slidefusion.readers import open_reader
 from slidefusion.verbs.info import describe
 
