@@ -23,7 +23,7 @@ from slidefusion.progress import progress_bar
 from slidefusion.run_options import RunOptions
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import Outcome
-from slidefusion.tasks.preflight import check_workers_see
+from slidefusion.tasks.preflight import check_workers_reach, check_workers_see
 from slidefusion.tasks.report import RunReport
 from slidefusion.tasks.requirements import Requirement
 from slidefusion.tasks.scheduling import run_tasks
@@ -110,8 +110,10 @@ class _Regions:
         else:
             self._reopen()
             self._distrust()
-        if options.client is not None and not is_url(self.where):
-            check_workers_see(options.client, [Path(out.where, LOCK_NAME) for out in outputs])
+        if options.client is not None:
+            places = [output.where for output in outputs]
+            check_workers_reach(options.client, filter(is_url, places))
+            check_workers_see(options.client, [Path(p, LOCK_NAME) for p in places if not is_url(p)])
         before = int(self._done().sum())
         report = RunReport(tasks.name, self.where, len(tasks.keys), before, tasks.megapixels)
         if options.report is not None:

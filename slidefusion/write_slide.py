@@ -180,9 +180,10 @@ def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
     """Fuse the regions that are not finished yet into the slide at ``out`` (see ``fuse``)."""
     stack, tiling, target = plan.stack, plan.tiling, plan.tiling.target
     provenance = plan.provenance
-    files = () if stack.store is None or is_url(stack.store) else (stack.store,)
+    stores = () if stack.store is None else (stack.store,)
+    files, urls = [s for s in stores if not is_url(s)], [s for s in stores if is_url(s)]
     job = (plan.fuser, stack.source)
-    needs = needs_of_all(options.client, provenance["software"], files, job)
+    needs = needs_of_all(options.client, provenance["software"], files, job, urls)
     images = written_images(plan, options.client)
     settings = {
         "input": stack.identity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,25 +10,31 @@ from typing import Any
 
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.tasks.pools import scheduler_gone
+from slidefusion.tasks.reach import stamps_of
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
 from slidefusion.tasks.shipping import pickled, short
 
-__all__ = ["check_workers", "check_workers_see", "needs_of_all"]
+__all__ = ["check_workers", "check_workers_reach", "check_workers_see", "needs_of_all"]
 
 _LARGE_BYTES = 2**20
 
 
 def needs_of_all(
-    client: Any | None, distributions: Iterable[str], files: Iterable[str | Path], job: Any
+    client: Any | None,
+    distributions: Iterable[str],
+    files: Iterable[str | Path],
+    job: Any,
+    urls: Iterable[str] = (),
 ) -> Requirement | None:
     """What this process has and every worker must have, too; they are asked (``check_workers``).
 
     None without a cluster. ``distributions`` are those beside what the bytes of every output depend
-    on, ``files`` the local paths that are read.
+    on, ``files`` the local paths that are read, ``urls`` the stores (``check_workers_reach``).
     """
     if client is None:
         return None
     needs = Requirement.here([*BYTES_DEPEND_ON, *distributions], files)
+    check_workers_reach(client, urls)  # first, since loading the job may open them
     check_workers(client, needs, job)
     return needs
 
@@ -70,12 +77,56 @@ def check_workers_see(client: Any, paths: Iterable[str | Path]) -> None:
     ProcessingError
         When one does not, or may not write beside them.
     """
-    for worker, missing in _ask(client, _unseen, [str(path) for path in paths]).items():
+    wanted = [str(path) for path in paths]
+    for worker, missing in (_ask(client, _unseen, wanted) if wanted else {}).items():
         if missing:
             raise ProcessingError(
                 f"worker {worker} cannot write to {missing[0]}: the output must lie where all "
                 "workers see it at the same path (a shared file system), or in an object store"
             )
+
+
+def check_workers_reach(client: Any, urls: Iterable[str]) -> None:
+    """Ask all workers whether they see at these URLs what this process sees there.
+
+    One small object of each store is read, and nothing listed. What does not answer for a while is
+    asked again, as in tasks. Where this process itself may not read that object, nothing is asked.
+
+    Raises
+    ------
+    ProcessingError
+        When a worker does not.
+    """
+    here = {url: stamp for url, (stamp, _) in stamps_of(list(urls)).items() if stamp is not None}
+    if not here:
+        return
+    for worker, found in _ask(client, _stamps_there, list(here)).items():
+        for url, (stamp, error) in found.items():
+            if stamp is None:
+                raise ProcessingError(
+                    f"worker {worker} cannot reach {url}: {error}; give it the credentials, the "
+                    "settings and the network that this process has (environment variables stay "
+                    "here: set them where the worker is started), then run again"
+                )
+            if stamp != here[url]:
+                raise ProcessingError(f"worker {worker} {_difference(url)}")
+
+
+def _difference(url: str) -> str:
+    if url.partition("://")[0].rpartition("::")[2] == "memory":
+        return (
+            f"does not see {url}: memory:// is only in this process; give a place that all workers "
+            "reach, or run without a cluster"
+        )
+    return (
+        f"does not see at {url} what this process sees there: let both ask the same server "
+        "(AWS_ENDPOINT_URL, say), then run again"
+    )
+
+
+async def _stamps_there(urls: list[str]) -> dict[str, tuple[str | None, str]]:
+    """On a worker: as `stamps_of`, in another thread than the one that answers the scheduler."""
+    return await asyncio.to_thread(stamps_of, urls)
 
 
 def _ask(client: Any, function: Any, *arguments: Any) -> dict[str, Any]:

@@ -282,7 +282,10 @@ class _Run:
         key, outcome = self.failed[0]
         error = outcome.error
         assert error is not None
-        tried = f" (tried {outcome.attempt + 1} times)" if outcome.attempt else ""
+        notes = [f"tried {outcome.attempt + 1} times"] if outcome.attempt else []
+        if outcome.worker.partition("://")[1]:  # and not this process
+            notes.append(f"{'last ' if notes else ''}on worker {outcome.worker}")
+        tried = f" ({', '.join(notes)})" if notes else ""
         text = f"{self.named(key)}{tried}: {error}"
         count = len(self.failed)
         if count > 1:

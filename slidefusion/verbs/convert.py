@@ -20,6 +20,7 @@ from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.omezarr.rendering import omero
+from slidefusion.omezarr.store import is_url
 from slidefusion.readers import open_reader
 from slidefusion.readers.aligned import aligned
 from slidefusion.readers.base import Reader, check_dtype
@@ -232,7 +233,9 @@ def _convert(
     )
     inputs = [entry["path"] for entry in reader.provenance.get("files", ())]
     files = [path for path in inputs if Path(path).is_absolute() and Path(path).exists()]
-    needs = needs_of_all(options.client, reader.provenance.get("versions", ()), files, reader)
+    urls = [path for path in inputs if is_url(path)]
+    software = reader.provenance.get("versions", ())
+    needs = needs_of_all(options.client, software, files, reader, urls)
     output = Output(
         out,
         [image],
