@@ -306,6 +306,9 @@ def _fault(where: str, name: str, chunks: int) -> str | None:
     filesystem.invalidate_cache()
     try:
         size = filesystem.size(f"{root}/{name}")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        # fsspec says so of whatever a web server answers to the question, with its answer behind.
+        if error.__cause__ is not None and is_out_of_reach(error.__cause__):
+            raise error.__cause__ from None
         return "is missing"
     return size_fault(size, chunks)

@@ -25,8 +25,7 @@ class _Busy(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))
-        # For a HEAD that is refused fsspec says that there is no such file.
-        if "/c/" in self.path and self.command == "GET" and self.server.is_busy(self.path):
+        if "/c/" in self.path and self.server.is_busy(self.path, self.command):
             self._reply(503, b"busy")
         elif not path.is_file():
             self._reply(404, b"nothing here")
@@ -58,14 +57,15 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         self.lock, self.asked, self.busy = threading.Lock(), 0, range(0)
-        self.closed = "nothing"
+        self.closed, self.closing = "nothing", ("GET",)
         super().__init__(("127.0.0.1", 0), lambda *args: _Busy(*args, directory=str(folder)))
 
-    def is_busy(self, path: str) -> bool:
-        """With the first requests, by their number, and for good with the part that is closed."""
+    def is_busy(self, path: str, command: str) -> bool:
+        """With the first GETs, by their number, and for good with the part that is closed."""
         with self.lock:
-            self.asked += 1
-            return self.asked - 1 in self.busy or self.closed in path
+            self.asked += command == "GET"
+            now = command == "GET" and self.asked - 1 in self.busy
+            return now or (command in self.closing and self.closed in path)
 
     @property
     def url(self) -> str:
@@ -100,7 +100,11 @@ def test_a_busy_server_is_asked_again_before_the_first_region(
     assert server.asked > 120 and np.array_equal(slide.values, whole)
 
 
-def test_verify_names_the_place_that_it_could_not_read(server: _Server, stack: Path) -> None:
+@pytest.mark.parametrize("closing", [("GET",), ("GET", "HEAD")])
+def test_verify_names_the_place_that_it_could_not_read(
+    server: _Server, stack: Path, closing: tuple[str, ...]
+) -> None:
+    server.closing = closing
     url = f"{server.url}/{stack.name}"
     assert sf.verify(url, progress=False) == []
     server.closed = "/0/c/0/1/2/3"
