@@ -16,12 +16,14 @@
     ├── PluginError             a plugin is broken or ambiguous           (exit code 2)
     └── ProcessingError         reading, fusing or writing failed midway  (exit code 1)
 
-Each message says what was given, what is allowed, and what to do.
+Each message says what was given, what is allowed, and what to do. What is done all the same, though
+perhaps not what is wanted, is warned of: :class:`SlidefusionWarning`.
 """
 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 __all__ = [
@@ -34,10 +36,12 @@ __all__ = [
     "ProcessingError",
     "ReaderError",
     "SlidefusionError",
+    "SlidefusionWarning",
     "StackError",
     "UnknownNameError",
     "UsageError",
     "WeightsError",
+    "advise",
     "near_match",
 ]
 
@@ -98,6 +102,15 @@ class PluginError(SlidefusionError):
 
 class ProcessingError(SlidefusionError):
     """Reading, fusing or writing failed midway; the output stays marked incomplete."""
+
+
+class SlidefusionWarning(UserWarning):
+    """What was asked for is done, but the result may not be what is wanted; says what to do."""
+
+
+def advise(text: str) -> None:
+    """Warn with a :class:`SlidefusionWarning`; the command line prints it as a line."""
+    warnings.warn(text, SlidefusionWarning, stacklevel=3)
 
 
 def near_match(name: str, allowed: Iterable[str]) -> str:

@@ -10,10 +10,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import typer
 
-from slidefusion.errors import SlidefusionError
+from slidefusion.errors import SlidefusionError, SlidefusionWarning
 
 __all__ = ["FAILURE", "INTERRUPTED", "USAGE", "run"]
 
@@ -50,7 +51,7 @@ def run(args: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a µ on a terminal that knows ASCII only
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _ended_as_by_ctrl_c():
+        with _ended_as_by_ctrl_c(), _warnings_as_lines():
             code = _invoke(args or ["--help"])
         sys.stdout.flush()
         return code
@@ -108,6 +109,23 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Advice of ours is one line, ``warning: …``, without the place in the code that gives it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SlidefusionWarning)
+        show = warnings.showwarning
+
+        def as_line(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, SlidefusionWarning):
+                print(f"warning: {_one_line(str(message))}", file=sys.stderr)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = as_line
+        yield
 
 
 def _output_is_closed() -> bool:

@@ -8,17 +8,23 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.geometry import Window
+from slidefusion.engine import PlaneSource
+from slidefusion.geometry import Size, Window
 from slidefusion.readers.base import Reader
 from slidefusion.registration import Gray, plane_shifts
 from slidefusion.value_range import white_of
 
-__all__ = ["AlignedReader", "aligned"]
+__all__ = ["AlignedReader", "Shifts", "aligned", "drift_of"]
+
+Shifts = tuple[tuple[int, int], ...]
+"""(down, right) of each plane, in px."""
 
 _GRID = 4
 _SIDE_PX = 512
 _PLACES = 6
 """Of the places of the grid, those with the most in them are compared."""
+_ANY = Size(1, 1)
+"""The tile of a source of which any rectangle can be read alone."""
 
 
 class AlignedReader:
@@ -28,7 +34,7 @@ class AlignedReader:
     is not said here is the reader's.
     """
 
-    def __init__(self, reader: Reader, shifts: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, reader: Reader, shifts: Shifts) -> None:
         self._reader = reader
         self.shifts = shifts
         """How far (down, right) each plane lies from the reference plane, in px."""
@@ -61,30 +67,46 @@ class AlignedReader:
 
 
 def aligned(reader: Reader, reference: int) -> Reader:
-    """``reader`` with its planes moved to where the plane ``reference`` lies.
+    """``reader`` with its planes moved to where the plane ``reference`` lies."""
+    # What it does not say, the reader does.
+    return cast("Reader", AlignedReader(reader, drift_of(reader, reference, reader.tile)))
 
-    By how much is found at the places where that plane shows most, once for a whole plane: planes
-    that are turned, enlarged, or moved differently from place to place are not brought together.
+
+def drift_of(
+    source: PlaneSource,
+    reference: int,
+    tile: Size = _ANY,
+    *,
+    side_px: int = _SIDE_PX,
+    most: int = _PLACES,
+) -> Shifts:
+    """How far (down, right) each plane lies from the plane ``reference``, in whole px.
+
+    That is found at the places, ``most`` at most, where that plane shows most, once for a whole
+    plane: planes that are turned, enlarged, or moved differently from place to place have no such
+    numbers. ``tile`` is what has to be read at once.
+
+    Raises what reading raises.
     """
-    _, count, height, width = reader.shape
-    tall, wide = min(_SIDE_PX, height), min(_SIDE_PX, width)
+    _, count, height, width = source.shape
+    tall, wide = min(side_px, height), min(side_px, width)
     ys = [(height - tall) * k // (_GRID - 1) for k in range(_GRID)]
     xs = [(width - wide) * k // (_GRID - 1) for k in range(_GRID)]
     grid = list(dict.fromkeys(Window(y, x, tall, wide) for y in ys for x in xs))
-    seen = dict(zip(grid, _grays(reader, reference, grid), strict=True))
-    white = white_of(np.stack(list(seen.values())).astype(reader.dtype))
-    places = sorted(seen, key=lambda place: -float(seen[place].std()))[:_PLACES]
-    shifts = plane_shifts((_grays(reader, z, places) for z in range(count)), reference, white)
-    whole = tuple((round(y), round(x)) for y, x in shifts.tolist())
-    return cast("Reader", AlignedReader(reader, whole))  # what it does not say, the reader does
+    seen = dict(zip(grid, _grays(source, reference, grid, tile), strict=True))
+    white = white_of(np.stack(list(seen.values())).astype(source.dtype))
+    places = sorted(seen, key=lambda place: -float(seen[place].std()))[:most]
+    planes = (_grays(source, z, places, tile) for z in range(count))
+    shifts = plane_shifts(planes, reference, white)
+    return tuple((round(y), round(x)) for y, x in shifts.tolist())
 
 
-def _grays(reader: Reader, z: int, places: Sequence[Window]) -> list[Gray]:
+def _grays(source: PlaneSource, z: int, places: Sequence[Window], tile: Size) -> list[Gray]:
     """The mean of the channels of plane ``z`` at these places."""
-    _, _, height, width = reader.shape
-    if 2 * reader.tile.height * reader.tile.width > height * width:  # any place decodes it all
-        plane = np.asarray(reader.read(z, Window(0, 0, height, width)))
+    _, _, height, width = source.shape
+    if 2 * tile.height * tile.width > height * width:  # any place decodes it all
+        plane = np.asarray(source.read(z, Window(0, 0, height, width)))
         found = [plane[(slice(None), *place.slices)] for place in places]
     else:
-        found = [np.asarray(reader.read(z, place)) for place in places]
+        found = [np.asarray(source.read(z, place)) for place in places]
     return [pixels.mean(axis=0, dtype=np.float32) for pixels in found]

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.errors import PluginError, ProcessingError, advise
 from slidefusion.tasks.interrupt import check_stop, stopped_by
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
@@ -220,11 +220,12 @@ class ClusterPool:
             )
         elif now - self._met > _LONELY_SECONDS and not self._warned:
             self._warned = True
-            text = "no worker is left at %s: waiting for new ones"
-            if there:
-                text = "all workers at %s are paused by Dask, since their memory is nearly full: "
-                text += "give each fewer threads or more memory, or pass a smaller chunks= to fuse"
-            _LOG.warning(text, self._address)
+            advise(
+                f"all workers at {self._address} are paused by Dask, since their memory is nearly "
+                "full: give each fewer threads or more memory, or pass a smaller chunks= to fuse"
+                if there
+                else f"no worker is left at {self._address}: waiting for new ones"
+            )
 
     def submit(self, keys: Sequence[Key], number: int) -> Any:
         """Of the protocol."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,7 +14,7 @@ import numpy as np
 
 from slidefusion import memory
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
-from slidefusion.errors import MemoryBudgetError, OptionError, PluginError
+from slidefusion.errors import MemoryBudgetError, OptionError, PluginError, SlidefusionError, advise
 from slidefusion.geometry import Size, Window, as_whole
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -22,10 +22,11 @@ from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.omezarr.rendering import omero
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers import open_reader
-from slidefusion.readers.aligned import aligned
+from slidefusion.readers.aligned import AlignedReader, aligned, drift_of
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
+from slidefusion.stack import from_group
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.pools import workers_of
@@ -36,9 +37,9 @@ from slidefusion.wording import byte_text
 
 __all__ = ["convert"]
 
-_LOG = logging.getLogger("slidefusion")
-
 _SHARD_PX = 2048
+_DRIFT_PX = 2
+"""From which on planes are said to lie beside each other."""
 
 
 def convert(
@@ -258,6 +259,25 @@ def _convert(
         needs=needs,
     )
     run_regions([output], tasks, job, options)
+    if not isinstance(reader, AlignedReader):
+        _warn_of_drift(output.where, facts.reference)
+
+
+def _warn_of_drift(where: str, reference: int) -> None:
+    """Planes that lie beside each other give double edges, whatever fuses them."""
+    with contextlib.suppress(SlidefusionError):  # the stack is whole, read or not
+        source = from_group(where).source
+        assert source is not None
+        shifts = drift_of(source, reference, side_px=CHUNK_PX, most=4)
+        down, right = max(shifts, key=lambda shift: max(map(abs, shift)))
+        if max(abs(down), abs(right)) >= _DRIFT_PX:
+            advise(
+                f"the planes of {where} lie beside each other, plane "
+                f"{shifts.index((down, right)) - reference:+d} {abs(down)} px "
+                f"{'lower' if down > 0 else 'higher'} and {abs(right)} px further "
+                f"{'right' if right > 0 else 'left'} than plane 0: fused so, edges would be "
+                "double; convert with align=True (--align), which moves them"
+            )
 
 
 def _tasks_that_fit(
@@ -303,11 +323,9 @@ def _tasks_that_fit(
     fits = (memory.budget_bytes() - process) // task
     if fits >= usual:
         return None
-    _LOG.warning(
-        "%s is read in large pieces: %d at a time fit the memory, and not %d",
-        name_of(reader),
-        fits,
-        usual,
+    advise(
+        f"{name_of(reader)} is read in large pieces: {fits} at a time fit the memory, and not "
+        f"{usual}"
     )
     return int(fits)
 

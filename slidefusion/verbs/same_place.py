@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import StackError
+from slidefusion.errors import StackError, advise
 from slidefusion.geometry import Window
 from slidefusion.registration import correlation, displacement, overlap
 
 __all__ = ["check_same_place", "fullest_place"]
-
-_LOG = logging.getLogger("slidefusion")
 
 _SIDE_PX = 256
 """Of the place where an image is compared with planes."""
@@ -72,8 +69,8 @@ def check_same_place(
             "the same order?"
         )
     if max(abs(down), abs(across)) >= _SHIFT_PX and moved - found[best] > _GAIN:
-        _LOG.warning(
-            "%s is shifted against %s: from y %d, x %d it lies %d px further down and %d px "
-            "further right; move it first, or what is learnt or measured is wrong",
-            *names, place.y, place.x, down, across,
-        )  # fmt: skip
+        advise(
+            f"{names[0]} is shifted against {names[1]}: from y {place.y}, x {place.x} it lies "
+            f"{down} px further down and {across} px further right; move it first, or what is "
+            "learnt or measured is wrong"
+        )

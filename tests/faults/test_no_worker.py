@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
 
-from slidefusion.errors import ProcessingError
+from slidefusion.errors import ProcessingError, SlidefusionWarning
 from slidefusion.tasks import pools
 from slidefusion.tasks.scheduling import active_client, run_tasks
 
@@ -21,9 +20,7 @@ def _never(job: Any, y: int, x: int) -> None:
     raise AssertionError("there is nobody to run this")
 
 
-def test_it_is_said_and_then_given_up(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_is_said_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import Client, LocalCluster
 
     monkeypatch.setattr(pools, "_REFRESH_SECONDS", 0.1)
@@ -32,11 +29,11 @@ def test_it_is_said_and_then_given_up(
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
-        caplog.at_level(logging.WARNING, "slidefusion"),
+        pytest.warns(SlidefusionWarning, match="no worker is left") as told,
         pytest.raises(ProcessingError, match="has had no worker that can run this for"),
     ):
         run_tasks(_never, None, [(0, 0)], name="fuse", client=client, on_done=_never_done)
-    assert sum("no worker is left" in record.message for record in caplog.records) == 1
+    assert len(told) == 1
 
 
 def test_an_asynchronous_client_is_refused_and_a_closed_one_is_none() -> None:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 import slidefusion as sf
+from slidefusion.cli import main
+from slidefusion.errors import SlidefusionWarning
 from slidefusion.geometry import Size, Window
 from slidefusion.readers.aligned import AlignedReader, aligned
 from slidefusion.readers.base import Reader
@@ -121,13 +124,34 @@ def test_windows_are_those_of_the_moved_plane(
 
 def test_a_converted_stack_is_aligned(tmp_path: Path) -> None:
     array = scan(400, 380, "uint8")
-    for align, out in ((True, "a.zarr"), (False, "b.zarr")):
-        sf.convert(Planes(array), tmp_path / out, align=align, reference=REFERENCE, progress=False)
-    moved, given = (sf.open_stack(tmp_path / out).values for out in ("a.zarr", "b.zarr"))
-    assert np.array_equal(given, array)
+    given: dict[str, Any] = {"reference": REFERENCE, "progress": False}
+    sf.convert(Planes(array), tmp_path / "a.zarr", align=True, **given)
+    moved = sf.open_stack(tmp_path / "a.zarr").values
     inner = slice(MARGIN, -MARGIN)
     for z, (down, right) in enumerate(DRIFT):
         expected = np.roll(array[:, z], (-down, -right), (1, 2))
         assert np.array_equal(moved[:, z, inner, inner], expected[:, inner, inner])
     record: Any = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["slidefusion"]
     assert record["source"]["planes_moved_by_px"] == [[-y, -x] for y, x in DRIFT]
+
+
+def test_a_stack_that_drifts_is_warned_of(tmp_path: Path) -> None:
+    array = scan(400, 380, "uint8")
+    text = r"plane -3 9 px higher and 4 px further right than plane 0: .*--align"
+    with pytest.warns(SlidefusionWarning, match=text):
+        sf.convert(Planes(array), tmp_path / "a.zarr", reference=REFERENCE, progress=False)
+    near = array[:, 2:4]  # a pixel off, and a warning would be an error
+    sf.convert(Planes(near), tmp_path / "b.zarr", reference=1, progress=False)
+
+
+def test_the_command_line_warns_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    array = scan(400, 380, "uint8")[0]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata=None)
+    given = ["--pixel-size-um", "1", "--z-step-um", "1", "--no-progress"]
+    for out, more, said in (("a.zarr", [], 1), ("b.zarr", ["--align"], 0)):
+        run = ["convert", str(tmp_path / "a.tif"), str(tmp_path / out), *given, *more]
+        assert main([*run, "--reference", str(REFERENCE)]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == said and all(line.startswith("warning: the planes") for line in lines)
