@@ -18,7 +18,7 @@ from slidefusion.tasks.outcomes import Outcome
 from slidefusion.tasks.pools import Key
 from slidefusion.tasks.scheduling import run_tasks
 
-__all__ = ["MemoryOverview", "SlideOverview"]
+__all__ = ["MemoryOverview", "SlideOverview", "read_parts"]
 
 _THUMBNAIL_PX = 1024
 _PATCH_PX = 128
@@ -94,7 +94,7 @@ def _subsample(source: PlaneSource, planes: Sequence[int], retries: int) -> npt.
     step = max(1, -(-max(height, width) // _THUMBNAIL_PX))
     strip = max(1, 256 // step) * step
     windows = [Window(y, 0, min(strip, height - y), width) for y in range(0, height, strip)]
-    found, _ = _read_all(
+    found, _ = read_parts(
         source, [(z, *window) for z in planes for window in windows], retries, step
     )
     return np.stack(
@@ -116,17 +116,17 @@ def _patches(source: PlaneSource, planes: Sequence[int], retries: int) -> npt.ND
 
     windows = [window(row, column) for row, column in product(range(_PATCH_GRID), repeat=2)]
     first, *rest = ([(z, *at) for z in planes] for at in dict.fromkeys(windows))
-    found, seconds = _read_all(source, first, retries)
+    found, seconds = read_parts(source, first, retries)
     # More threads than processors where a store is waited for; where it is not, they only compete.
     readers = _READERS if seconds > _QUICK_S * len(planes) else 1
-    found |= _read_all(source, list(chain(*rest)), retries, threads=readers)[0]
+    found |= read_parts(source, list(chain(*rest)), retries, threads=readers)[0]
     return np.stack([np.stack([found[(z, *at)] for z in planes]) for at in windows])
 
 
-def _read_all(
+def read_parts(
     source: PlaneSource, parts: Sequence[Key], retries: int, step: int = 1, threads: int = 1
 ) -> tuple[dict[Key, npt.NDArray[Any]], float]:
-    """Every ``step``-th pixel of these parts, and the seconds that reading took.
+    """Every ``step``-th pixel (C, h, w) of these parts, and the seconds that reading took.
 
     A part is a plane and the four numbers of a window. Each is a task, since a store that fails now
     and then would never give all of them in one go; the first that fails for good ends the rest.

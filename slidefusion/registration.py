@@ -19,8 +19,6 @@ _COARSEST = 0.01
 """Cycles a pixel below which there is uneven light, which stays where the camera is."""
 _ALIKE = 0.5
 """Correlation that two planes have at least where they show the same."""
-_EMPTY = 3 / 255
-"""Of white: a place that varies by less shows nothing that could be compared."""
 
 
 def displacement(image: Gray, other: Gray) -> tuple[float, float]:
@@ -34,21 +32,38 @@ def displacement(image: Gray, other: Gray) -> tuple[float, float]:
     >>> [round(way, 3) for way in displacement(np.roll(spot, (5, -3), (0, 1)), spot)]
     [5.0, -3.0]
     """
-    down, across = (round(way) for way in _peak(image, other))
-    rest = _peak(*overlap(image, other, down, across))
+    return _common_displacement([(image, other)])
+
+
+def _common_displacement(pairs: Sequence[tuple[Gray, Gray]]) -> tuple[float, float]:
+    """That of pairs (image, other) from several places, all of one size."""
+    first = _peak(pairs)
+    down, across = map(round, first)
+    if down == across == 0:
+        return first
+    rest = _peak([overlap(image, other, down, across) for image, other in pairs])
     return down + rest[0], across + rest[1]
 
 
-def _peak(image: Gray, other: Gray) -> tuple[float, float]:
-    fade = np.outer(*(np.hanning(side) for side in image.shape))
-    first, second = (np.fft.rfft2((one - one.mean()) * fade) for one in (image, other))
-    height, width = image.shape
+def _peak(pairs: Sequence[tuple[Gray, Gray]]) -> tuple[float, float]:
+    """Where the mean of the pairs' correlations is largest.
+
+    Structures that come into focus beside those that go out of it move the peak of a single place
+    by up to a pixel; in the mean of several that evens out.
+    """
+    height, width = pairs[0][0].shape
+    fade = np.outer(np.hanning(height), np.hanning(width))
     squared = np.add.outer(np.fft.fftfreq(height) ** 2, np.fft.rfftfreq(width) ** 2)
-    band = np.exp(-squared / _FINEST**2) * -np.expm1(-squared / _COARSEST**2)
-    likeness = np.fft.irfft2(first * second.conj() * band, image.shape)
-    ways = [np.fft.fftfreq(side, 1 / side).astype(int) for side in image.shape]
+    band = np.sqrt(np.exp(-squared / _FINEST**2) * -np.expm1(-squared / _COARSEST**2))
+    total = np.zeros(band.shape, np.complex128)
+    for pair in pairs:
+        first, second = (np.fft.rfft2((one - one.mean()) * fade) * band for one in pair)
+        energy = float(np.linalg.norm(first) * np.linalg.norm(second))
+        total += first * second.conj() / (energy or 1.0)
+    likeness = np.fft.irfft2(total, (height, width))
+    ways = [np.fft.fftfreq(side, 1 / side).astype(int) for side in (height, width)]
     near = np.logical_and.outer(
-        *(np.abs(way) <= side // 4 for way, side in zip(ways, image.shape, strict=True))
+        *(np.abs(way) <= side // 4 for way, side in zip(ways, (height, width), strict=True))
     )
     y, x = np.unravel_index(int(np.argmax(np.where(near, likeness, -np.inf))), likeness.shape)
     return (
@@ -61,7 +76,8 @@ def _vertex(values: npt.NDArray[np.float64]) -> float:
     """Where the parabola through values at -1, 0 and 1 is highest."""
     before, here, after = values
     bend = before - 2 * here + after
-    return float((before - after) / (2 * bend)) if bend < 0 else 0.0
+    # At the rim of what is looked at the largest value is no maximum, whose vertex lies anywhere.
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
 
 
 def overlap(image: Gray, other: Gray, down: int, across: int) -> tuple[Gray, Gray]:
@@ -80,30 +96,24 @@ def correlation(image: Gray, other: Gray) -> float:
 
 
 def plane_shifts(
-    planes: Iterable[Sequence[Gray]], reference: int, white: float
+    planes: Iterable[Sequence[Gray]], reference: int, empty: float
 ) -> npt.NDArray[np.float64]:
     """How far (down, right) each plane lies from the plane ``reference``: (Z, 2) px.
 
     ``planes`` gives each plane's images of the same places, in turn. Neighbours are compared, since
-    they are blurred alike, and the median of the places counts. A plane of which nothing can be
-    told, as it shows nothing or something else, lies where its neighbour does.
+    they are blurred alike, at all places where both vary by more than ``empty``. A plane of which
+    nothing can be told, as it shows nothing or something else, lies where its neighbour does.
     """
     steps = [np.zeros(2)]
     for before, after in itertools.pairwise(planes):
-        found = [
-            way
-            for one, other in zip(after, before, strict=True)
-            if (way := _step(one, other, _EMPTY * white)) is not None
+        pairs = [
+            pair
+            for pair in zip(after, before, strict=True)
+            if min(one.std() for one in pair) > empty
         ]
-        steps.append(np.median(found, axis=0) if found else np.zeros(2))
+        way = _common_displacement(pairs) if pairs else (0.0, 0.0)
+        moved = [overlap(*pair, round(way[0]), round(way[1])) for pair in pairs]
+        alike = bool(pairs) and np.median([correlation(*pair) for pair in moved]) >= _ALIKE
+        steps.append(np.array(way if alike else (0.0, 0.0)))
     places = np.cumsum(steps, axis=0)
     return np.asarray(places - places[reference])
-
-
-def _step(image: Gray, other: Gray, empty: float) -> tuple[float, float] | None:
-    """The displacement, if both show something, and the same."""
-    if min(image.std(), other.std()) < empty:
-        return None
-    way = displacement(image, other)
-    there = overlap(image, other, round(way[0]), round(way[1]))
-    return way if correlation(*there) >= _ALIKE else None

@@ -135,6 +135,7 @@ def _ask_for_maps(plan: FusePlan, client: Any | None) -> dict[str, tuple[int, st
 def _map_image(plan: FusePlan, slide: ImageSpec, name: str, count: int, dtype: str) -> ImageSpec:
     """The depth as a label image, or another map as an image, beside the fused slide."""
     stack, layout = plan.stack, slide.layout
+    slide = dataclasses.replace(slide, rgb=False)
     layout = dataclasses.replace(layout, shape0=(count, *layout.shape0[1:]), dtype=dtype)
     if name != DEPTH:
         names = [name] if count == 1 else [f"{name} {stack.offsets[z]}" for z in plan.planes]
@@ -162,7 +163,9 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
     block = omero(stack.channel_names, stack.dtype.name, rgb=stack.rgb, looks=stack.looks)
     y, x = stack.places(target)
     origin = float(y[0]), float(x[0])
-    slide = ImageSpec("", layout, stack.pixel_size_um, origin=origin, blocks={"omero": block})
+    slide = ImageSpec(
+        "", layout, stack.pixel_size_um, origin=origin, blocks={"omero": block}, rgb=stack.rgb
+    )
     try:
         kinds = _ask_for_maps(plan, client)
     except (PluginError, UsageError):

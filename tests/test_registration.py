@@ -46,9 +46,15 @@ def test_uneven_light_that_stays_with_the_camera_is_not_followed() -> None:
     assert found == pytest.approx((7, -5), abs=0.3)
 
 
+@given(st.integers(0, 300), st.sampled_from([1, 2, 3, 8, 20]))
+def test_of_noise_any_displacement_within_a_quarter_is_had(seed: int, side: int) -> None:
+    first, second = np.random.default_rng(seed).normal(size=(2, side, side)).astype(np.float32)
+    assert np.abs(displacement(first, second)).max() <= side // 4 * 2 + 1
+
+
 def test_planes_that_show_nothing_lie_where_their_neighbours_do() -> None:
     whole = cells(3)
     seen = [whole[40:200, 40:200], whole[38:198, 40:200], np.full((SIDE, SIDE), 9, np.float32)]
-    places = plane_shifts([[plane] for plane in seen], 0, 255)
+    places = plane_shifts([[plane] for plane in seen], 0, 3)
     assert places == pytest.approx(np.array([[0, 0], [2, 0], [2, 0]]), abs=0.2)
-    assert plane_shifts([[seen[0]]], 0, 255).tolist() == [[0, 0]]
+    assert plane_shifts([[seen[0]]], 0, 3).tolist() == [[0, 0]]

@@ -355,6 +355,10 @@ def test_the_axes_that_xarray_gives_a_zarr_v2_array(tmp_path: Path) -> None:
     array = zarr.open_array(tmp_path / "a.zarr" / "image", mode="r")
     assert array.metadata.zarr_format == 2
     assert np.array_equal(sf.open_stack(array).values, data.swapaxes(0, 1))
+    for names, expected in (("CZYX", data), (["dim_0", "dim_1", "dim_2", "dim_3"], data)):
+        other = zarr.create_array(zarr.storage.MemoryStore(), data=data, zarr_format=2)
+        other.attrs["_ARRAY_DIMENSIONS"] = list(names)
+        assert np.array_equal(sf.open_stack(other).values, expected)
 
 
 def test_a_data_array_as_other_readers_of_slides_name_it(small_stack: np.ndarray) -> None:

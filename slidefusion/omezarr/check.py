@@ -206,7 +206,7 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     try:
         block = _read(job.where, image, level, array, window, plane)
     except Exception as error:
-        if is_out_of_reach(error):
+        if is_out_of_reach(error, remote=is_url(job.where)):
             raise
         return [
             damage(at, f"cannot be decoded ({type(why).__name__}: {why})")
@@ -224,7 +224,7 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     try:
         stored = _read(job.where, image, level + 1, above, halved, plane)
     except Exception as error:
-        if is_out_of_reach(error):
+        if is_out_of_reach(error, remote=is_url(job.where)):
             raise
         return []
     differs = half != stored
@@ -308,7 +308,7 @@ def _fault(where: str, name: str, chunks: int) -> str | None:
         size = filesystem.size(f"{root}/{name}")
     except FileNotFoundError as error:
         # fsspec says so of whatever a web server answers to the question, with its answer behind.
-        if error.__cause__ is not None and is_out_of_reach(error.__cause__):
+        if error.__cause__ is not None and is_out_of_reach(error.__cause__, remote=True):
             raise error.__cause__ from None
         return "is missing"
     return size_fault(size, chunks)

@@ -63,15 +63,12 @@ class Lock:
         self._lost: str | None = None
         try:
             self._acquire()
-        except OutputError:
+        except BaseException as error:
             _HELD.discard(self._record["token"])
-            raise
-        except Exception as error:
-            _HELD.discard(self._record["token"])
-            raise OutputError(
-                f"cannot create {where}: {type(error).__name__}: {error}; choose a place that can "
-                "be written to"
-            ) from error
+            if isinstance(error, OutputError) or not isinstance(error, Exception):
+                raise
+            what = f"cannot create {where}: {type(error).__name__}: {error}"
+            raise OutputError(f"{what}; choose a place that can be written to") from error
         # The thread holds no reference to the lock, so one that is forgotten is given back.
         beating = threading.Thread(
             target=_beat,
@@ -108,9 +105,8 @@ class Lock:
             while not self._file.create(self._record):
                 found = self._file.read()
                 if found is not None and self._is_dead(found):
-                    _LOG.warning(
-                        "%s: taking over from a run that is dead (%s)", self.where, _who(found)
-                    )
+                    text = "%s: taking over from a run that is dead (%s)"
+                    _LOG.warning(text, self.where, _who(found))
                     self._file.write(self._record)
                     break
         if found is not None or not self._file.is_exclusive:
@@ -178,11 +174,13 @@ def _release(
     # A forked child inherits the lock's memory, not the lock.
     if not stop.is_set() and record["pid"] == os.getpid():
         stop.set()
-        _HELD.discard(record["token"])
-        with writing, contextlib.suppress(Exception):
-            found = file.read()
-            if found is None or found.get("token") == record["token"]:
-                file.remove()
+        try:
+            with writing, contextlib.suppress(Exception):
+                found = file.read()
+                if found is None or found.get("token") == record["token"]:
+                    file.remove()
+        finally:
+            _HELD.discard(record["token"])  # not before: until then nobody may take it over
 
 
 class _LocalFile:

@@ -46,6 +46,8 @@ class ImageSpec:
     """(y, x) place of the first pixel, as in `multiscales`."""
     blocks: Mapping[str, Any] = field(default_factory=dict)
     """Further NGFF blocks: ``omero``, ``image-label``."""
+    rgb: bool = False
+    """Whether the channels are red, green and blue of one colour picture."""
 
     @property
     def arrays(self) -> list[str]:
@@ -74,7 +76,7 @@ class ImageSpec:
         block = self.blocks.get("omero")
         if block is None or not without_windows(block):
             return self
-        shown = with_windows(block, self.layout.overview(where, self.name))
+        shown = with_windows(block, self.layout.overview(where, self.name), rgb=self.rgb)
         return replace(self, blocks={**self.blocks, "omero": shown})
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import re
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from slidefusion.errors import OptionError, near_match
 
@@ -24,6 +24,9 @@ __all__ = ["check_url", "close_connections", "url_store"]
 
 _CLOSE_SECONDS = 5.0
 """A server that does not answer must not hold up the end of the process for longer."""
+
+_PASSWORD = re.compile(r"://[^:/@]*:(?!\d+/)[^@]*@")
+"""Of a URL, or of one behind it (``zip://…::https://…``); what is no port before a path."""
 
 _used: dict[int, AsyncFileSystem] = {}
 
@@ -42,12 +45,11 @@ def check_url(url: str) -> None:
         raise OptionError(
             f"{url!r} names no bucket, host or path: give one, such as {scheme}://…/slide.zarr"
         )
-    place = urlsplit(f"{scheme}://{rest}")
-    if place.password is not None:
+    if _PASSWORD.search(url):
         raise OptionError(
-            f"the URL {scheme}://{place.netloc.rpartition('@')[2]}… has a password in it, which "
-            "would be written into logs and slides: leave it out, and give it to the store's "
-            "library in its environment variables or configuration (deploy/README.md)"
+            f"the URL {scheme}://…@{rest.rpartition('@')[2]} has a password in it, which would be "
+            "written into logs and slides: leave it out, and give it to the store's library in its "
+            "environment variables or configuration (deploy/README.md)"
         )
     if scheme not in known_implementations and scheme not in registry:
         raise OptionError(

@@ -20,7 +20,6 @@ Look = Mapping[str, Any]
 
 _COLOUR = re.compile("[0-9A-Fa-f]{6}")
 _WINDOW = ("min", "max", "start", "end")
-_RGB = ["FF0000", "00FF00", "0000FF"]
 
 
 def look_of(channel: Any) -> Look:
@@ -62,7 +61,7 @@ def omero(
     """
     window = {"window": _window(0.0, 255.0, dtype)} if dtype == "uint8" else {}
     if rgb:
-        colours = _RGB
+        colours = ["FF0000", "00FF00", "0000FF"]
     elif len(channel_names) == 1:
         colours = ["FFFFFF"]
     else:
@@ -96,20 +95,22 @@ def without_windows(block: Mapping[str, Any]) -> bool:
     return any("window" not in channel for channel in block["channels"])
 
 
-def with_windows(block: Mapping[str, Any], pixels: npt.NDArray[Any]) -> dict[str, Any]:
+def with_windows(
+    block: Mapping[str, Any], pixels: npt.NDArray[Any], *, rgb: bool
+) -> dict[str, Any]:
     """The block with a window from black to white for each channel that has none.
 
     ``pixels`` (C, Y, X) are a part or a smaller version of the image. Red, green and blue have one
     white, other channels one of their own (`white_of`); what is negative is shown, too.
 
     >>> block = omero(["dapi"], "uint16", rgb=False)
-    >>> with_windows(block, np.full((1, 9, 9), 3980, np.uint16))["channels"][0]["window"]
+    >>> pixels = np.full((1, 9, 9), 3980, np.uint16)
+    >>> with_windows(block, pixels, rgb=False)["channels"][0]["window"]
     {'min': 0.0, 'max': 65535.0, 'start': 0.0, 'end': 3980.0}
     """
-    is_rgb = [channel["color"] for channel in block["channels"]] == _RGB
     channels = []
     for k, channel in enumerate(block["channels"]):
-        samples = pixels if is_rgb else pixels[k]
+        samples = pixels if rgb else pixels[k]
         finite = samples[np.isfinite(samples)]
         low = min(0.0, float(np.percentile(finite, 0.1))) if finite.size else 0.0
         window = _window(low, white_of(samples), samples.dtype)

@@ -179,9 +179,13 @@ def store_around(place: str, inside: str) -> str:
 def axes_of(array: zarr.Array[Any]) -> tuple[str, ...]:
     """Names of the axes of an array: those it gives, or the last of c, z, y, x."""
     names = getattr(array.metadata, "dimension_names", None)
-    names = names or array.attrs.get("_ARRAY_DIMENSIONS")  # as xarray writes Zarr v2
-    if isinstance(names, list | tuple) and names and all(names):
+    if names and all(names):
         return tuple(map(str, names))
+    named = array.attrs.get("_ARRAY_DIMENSIONS")  # as xarray writes Zarr v2; anything, elsewhere
+    if isinstance(named, list):
+        letters = tuple(str(name).lower() for name in named)
+        if len(set(letters)) == array.ndim and set("yx") <= set(letters) <= set("tczyx"):
+            return letters
     return tuple("czyx"[-array.ndim :]) if array.ndim <= 4 else ("unnamed",) * array.ndim
 
 

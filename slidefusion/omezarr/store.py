@@ -81,7 +81,7 @@ def location(path: str | Path) -> str:
     text = str(path)
     if text.startswith("file://"):
         text = unquote(text.removeprefix("file://"))
-    if not is_url(text):
+    if not is_url(text := text.removeprefix("local://")):
         return _absolute(text)
     check_url(text)
     return text.rstrip("/")
@@ -258,13 +258,17 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
     except ImportError as error:
         raise StackError(f"{where} needs another package: {error}") from error
     except Exception as error:  # each object store has exceptions of its own
-        of_zarr = isinstance(error, ValueError | KeyError | TypeError | zarr.errors.BaseZarrError)
+        of_zarr = isinstance(error, (*_OF_ZARR, zarr.errors.BaseZarrError))
         if of_zarr and not _came_from_store(error):
             raise StackError(f"the Zarr metadata of {where} is damaged: {_cause(error)}") from error
         raise ProcessingError(
             f"cannot open {where}: {_cause(error)}; check its address, the connection, and your "
             "credentials and settings for such stores"
         ) from error
+
+
+_OF_ZARR = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What zarr raises for metadata that are something else than they should be."""
 
 
 def _came_from_store(error: BaseException) -> bool:

@@ -9,20 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.engine import PlaneSource
+from slidefusion.errors import SlidefusionError, advise
 from slidefusion.geometry import Size, Window
+from slidefusion.overview import read_parts
 from slidefusion.readers.base import Reader
 from slidefusion.registration import Gray, plane_shifts
-from slidefusion.value_range import white_of
+from slidefusion.stack import from_group
 
-__all__ = ["AlignedReader", "Shifts", "aligned", "drift_of"]
+__all__ = ["AlignedReader", "Shifts", "aligned", "drift_of", "warn_of_drift"]
 
 Shifts = tuple[tuple[int, int], ...]
 """(down, right) of each plane, in px."""
 
 _GRID = 4
 _SIDE_PX = 512
-_PLACES = 6
+_PLACES = 12
 """Of the places of the grid, those with the most in them are compared."""
+_EMPTY = 0.02
+"""Of the range of a slide's values: a place that varies by less shows nothing to compare."""
+_WARNED_PX = 2
+"""From which on planes are said to lie beside each other."""
 _ANY = Size(1, 1)
 """The tile of a source of which any rectangle can be read alone."""
 
@@ -66,10 +72,13 @@ class AlignedReader:
         return found[:, (rows - y)[:, np.newaxis], columns - x]
 
 
-def aligned(reader: Reader, reference: int) -> Reader:
-    """``reader`` with its planes moved to where the plane ``reference`` lies."""
-    # What it does not say, the reader does.
-    return cast("Reader", AlignedReader(reader, drift_of(reader, reference, reader.tile)))
+def aligned(reader: Reader, reference: int, retries: int = 3) -> Reader:
+    """``reader`` with its planes moved to where the plane ``reference`` lies.
+
+    Raises :class:`ProcessingError` when it cannot be read, nor after so many ``retries``.
+    """
+    shifts = drift_of(reader, reference, reader.tile, retries=retries)
+    return cast("Reader", AlignedReader(reader, shifts))  # what it does not say, the reader does
 
 
 def drift_of(
@@ -77,36 +86,77 @@ def drift_of(
     reference: int,
     tile: Size = _ANY,
     *,
-    side_px: int = _SIDE_PX,
     most: int = _PLACES,
+    retries: int = 3,
 ) -> Shifts:
     """How far (down, right) each plane lies from the plane ``reference``, in whole px.
 
     That is found at the places, ``most`` at most, where that plane shows most, once for a whole
     plane: planes that are turned, enlarged, or moved differently from place to place have no such
-    numbers. ``tile`` is what has to be read at once.
+    numbers. Less than a pixel counts as none, since what comes into focus beside what goes out of
+    it looks like as much. ``tile`` is what has to be read at once.
 
-    Raises what reading raises.
+    Raises :class:`ProcessingError` when ``source`` cannot be read.
     """
     _, count, height, width = source.shape
-    tall, wide = min(side_px, height), min(side_px, width)
+    tall, wide = min(_SIDE_PX, height), min(_SIDE_PX, width)
     ys = [(height - tall) * k // (_GRID - 1) for k in range(_GRID)]
     xs = [(width - wide) * k // (_GRID - 1) for k in range(_GRID)]
     grid = list(dict.fromkeys(Window(y, x, tall, wide) for y in ys for x in xs))
-    seen = dict(zip(grid, _grays(source, reference, grid, tile), strict=True))
-    white = white_of(np.stack(list(seen.values())).astype(source.dtype))
+    seen = dict(zip(grid, _grays(source, reference, grid, tile, retries), strict=True))
     places = sorted(seen, key=lambda place: -float(seen[place].std()))[:most]
-    planes = (_grays(source, z, places, tile) for z in range(count))
-    shifts = plane_shifts(planes, reference, white)
-    return tuple((round(y), round(x)) for y, x in shifts.tolist())
+    dark, bright = np.percentile(np.stack(list(seen.values())), (0.1, 99.9))
+    planes = (_grays(source, z, places, tile, retries) for z in range(count))
+    found = plane_shifts(planes, reference, _EMPTY * float(bright - dark))
+    shifts = found * (2 if _is_halved(tall, wide) else 1)
+    return tuple((_whole(down), _whole(right)) for down, right in shifts.tolist())
 
 
-def _grays(source: PlaneSource, z: int, places: Sequence[Window], tile: Size) -> list[Gray]:
-    """The mean of the channels of plane ``z`` at these places."""
+def warn_of_drift(where: str, reference: int) -> None:
+    """Warn of a stack at ``where`` whose planes drift, as every fusion of it has double edges."""
+    try:
+        source: Any = from_group(where).source
+        shifts = drift_of(source, reference, most=6)
+    except SlidefusionError:  # the stack is whole, read or not
+        return
+    down, right = max(shifts, key=lambda shift: max(map(abs, shift)))
+    if max(abs(down), abs(right)) >= _WARNED_PX:
+        plane = shifts.index((down, right)) - reference
+        vertical, horizontal = "lower" if down > 0 else "higher", "right" if right > 0 else "left"
+        advise(
+            f"the planes of {where} lie beside each other, plane {plane:+d} {abs(down)} px "
+            f"{vertical} and {abs(right)} px further {horizontal} than plane 0: fused so, edges "
+            "would be double; convert with align=True (--align), which moves them"
+        )
+
+
+def _whole(pixels: float) -> int:
+    return round(pixels) if abs(pixels) >= 1 else 0
+
+
+def _is_halved(height: int, width: int) -> bool:
+    """Whether places of this size are compared at half of it: what is compared is coarse enough."""
+    return min(height, width) >= _SIDE_PX // 2
+
+
+def _grays(
+    source: PlaneSource, z: int, places: Sequence[Window], tile: Size, retries: int
+) -> list[Gray]:
+    """The mean of the channels of plane ``z`` at these places; 0 for what is no number."""
     _, _, height, width = source.shape
     if 2 * tile.height * tile.width > height * width:  # any place decodes it all
-        plane = np.asarray(source.read(z, Window(0, 0, height, width)))
+        whole = (z, 0, 0, height, width)
+        plane = read_parts(source, [whole], retries)[0][whole]
         found = [plane[(slice(None), *place.slices)] for place in places]
     else:
-        found = [np.asarray(source.read(z, place)) for place in places]
-    return [pixels.mean(axis=0, dtype=np.float32) for pixels in found]
+        parts, _ = read_parts(source, [(z, *place) for place in places], retries)
+        found = [parts[(z, *place)] for place in places]
+    return [_small(np.nan_to_num(pixels.mean(axis=0, dtype=np.float32))) for pixels in found]
+
+
+def _small(gray: Gray) -> Gray:
+    height, width = gray.shape
+    if not _is_halved(height, width):
+        return gray
+    pairs = gray[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2)
+    return np.asarray(pairs.mean(axis=(1, 3)))

@@ -72,17 +72,18 @@ def choose_series(tif: Any, number: int | None) -> Any:
         raise OptionError(
             f"series={number}: {_name(tif)} has series 0 to {len(every) - 1}: {_list(every)}"
         )
+    if number is not None:
+        alike = [s for s in every if _size(s) == _size(every[number])]
+        if len(alike) > 1 and all(s.kind in _BY_CODING for s in alike) and _joined(alike):
+            raise OptionError(
+                f"series={number}: pages of {_name(tif)} are alike, and in several series only "
+                f"because they are not compressed alike; all {sum(map(len, alike))} are one stack: "
+                "leave series= away, or save the pages alone"
+            )
+        return every[number]
     chosen = max(every, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
     others = [s for s in every if s is not chosen and not _is_extra(s, chosen)]
     together = _joined([chosen, *others]) if others else chosen
-    if number is not None:
-        if together is not None and together is not chosen and every[number].kind in _BY_CODING:
-            raise OptionError(
-                f"series={number}: the pages of {_name(tif)} are alike, and in several series only "
-                f"because they are not compressed alike; all {len(together)} are one stack: leave "
-                "series= away"
-            )
-        return every[number]
     if together is None:
         raise StackError(
             f"{_name(tif)} holds several pictures that may be meant: {_list(every)}. The planes of "
@@ -102,10 +103,12 @@ def _joined(every: list[Any]) -> Any | None:
     apart = all(
         s.kind in _BY_CODING or (s.kind == "shaped" and s.size == s.keyframe.size) for s in every
     )
+    if not apart:  # else some may be missing
+        return None
     pages = sorted((page for s in every for page in s.pages), key=lambda page: page.index)
     frames = [page.keyframe for page in pages]
     forms = {(f.shape, f.axes, str(f.dtype), f.photometric, f.extrasamples) for f in frames}
-    if not apart or len(forms) > 1:
+    if len(forms) > 1:
         return None
     shape, axes = frames[0].shape, frames[0].axes
     return tifffile.TiffPageSeries(

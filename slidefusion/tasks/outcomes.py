@@ -48,7 +48,18 @@ _FAIL = {
     errno.EFBIG,
 }
 # Their exceptions do not descend from OSError.
-_NETWORK = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "obstore", "urllib3")
+_NETWORK = (
+    "aiobotocore",
+    "aiohttp",
+    "azure",
+    "botocore",
+    "gcsfs",
+    "google",
+    "obstore",
+    "paramiko",
+    "requests",
+    "urllib3",
+)
 _NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _PASSING_STATUS = {408, 425, 429}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries (zarrs) say which errno
@@ -137,8 +148,10 @@ def may_pass(error: BaseException) -> Verdict:
     return "fail"
 
 
-def is_out_of_reach(error: BaseException) -> bool:
+def is_out_of_reach(error: BaseException, *, remote: bool = False) -> bool:
     """Whether what was asked for cannot be had, now or by us, and nobody knows what it is like.
+
+    ``remote`` says that it was asked of a store at a URL.
 
     >>> is_out_of_reach(PermissionError("Access Denied")), is_out_of_reach(ValueError("checksum"))
     (True, False)
@@ -148,8 +161,9 @@ def is_out_of_reach(error: BaseException) -> bool:
     for cause in _causes(error):
         if isinstance(cause, PermissionError) or _is_of_a_network(cause):
             return True
-        # zarrs calls what it cannot decode an OSError, too, without a number.
-        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, _NOT_THERE):
+        # zarrs, which reads local files, calls what it cannot decode an OSError, without a number.
+        numbered = isinstance(cause, OSError) and (remote or cause.errno)
+        if numbered and not isinstance(cause, _NOT_THERE):
             return True
     return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from slidefusion import memory
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
-from slidefusion.errors import MemoryBudgetError, OptionError, PluginError, SlidefusionError, advise
+from slidefusion.errors import MemoryBudgetError, OptionError, PluginError, advise
 from slidefusion.geometry import Size, Window, as_whole
 from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
@@ -22,11 +21,10 @@ from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.omezarr.rendering import omero
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers import open_reader
-from slidefusion.readers.aligned import AlignedReader, aligned, drift_of
+from slidefusion.readers.aligned import aligned, warn_of_drift
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
-from slidefusion.stack import from_group
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.pools import workers_of
@@ -38,8 +36,6 @@ from slidefusion.wording import byte_text
 __all__ = ["convert"]
 
 _SHARD_PX = 2048
-_DRIFT_PX = 2
-"""From which on planes are said to lie beside each other."""
 
 
 def convert(
@@ -126,8 +122,7 @@ def convert(
     opened = open_reader(source, reader=reader, **reader_options)
     try:
         facts = StackFacts.of(opened, pixel_size_um, z_step_um, z_um, reference)
-        planes = aligned(opened, facts.reference) if align else opened
-        _convert(planes, out, facts, chunk_px, shard_px, options)
+        _convert(opened, out, facts, chunk_px, shard_px, options, align=align)
     finally:
         if opened is not source:
             opened.close()
@@ -186,6 +181,8 @@ def _convert(
     chunk_px: int,
     shard_px: int,
     options: RunOptions,
+    *,
+    align: bool,
 ) -> None:
     chunk, shard = as_whole(chunk_px), as_whole(shard_px)
     if chunk is None or shard is None or not 1 <= chunk <= shard:
@@ -207,6 +204,8 @@ def _convert(
     rows, columns = block_grid(slide, block)
     keys = list(product(range(-(-planes // group)), range(rows), range(columns)))
     at_once = _tasks_that_fit(reader, block, pixel_bytes, len(keys), options.client)
+    if align:
+        reader = aligned(reader, facts.reference, options.retries)
     settings = {
         "input": {k: v for k, v in reader.provenance.items() if k not in ("versions", "warnings")},
         "shape": list(reader.shape),
@@ -231,10 +230,11 @@ def _convert(
         z_start_um=facts.z_um[0] if facts.z_um and facts.z_step_um else 0.0,
         origin=facts.origin_um,
         blocks={"omero": shown},
+        rgb=reader.is_rgb,
     )
     inputs = [entry["path"] for entry in reader.provenance.get("files", ())]
     files = [path for path in inputs if Path(path).is_absolute() and Path(path).exists()]
-    urls = [path for path in inputs if is_url(path)]
+    urls = [path for path in inputs if is_url(path) and reader.name == "ngff"]
     software = reader.provenance.get("versions", ())
     needs = needs_of_all(options.client, software, files, reader, urls)
     output = Output(
@@ -259,25 +259,8 @@ def _convert(
         needs=needs,
     )
     run_regions([output], tasks, job, options)
-    if not isinstance(reader, AlignedReader):
-        _warn_of_drift(output.where, facts.reference)
-
-
-def _warn_of_drift(where: str, reference: int) -> None:
-    """Planes that lie beside each other give double edges, whatever fuses them."""
-    with contextlib.suppress(SlidefusionError):  # the stack is whole, read or not
-        source = from_group(where).source
-        assert source is not None
-        shifts = drift_of(source, reference, side_px=CHUNK_PX, most=4)
-        down, right = max(shifts, key=lambda shift: max(map(abs, shift)))
-        if max(abs(down), abs(right)) >= _DRIFT_PX:
-            advise(
-                f"the planes of {where} lie beside each other, plane "
-                f"{shifts.index((down, right)) - reference:+d} {abs(down)} px "
-                f"{'lower' if down > 0 else 'higher'} and {abs(right)} px further "
-                f"{'right' if right > 0 else 'left'} than plane 0: fused so, edges would be "
-                "double; convert with align=True (--align), which moves them"
-            )
+    if not align:
+        warn_of_drift(output.where, facts.reference)
 
 
 def _tasks_that_fit(

@@ -13,7 +13,7 @@ import slidefusion as sf
 from slidefusion.errors import ProcessingError, StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.journal import Journal
-from slidefusion.tasks.outcomes import may_pass
+from slidefusion.tasks.outcomes import is_out_of_reach, may_pass
 
 from .conftest import Files, assert_same, convert, files_of, fuse
 from .workload import Pattern, noted
@@ -146,6 +146,18 @@ def test_answers_of_stores_are_judged_by_their_status() -> None:
         "fail",
     ]
     assert may_pass(EndpointConnectionError(endpoint_url="http://x")) == "retry"
+
+
+def test_what_is_out_of_reach_is_not_damaged() -> None:
+    from requests.exceptions import ProxyError
+
+    refused = OSError("Forbidden: bucket/a.zarr/0/c/0/0/0")  # as gcsfs says it, without a number
+    frame = OSError("incomplete frame")  # as zarrs says of a damaged local file
+    assert is_out_of_reach(refused, remote=True) and not is_out_of_reach(frame)
+    for error in (PermissionError("Access Denied"), ProxyError(), OSError(22, "Bad Request")):
+        assert is_out_of_reach(error) and is_out_of_reach(error, remote=True)
+    for error in (ValueError("checksum"), FileNotFoundError("a"), IsADirectoryError(21, "a")):
+        assert not is_out_of_reach(error, remote=True)
 
 
 def test_the_pattern_is_the_pattern(stack: Path) -> None:

@@ -107,6 +107,26 @@ def test_what_a_run_of_this_process_could_not_take_away_is_no_life(tmp_path: Pat
     assert not (tmp_path / LOCK_NAME).exists()
 
 
+def test_a_lock_that_is_given_back_is_not_taken_from_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the record and its removal another thread may ask for it."""
+    mine, asked = Lock(str(tmp_path)), []
+    remove = locks._LocalFile.remove
+
+    def late(file: Any) -> None:
+        with pytest.raises(OutputError, match="another run is writing") as told:
+            Lock(str(tmp_path))
+        asked.append(told)
+        remove(file)
+
+    monkeypatch.setattr(locks._LocalFile, "remove", late)
+    mine.release()
+    monkeypatch.undo()
+    assert asked and not (tmp_path / LOCK_NAME).exists()
+    Lock(str(tmp_path)).release()
+
+
 @pytest.mark.usefixtures("quick_beats")
 def test_another_machine_that_is_silent_is_dead(tmp_path: Path) -> None:
     foreign(tmp_path)

@@ -152,9 +152,9 @@ def test_windows_reach_to_what_is_white(
 ) -> None:
     pixels = np.zeros((3, 30, 30), dtype) + np.array(values, dtype)[:, None, None]
     for names, rgb in ((["a", "b", "c"], False), (["red", "green", "blue"], True)):
-        block = omero(names, dtype, rgb=rgb, looks=[{}, {"color": "00FFFF"}, {}] * (not rgb))
+        block = omero(names, dtype, rgb=rgb)
         assert without_windows(block)
-        shown = with_windows(block, pixels)
+        shown = with_windows(block, pixels, rgb=rgb)
         assert not without_windows(shown)
         found = [channel["window"] for channel in shown["channels"]]
         full = {"uint16": 65535.0, "float32": 1.0}[dtype]
@@ -169,7 +169,9 @@ def test_a_window_that_is_known_stays_and_one_shows_what_is_negative() -> None:
     block = omero(["a", "b"], "float32", rgb=False, looks=[known, {}])
     pixels = np.linspace(-3, 7, 2 * 50 * 50, dtype=np.float32).reshape(2, 50, 50)[::-1]
     pixels[1, 0, 0] = np.nan
-    first, second = (channel["window"] for channel in with_windows(block, pixels)["channels"])
+    first, second = (
+        channel["window"] for channel in with_windows(block, pixels, rgb=False)["channels"]
+    )
     assert first == known["window"]
     assert second["start"] == pytest.approx(-3, abs=0.02) and second["end"] == pytest.approx(2, 0.1)
 

@@ -32,15 +32,35 @@ def test_the_remedy_is_that_of_the_cause(error: Exception, remedy: str) -> None:
     [
         ("s3://", "'s3://' names no bucket, host or path"),
         ("memory:///", "'memory:///' names no bucket, host or path"),
-        ("http://bob:hunter2@host/a.zarr", "^the URL http://host… has a password in it"),
-        ("s3://key:hunter2@bucket/a.zarr", "^the URL s3://bucket… has a password in it"),
+        ("http://bob:hunter2@host/a.zarr", "^the URL http://…@host/a.zarr has a password in it"),
+        ("s3://key:hunter2/x@bucket/a.zarr", "^the URL s3://…@bucket/a.zarr has a password in it"),
+        ("zip://a.zarr::https://bob:hunter2@host/a.zip", "has a password in it"),
     ],
 )
 def test_urls_that_no_store_is_opened_by(url: str, message: str) -> None:
     with pytest.raises(OptionError, match=message) as told:
         location(url)
     assert "hunter2" not in str(told.value)
-    assert location("s3://bucket/a:b@c.zarr/") == "s3://bucket/a:b@c.zarr"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket/a:b@c.zarr",
+        "http://bob@host:8080/a@b.zarr",
+        "http://host:8080/a@b.zarr",
+        "memory://q[1]/a.zarr",
+        "s3://bu[cket/x.zarr",
+        "http://[::1]:80/a.zarr",
+    ],
+)
+def test_urls_that_look_odd_and_are_places(url: str) -> None:
+    assert location(f"{url}/") == url
+
+
+def test_a_local_url_is_a_path(tmp_path: Path) -> None:
+    assert location(f"local://{tmp_path}/a%20b.zarr") == str(tmp_path / "a%20b.zarr")
+    assert location((tmp_path / "a b.zarr").as_uri()) == str(tmp_path / "a b.zarr")
 
 
 def test_what_is_clear_already_stays_as_it_is() -> None:

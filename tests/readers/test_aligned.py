@@ -22,7 +22,7 @@ from slidefusion.readers.aligned import AlignedReader, aligned
 from slidefusion.readers.base import Reader
 
 MARGIN = 16
-DRIFT = [(-9, 4), (-4, 2), (-1, 0), (0, 0), (2, -3), (5, -3)]
+DRIFT = [(-9, 4), (-4, 2), (-2, 0), (0, 0), (2, -3), (5, -3)]
 REFERENCE = 3
 
 
@@ -140,7 +140,8 @@ def test_a_stack_that_drifts_is_warned_of(tmp_path: Path) -> None:
     text = r"plane -3 9 px higher and 4 px further right than plane 0: .*--align"
     with pytest.warns(SlidefusionWarning, match=text):
         sf.convert(Planes(array), tmp_path / "a.zarr", reference=REFERENCE, progress=False)
-    near = array[:, 2:4]  # a pixel off, and a warning would be an error
+    # A pixel off; a warning would be an error.
+    near = np.stack([array[:, REFERENCE], np.roll(array[:, REFERENCE], 1, -1)], axis=1)
     sf.convert(Planes(near), tmp_path / "b.zarr", reference=1, progress=False)
 
 
@@ -155,3 +156,32 @@ def test_the_command_line_warns_in_a_line(
         assert main([*run, "--reference", str(REFERENCE)]) == 0
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == said and all(line.startswith("warning: the planes") for line in lines)
+
+
+def test_a_source_that_fails_now_and_then_is_aligned_all_the_same(tmp_path: Path) -> None:
+    class Faltering(Planes):
+        def read(self, z: int, window: Window) -> np.ndarray:
+            found = super().read(z, window)
+            if self.reads in (2, 5):
+                raise OSError(16, "Device or resource busy")
+            return found
+
+    sf.convert(
+        Faltering(scan(400, 380, "uint8")), tmp_path / "a.zarr", align=True, reference=REFERENCE,
+        progress=False,
+    )  # fmt: skip
+    record: Any = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["slidefusion"]
+    assert record["source"]["planes_moved_by_px"] == [[-y, -x] for y, x in DRIFT]
+
+
+def test_values_that_are_no_numbers_are_no_obstacle() -> None:
+    array = scan(700, 640, "float32")
+    array[0, :, 30, 40:50] = np.nan
+    found: Any = aligned(Planes(array), REFERENCE)
+    assert list(found.shifts) == DRIFT
+
+
+def test_faint_structures_on_a_high_level_are_seen() -> None:
+    array = (scan(700, 640, "uint16") // 5 + 30000).astype(np.uint16)
+    found: Any = aligned(Planes(array), REFERENCE)
+    assert list(found.shifts) == DRIFT

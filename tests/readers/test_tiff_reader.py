@@ -505,7 +505,7 @@ def test_a_part_of_a_stack_is_no_stack(tmp_path: Path) -> None:
     with tifffile.TiffWriter(path) as tif:
         for plane, coding in zip(noise(3, 70, 90), (None, "zlib", None), strict=True):
             tif.write(plane, metadata=None, contiguous=False, compression=coding)
-    with pytest.raises(OptionError, match=r"series=0: the pages .* all 3 are one stack: leave"):
+    with pytest.raises(OptionError, match=r"series=0: pages .* all 3 are one stack: leave"):
         open_reader(path, series=0)
 
 
@@ -516,3 +516,37 @@ def test_pages_of_other_meaning_are_no_planes(tmp_path: Path) -> None:
             tif.write(plane, metadata=None, contiguous=False, photometric=meaning)
     with pytest.raises(StackError, match="holds several pictures that may be meant"):
         open_reader(path)
+
+
+_TWO_IMAGES = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="30" SizeY="20"
+SizeZ="2" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>
+<TiffData IFD="0" FirstZ="0" PlaneCount="1"/><TiffData IFD="1" FirstZ="1" PlaneCount="1"/></Pixels>
+</Image><Image ID="Image:1"><Pixels ID="Pixels:1" DimensionOrder="XYZCT" Type="uint8" SizeX="30"
+SizeY="20" SizeZ="3" SizeC="1" SizeT="1"><Channel ID="Channel:1:0" SamplesPerPixel="1"/>
+<TiffData IFD="2" FirstZ="0" PlaneCount="1"/></Pixels></Image></OME>"""
+
+
+def test_a_plane_that_is_missing_in_one_of_several_images(tmp_path: Path) -> None:
+    path, planes = tmp_path / "two.ome.tif", noise(3, 20, 30)
+    with tifffile.TiffWriter(path, ome=False) as tif:
+        for k, plane in enumerate(planes):
+            tif.write(plane, metadata=None, contiguous=False, description="" if k else _TWO_IMAGES)
+    with pytest.raises(StackError, match="holds several pictures that may be meant"):
+        open_reader(path)
+    with pytest.raises(ReaderError, match="missing 2 frames"):
+        open_reader(path, series=1)
+
+
+def test_a_thumbnail_is_no_part_of_the_stack_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "thumb.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for plane, coding in zip(noise(3, 80, 100), (None, "zlib", None), strict=True):
+            tif.write(plane, metadata=None, contiguous=False, compression=coding)
+        tif.write(noise(1, 33, 25)[0], metadata=None, contiguous=False)
+    with tifffile.TiffFile(path) as tif:
+        small = next(k for k, series in enumerate(tif.series) if series.shape == (33, 25))
+    assert open_reader(path, series=small).shape == (1, 1, 33, 25)
+    with pytest.raises(OptionError, match="all 3 are one stack"):
+        open_reader(path, series=0)

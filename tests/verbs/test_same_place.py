@@ -36,6 +36,12 @@ def test_what_is_in_place_passes() -> None:  # and a warning would be an error
     compare(np.full((1, 1), 7, np.uint8), np.full((1, 1), 9, np.uint8))
 
 
+def test_noise_is_no_difference() -> None:
+    rng = np.random.default_rng(0)
+    whole = (cells(0) - 128) / 4 + 128
+    compare(whole, whole + rng.normal(0, 25, whole.shape).astype(np.float32))
+
+
 def test_a_shift_is_told() -> None:
     whole = cells(0)
     text = "truth.zarr is shifted against stack.zarr: .* 4 px further down and -3 px further right"
@@ -49,7 +55,8 @@ def test_another_image_is_refused() -> None:
 
 
 def test_the_fullest_place_has_the_cell() -> None:
-    image = np.full((1, 700, 900), 240, np.uint8)
-    image[0, 600:640, 100:140] = 60
+    image = np.full((3, 700, 900), 240, np.uint8)
+    image[1] = 0  # a flat colour is nothing to compare
+    image[::2, 600:640, 100:140] = 60
     place = fullest_place((700, 900), lambda window: image[(slice(None), *window.slices)])
     assert place == Window(444, 0, 256, 256)
