@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,14 +21,19 @@ from numba.core.dispatcher import Dispatcher
 
 __all__ = ["kernel"]
 
+_LOG = logging.getLogger("slidefusion")
+
+_NOT_KEPT = (OSError, EOFError, LookupError, ValueError, pickle.UnpicklingError)
+"""What numba's cache raises for a full disk, and for files that were not written to their end."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
     """Compile ``function`` on its first call, for the types it is called with.
 
-    Where nothing can be written (a read-only installation without a home directory), the machine
-    code is not kept and each process compiles anew.
+    Where nothing can be written (a read-only installation without a home directory, a full disk),
+    the machine code is not kept and each process compiles anew, as it does what is damaged.
     """
     cache: Any = _KernelCache
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
@@ -40,7 +47,29 @@ class _KernelCache(FunctionCache):
 
     What a kernel calls and which constants it uses is part of its machine code, too. Without that
     an update of one file would leave the kernels of others as they were compiled with the old one.
+    What cannot be read or written of it is compiled, and no error.
     """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        known: Any = super()
+        try:
+            return known.load_overload(sig, target_context)
+        except _NOT_KEPT as error:
+            self._say("read", error)
+            with contextlib.suppress(OSError):
+                known.flush()  # an index that is damaged would be in the way of the new one
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        known: Any = super()
+        try:
+            known.save_overload(sig, data)
+        except _NOT_KEPT as error:
+            self._say("written", error)
+
+    def _say(self, what: str, error: Exception) -> None:
+        text = "machine code in %s cannot be %s (%s: %s): compiling"
+        _LOG.warning(text, self.cache_path, what, type(error).__name__, error)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         found = "\n".join(sorted(set(_ingredients(self._py_func, set()))))

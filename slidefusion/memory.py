@@ -40,7 +40,7 @@ _LARGE_REGION_PX, _LARGE_HALO_PX = 3072, 256
 
 _PROCESS_BYTES = 320 * 2**20
 """What a process needs for itself: Python, Dask, Zarr, and the compiled kernels."""
-_TORCH_BYTES = 192 * 2**20
+_TORCH_BYTES = 256 * 2**20
 """And PyTorch, of fusers that have weights."""
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8

@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from slidefusion.errors import OutputError, ProcessingError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.access import writing
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.shards import shard_fault, size_fault
-from slidefusion.omezarr.store import is_url, writing
+from slidefusion.omezarr.store import is_url
 from slidefusion.progress import progress_bar
 from slidefusion.run_options import RunOptions
 from slidefusion.tasks.interrupt import check_stop
@@ -248,12 +249,8 @@ class _Regions:
             for path, chunks in self._files(key):
                 reason = fault(path, chunks)
                 if reason is not None:
-                    _LOG.warning(
-                        "%s: made again, since its shard %s %s",
-                        self.tasks.describe(key),
-                        path,
-                        reason,
-                    )
+                    text = "%s: made again, since its shard %s %s"
+                    _LOG.warning(text, self.tasks.describe(key), path, reason)
                     self._take_back([self.index[key]])
                     break
 

@@ -58,3 +58,30 @@ def test_what_is_unchanged_is_compiled_once(tmp_path, run):
     (tmp_path / "inner.py").write_text(INNER.format(number=1, factor=2))
     assert run() == ["22", "0"]
     assert run() == ["22", "1"]
+
+
+@pytest.mark.parametrize("damage", ["no index", "half of the code"])
+def test_what_was_not_written_to_its_end_is_compiled_again(tmp_path, run, damage):
+    (tmp_path / "inner.py").write_text(INNER.format(number=1, factor=2))
+    assert run() == ["22", "0"]
+    (file,) = (tmp_path / "__pycache__").glob(
+        "outer.outer*.nbi" if damage == "no index" else "outer.outer*.nbc"
+    )
+    file.write_bytes(b"" if damage == "no index" else file.read_bytes()[:100])
+    assert run() == ["22", "0"]
+    assert run() == ["22", "1"]  # and kept
+
+
+def test_a_full_disk_is_no_obstacle(tmp_path, run):
+    (tmp_path / "inner.py").write_text(INNER.format(number=1, factor=2))
+    full = """
+import numba.core.caching as caching
+
+def save(self, key, data):
+    raise OSError(28, "No space left on device")
+
+caching.IndexDataCacheFile.save = save
+"""
+    (tmp_path / "outer.py").write_text(full + OUTER)
+    assert run() == ["22", "0"]
+    assert run() == ["22", "0"]

@@ -85,8 +85,10 @@ def train(
     from slidefusion.errors import OptionError
     from slidefusion.training.corpus import write_corpus
     from slidefusion.training.recipe import compact, published
+    from slidefusion.training.run import check_installed
     from slidefusion.training.run import train as run
 
+    check_installed()
     if devices != "auto" and not devices.isdecimal():
         raise OptionError(f"--devices {devices!r}: give a number of GPUs, or auto")
     changes = {key: free_value(text) for key, text in pairs(option).items()}

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from slidefusion.errors import OutputError, ProcessingError
 from slidefusion.files import replace_file
-from slidefusion.omezarr.store import is_url, reaching, writing
+from slidefusion.omezarr.access import reaching, writing
+from slidefusion.omezarr.store import is_url
 
 __all__ = ["JOURNAL_NAME", "Journal", "fingerprint_of"]
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from slidefusion.errors import OutputError, ProcessingError, SlidefusionError
+from slidefusion.omezarr.access import writing
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.metadata import multiscales
@@ -24,7 +25,7 @@ from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.record import RECORD_KEY
 from slidefusion.omezarr.rendering import with_windows, without_windows
 from slidefusion.omezarr.shards import clear_scratch
-from slidefusion.omezarr.store import create_group, location, open_group, writing
+from slidefusion.omezarr.store import create_group, location, open_group
 from slidefusion.omezarr.version import NGFF_VERSION
 
 __all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings"]

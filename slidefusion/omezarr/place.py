@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from slidefusion.errors import OutputError, ProcessingError, StackError, UnknownNameError
 from slidefusion.files import PARTIAL_SUFFIX, ZARR_NAMES, replace_file
+from slidefusion.omezarr.access import reaching, writing
 from slidefusion.omezarr.journal import JOURNAL_NAME
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
 from slidefusion.omezarr.shards import SCRATCH_NAME
-from slidefusion.omezarr.store import is_url, open_group, reaching, writing
+from slidefusion.omezarr.store import is_url, open_group
 
 __all__ = ["State", "delete_store", "state_of"]
 

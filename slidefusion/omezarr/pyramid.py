@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from slidefusion.errors import OptionError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.access import reading, writing
 from slidefusion.omezarr.metadata import level_sizes
 from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.shards import shard_path, write_whole_shards
-from slidefusion.omezarr.store import codec_pipeline, open_array, reading, writing
+from slidefusion.omezarr.store import codec_pipeline, open_array
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tiling import divisor_up_to, round_up
 

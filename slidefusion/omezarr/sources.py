@@ -18,8 +18,9 @@ import numpy.typing as npt
 from slidefusion.errors import StackError
 from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
+from slidefusion.omezarr.access import reading
 from slidefusion.omezarr.read_shards import read_part
-from slidefusion.omezarr.store import is_url, open_array, reading
+from slidefusion.omezarr.store import is_url, open_array
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from slidefusion.errors import (
     OptionError,
     PlaceError,
     ProcessingError,
-    SlidefusionError,
     StackError,
     UnknownNameError,
 )
 from slidefusion.files import is_zarr
+from slidefusion.omezarr.access import cause_of
 from slidefusion.omezarr.plain_shards import has_plain_shards
 from slidefusion.omezarr.remote import check_url, url_store
 from slidefusion.tasks.outcomes import may_pass
@@ -42,9 +42,6 @@ __all__ = [
     "location",
     "open_array",
     "open_group",
-    "reaching",
-    "reading",
-    "writing",
 ]
 
 # zarr's configuration belongs to the process, not to a thread: one that opens with another thread's
@@ -155,65 +152,6 @@ def _start_zarr_threads() -> None:
         zarr.create_group(zarr.storage.MemoryStore())
 
 
-@contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
-    try:
-        yield
-    except SlidefusionError:
-        raise
-    except MemoryError as error:
-        raise ProcessingError(
-            f"cannot read {what}: out of memory; pass a smaller chunks= or run fewer tasks at a "
-            "time, or its data is damaged and only claims to be large"
-        ) from error
-    except Exception as error:  # each codec and object store has exceptions of its own
-        raise ProcessingError(
-            f"cannot read {what}: {_cause(error)}; the data there is damaged, truncated or out of "
-            "reach: restore it, then run again"
-        ) from error
-
-
-@contextlib.contextmanager
-def reaching(where: str) -> Iterator[None]:
-    """Turns whatever an output's place raises before it is written to into one ``PlaceError``."""
-    try:
-        yield
-    except (SlidefusionError, MemoryError):
-        raise
-    except Exception as error:  # each object store has exceptions of its own
-        raise PlaceError(
-            f"the output {where} cannot be reached: {_cause(error)}; check its address, the "
-            "connection and your credentials, or choose another output; nothing was written"
-        ) from error
-
-
-_FAULTS = (AssertionError, AttributeError, NameError, TypeError)
-"""What no store or disk raises."""
-
-
-@contextlib.contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
-    try:
-        yield
-    except (SlidefusionError, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, _FAULTS):
-            remedy = "this is a fault of slidefusion or of a library that it uses: please report it"
-        else:
-            remedy = "make room or restore access, then run the same call again"
-        raise ProcessingError(
-            f"cannot write {what}: {_cause(error)}; what is finished is kept and marked "
-            f"incomplete: {remedy}"
-        ) from error
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def _store(where: str, mode: str) -> str | zarr.storage.FsspecStore:
     return url_store(where, read_only=mode == "r") if is_url(where) else where
 
@@ -260,9 +198,11 @@ def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
     except Exception as error:  # each object store has exceptions of its own
         of_zarr = isinstance(error, (*_OF_ZARR, zarr.errors.BaseZarrError))
         if of_zarr and not _came_from_store(error):
-            raise StackError(f"the Zarr metadata of {where} is damaged: {_cause(error)}") from error
+            raise StackError(
+                f"the Zarr metadata of {where} is damaged: {cause_of(error)}"
+            ) from error
         raise ProcessingError(
-            f"cannot open {where}: {_cause(error)}; check its address, the connection, and your "
+            f"cannot open {where}: {cause_of(error)}; check its address, the connection, and your "
             "credentials and settings for such stores"
         ) from error
 
@@ -306,7 +246,7 @@ def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
         return zarr.create_group(_store(where, "w-"), attributes=attributes, overwrite=False)
     except Exception as error:
         raise PlaceError(
-            f"cannot create {where}: {_cause(error)}; choose a place that can be written to"
+            f"cannot create {where}: {cause_of(error)}; choose a place that can be written to"
         ) from error
 
 
@@ -335,7 +275,7 @@ def open_array(path: str, name: str, mode: str, stamp: str, fast: bool = True) -
         with codec_pipeline(path, fast=False):
             return zarr.open_array(_store(path, mode), path=name, mode=mode)
     except Exception as error:
-        message = f"the array {name!r} of {path} cannot be opened: {_cause(error)}"
+        message = f"the array {name!r} of {path} cannot be opened: {cause_of(error)}"
         if may_pass(error) == "retry":
             raise ProcessingError(message) from error
         raise StackError(message) from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slidefusion.errors import OptionError, OutputError
+from slidefusion.errors import OptionError, OutputError, UsageError
 from slidefusion.files import clear_partials
 from slidefusion.omezarr.lock import Lock
 from slidefusion.training.card import card_of_run
@@ -23,6 +24,16 @@ __all__ = ["train"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VALIDATION = 8
 """Slides kept back for validation, at most; a tenth of fewer than eighty."""
+
+
+def check_installed() -> None:
+    """Raise :class:`UsageError` when a package that only training needs is not installed."""
+    needed = ("scipy", "lightning_fabric", "tensorboard")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"training needs {', '.join(missing)}: python -m pip install 'slidefusion[train]'"
+        )
 
 
 def train(
@@ -78,12 +89,15 @@ def train(
         The folder cannot be written to, or another run is training there.
     StackError, UnknownNameError
         A stack or truth is missing, or does not fit.
+    UsageError
+        A package that training needs is not installed.
     WeightsError
         The blur model's weights are missing or damaged.
 
     >>> train(compact("focusgan"), stacks, "runs/focusgan-1")  # doctest: +SKIP
     PosixPath('runs/focusgan-1/focusgan-1.safetensors')
     """
+    check_installed()
     import torch
 
     from slidefusion import weights
