@@ -30,7 +30,8 @@ def note(folder: str, what: str) -> int:
 def noted(folder: Path, what: str) -> list[int]:
     """The processes in which it happened, once for each time."""
     path = folder / what
-    return [int(p.read_text()) for p in path.iterdir()] if path.is_dir() else []
+    texts = [p.read_text() for p in path.iterdir()] if path.is_dir() else []
+    return [int(text) for text in texts if text]  # one is empty while it is being written
 
 
 @dataclass(frozen=True)
