@@ -53,12 +53,18 @@ def test_the_focus_map_is_the_mean_over_covering_patches() -> None:
         # Every patch of the reflected images by itself, with what its convolutions see around it.
         a, b = (np.pad(image, 20, mode="symmetric") for image in (first, second))
         scores = np.full((33, 36), np.nan)
-        for i in range(2, 31):
-            for j in range(2, 34):
-                place = (slice(2 * i - 4, 2 * i + 20), slice(2 * j - 4, 2 * j + 20))
-                pair = [torch.from_numpy(image[place].copy())[None, None] for image in (a, b)]
-                logits = network(*pair)[0, :, 2, 2]
-                scores[i, j] = torch.softmax(logits, 0)[1]
+        places = [(i, j) for i in range(2, 31) for j in range(2, 34)]
+        pair = [
+            torch.from_numpy(
+                np.stack(
+                    [image[2 * i - 4 : 2 * i + 20, 2 * j - 4 : 2 * j + 20] for i, j in places]
+                )[:, None]
+            )
+            for image in (a, b)
+        ]
+        logits = network(*pair)[:, :, 2, 2]
+        for place, score in zip(places, torch.softmax(logits, 1)[:, 1].tolist(), strict=True):
+            scores[place] = score
     for row, column in ((0, 0), (7, 11), (19, 22), (0, 22)):
         wanted = scores[row + 3 : row + 11, column + 3 : column + 11].mean()
         assert found[row, column] == pytest.approx(wanted, abs=1e-4)

@@ -65,13 +65,13 @@ def test_a_checkpoint_is_written_now_and_then(
     """A run of slow updates that is ended between two validations has not begun in vain."""
     many = corpus * 5  # so that one is kept back for validation
     options = {"accelerator": "cpu", "checkpoint_steps": 100}
-    train(small("blur"), many, tmp_path / "whole", **options)
+    train(small("srgan"), many, tmp_path / "whole", **options)
     monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", -1.0)
-    train(small("blur"), many, tmp_path / "cut", stop_after=3, **options)
+    train(small("srgan"), many, tmp_path / "cut", stop_after=3, **options)
     told: list[int] = []
-    train(small("blur"), many, tmp_path / "cut", on_step=lambda n, _: told.append(n), **options)
+    train(small("srgan"), many, tmp_path / "cut", on_step=lambda n, _: told.append(n), **options)
     assert told == [4, 5, 6]
-    for name in ("blur.safetensors", "losses.csv", "validation.csv"):
+    for name in ("srgan-1.safetensors", "losses.csv", "validation.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
