@@ -136,6 +136,17 @@ def harmed(faulty: Faulty) -> Iterator[Faulty]:
     faulty.harm = None
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None between s3fs's own attempts."""
+    import s3fs.core
+
+    async def at_once(*_: object) -> None:
+        """In place of them."""
+
+    monkeypatch.setattr(s3fs.core.asyncio, "sleep", at_once)
+
+
 def filesystem() -> Any:
     import s3fs
 
@@ -200,14 +211,8 @@ def test_errors_throttling_and_silence_end_in_the_same_bytes(
 def test_a_store_that_refuses_one_shard_for_ever(
     harmed: Faulty,
     whole: tuple[dict[str, bytes], dict[str, bytes]],
-    monkeypatch: pytest.MonkeyPatch,
+    no_pauses: None,
 ) -> None:
-    import s3fs.core
-
-    async def at_once(*_: object) -> None:
-        """In place of the pauses between s3fs's own attempts."""
-
-    monkeypatch.setattr(s3fs.core.asyncio, "sleep", at_once)
     harmed.harm = lambda method, path: 503 if method == "PUT" and "/0/c/0/1/1/0" in path else None
     with pytest.raises(ProcessingError) as caught:
         convert("s3://slides/b/stack.zarr", retries=1)
@@ -315,17 +320,11 @@ def test_where_nothing_may_be_deleted_an_output_is_complete_all_the_same(
 def test_a_root_that_cannot_be_read_is_not_somebody_elses(
     harmed: Faulty,
     whole: tuple[dict[str, bytes], dict[str, bytes]],
-    monkeypatch: pytest.MonkeyPatch,
+    no_pauses: None,
     status: int,
 ) -> None:
-    import s3fs.core
-
-    async def at_once(*_: object) -> None:
-        """In place of the pauses between s3fs's own attempts."""
-
     where = f"s3://slides/j{status}/stack.zarr"
     convert(where)
-    monkeypatch.setattr(s3fs.core.asyncio, "sleep", at_once)
     harmed.harm = lambda method, path: (
         status if method == "GET" and path.split("?")[0].endswith("stack.zarr/zarr.json") else None
     )
