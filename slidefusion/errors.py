@@ -23,6 +23,7 @@ perhaps not what is wanted, is warned of: :class:`SlidefusionWarning`.
 from __future__ import annotations
 
 import difflib
+import sys
 import warnings
 from collections.abc import Iterable
 
@@ -44,6 +45,8 @@ __all__ = [
     "advise",
     "near_match",
 ]
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class SlidefusionError(Exception):
@@ -109,8 +112,14 @@ class SlidefusionWarning(UserWarning):
 
 
 def advise(text: str) -> None:
-    """Warn with a :class:`SlidefusionWarning`; the command line prints it as a line."""
-    warnings.warn(text, SlidefusionWarning, stacklevel=3)
+    """Warn with a :class:`SlidefusionWarning`; the command line prints it as a line.
+
+    The warning names the line outside of this package that called it, which is the user's.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE and frame.f_back:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, SlidefusionWarning, stacklevel=level)
 
 
 def near_match(name: str, allowed: Iterable[str]) -> str:

@@ -138,8 +138,9 @@ def test_a_converted_stack_is_aligned(tmp_path: Path) -> None:
 def test_a_stack_that_drifts_is_warned_of(tmp_path: Path) -> None:
     array = scan(400, 380, "uint8")
     text = r"plane -3 9 px higher and 4 px further right than plane 0: .*--align"
-    with pytest.warns(SlidefusionWarning, match=text):
+    with pytest.warns(SlidefusionWarning, match=text) as told:
         sf.convert(Planes(array), tmp_path / "a.zarr", reference=REFERENCE, progress=False)
+    assert [warning.filename for warning in told] == [__file__]
     # A pixel off; a warning would be an error.
     near = np.stack([array[:, REFERENCE], np.roll(array[:, REFERENCE], 1, -1)], axis=1)
     sf.convert(Planes(near), tmp_path / "b.zarr", reference=1, progress=False)
