@@ -67,10 +67,10 @@ def url_store(where: str, *, read_only: bool) -> FsspecStore:
     ImportError
         When the package for this kind of URL is not installed.
     """
-    from zarr.storage import FsspecStore
+    from slidefusion.omezarr.ranged_store import RangedStore
 
     async def make() -> FsspecStore:
-        return FsspecStore.from_url(where, read_only=read_only)
+        return RangedStore.from_url(where, read_only=read_only)
 
     store: FsspecStore = _in_zarr_loop(make())
     if _connect(store.fs) is not None:

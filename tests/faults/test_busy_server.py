@@ -1,4 +1,4 @@
-"""A web server that is busy now and then, or for ever."""
+"""A web server that is busy now and then or for ever, or that knows no ranges."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from fsspec.implementations.http import HTTPFileSystem
 
 import slidefusion as sf
-from slidefusion.errors import ProcessingError
+from slidefusion.errors import ProcessingError, SlidefusionWarning
 from slidefusion.omezarr import remote
 
 
 class _Busy(SimpleHTTPRequestHandler):
-    """Serves files and ranges of them; some requests for data get a 503."""
+    """Serves files and, if it knows them, ranges; some requests for data get a 503."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -32,7 +32,7 @@ class _Busy(SimpleHTTPRequestHandler):
         else:
             data = path.read_bytes()
             found = re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-            if found is None:
+            if found is None or not self.server.ranged:
                 self._reply(200, data)
                 return
             first, last = found.groups()
@@ -56,7 +56,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: Path) -> None:
-        self.lock, self.asked, self.busy = threading.Lock(), 0, range(0)
+        self.lock, self.asked, self.busy, self.ranged = threading.Lock(), 0, range(0), True
         self.closed, self.closing = "nothing", ("GET",)
         super().__init__(("127.0.0.1", 0), lambda *args: _Busy(*args, directory=str(folder)))
 
@@ -98,6 +98,18 @@ def test_a_busy_server_is_asked_again_before_the_first_region(
     server.asked, server.busy = 0, range(0, 120, 23)
     slide = sf.fuse(url, "lpp", out=tmp_path / "slide.zarr", progress=False, retries=12)
     assert server.asked > 120 and np.array_equal(slide.values, whole)
+
+
+def test_a_server_that_knows_no_ranges_costs_whole_shards(
+    server: _Server, stack: Path, tmp_path: Path
+) -> None:
+    whole = sf.fuse(stack, "lpp", out=tmp_path / "whole.zarr", progress=False).values
+    server.ranged = False
+    url = f"{server.url}/{stack.name}"
+    with pytest.warns(SlidefusionWarning, match=f"{server.url} sends whole files") as told:
+        slide = sf.fuse(url, "lpp", out=tmp_path / "slide.zarr", progress=False, retries=0)
+    assert len(told) == 1 and np.array_equal(slide.values, whole)
+    assert sf.verify(url, progress=False) == []
 
 
 @pytest.mark.parametrize("closing", [("GET",), ("GET", "HEAD")])

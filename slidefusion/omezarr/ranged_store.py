@@ -1,0 +1,52 @@
+"""Parts of objects from servers that send the whole object whatever part is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
+from zarr.storage import FsspecStore
+
+from slidefusion.errors import advise
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+__all__ = ["RangedStore"]
+
+_said: set[str] = set()
+
+
+class RangedStore(FsspecStore):
+    """A store at a URL that gives what was asked for, if need be cut from more.
+
+    Servers may ignore ranges (RFC 9110, section 14.2), as ``python -m http.server`` does, and
+    fsspec returns what they send.
+    """
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """As the base class has it, but never more than ``byte_range``."""
+        found = await super().get(key, prototype, byte_range)
+        if found is None or byte_range is None or isinstance(byte_range, OffsetByteRequest):
+            return found  # zarr asks for what follows an offset nowhere
+        if isinstance(byte_range, RangeByteRequest):
+            part, asked = slice(byte_range.start, byte_range.end), byte_range.end - byte_range.start
+        else:
+            part, asked = slice(-byte_range.suffix, None), byte_range.suffix
+        if len(found) <= asked:
+            return found
+        self._say()
+        return found[part]
+
+    def _say(self) -> None:
+        where = str(self.fs.unstrip_protocol(self.path))
+        host = "/".join(where.split("/")[:3])
+        if host not in _said:
+            _said.add(host)
+            advise(
+                f"{host} sends whole files where parts of them are asked for, so that a chunk of "
+                f"{where} costs its whole shard: copy the slide first, or have it served by what "
+                "knows ranges, as nginx, Apache and object stores do"
+            )
