@@ -43,6 +43,10 @@ class AlignedReader:
 
     def __init__(self, reader: Reader, shifts: Shifts) -> None:
         self._reader = reader
+        # By themselves, as from Python 3.12 on what ``__getattr__`` gives makes no Reader.
+        self.name, self.shape, self.dtype = reader.name, reader.shape, reader.dtype
+        self.tile, self.pixel_size_um, self.z_um = reader.tile, reader.pixel_size_um, reader.z_um
+        self.channel_names, self.is_rgb = reader.channel_names, reader.is_rgb
         self.shifts = shifts
         """How far (down, right) each plane lies from the reference plane, in px."""
 
@@ -50,6 +54,10 @@ class AlignedReader:
         if name.startswith("_"):  # also while it is unpickled
             raise AttributeError(name)
         return getattr(self._reader, name)
+
+    def close(self) -> None:
+        """Close the reader."""
+        self._reader.close()
 
     @property
     def provenance(self) -> dict[str, Any]:

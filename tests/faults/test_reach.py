@@ -108,5 +108,6 @@ def test_what_tells_nothing_of_a_store() -> None:
     memory.pipe_file("/reach17/page/zarr.json", b"<html>no such page</html>")
     zarr.create_group(zarr.storage.FsspecStore.from_url("memory://reach17/v2"), zarr_format=2)
     urls = [f"memory://reach17/{name}" for name in ("page", "v2", "none")]
-    (page, _), (v2, _), (none, _) = stamps_of(urls).values()
+    found = stamps_of(urls)
+    (page, _), (v2, _), (none, _) = (found[url] for url in urls)
     assert page == none == "nothing" and v2 not in (None, "nothing")
