@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ _PROCESS_BYTES = 320 * 2**20
 """What a process needs for itself: Python, Dask, Zarr, and the compiled kernels."""
 _TORCH_BYTES = 256 * 2**20
 """And PyTorch, of fusers that have weights."""
+_CUDA_BYTES = 384 * 2**20
+"""And what a build of it for GPUs loads besides, used or not."""
 _DEFAULT_TASK_BYTES = 704 * 2**20
 """What one task may need when ``chunks="auto"``, as declared, which is for float32. A task of uint8
 needs half of that or less: two of them and Python stay below 1.5 GB."""
@@ -128,7 +131,16 @@ def task_bytes(fuser: Fuser, planes: int, channels: int, itemsize: int, window: 
 
 def process_bytes(fuser: Fuser | None = None) -> int:
     """What a process needs beside its tasks, to run this fuser (without: to convert)."""
-    return _PROCESS_BYTES + (_TORCH_BYTES if hasattr(fuser, "weights") else 0)
+    torch = _TORCH_BYTES + _CUDA_BYTES * _is_torch_for_gpus() if hasattr(fuser, "weights") else 0
+    return _PROCESS_BYTES + torch
+
+
+@functools.cache
+def _is_torch_for_gpus() -> bool:
+    """Whether that is the build installed; it is not imported for that."""
+    found = importlib.util.find_spec("torch")
+    libraries = Path(found.origin or "").parent / "lib" if found else Path()
+    return any((libraries / f"libtorch_{kind}.so").exists() for kind in ("cuda", "hip"))
 
 
 def budget_bytes(total: int | None = None) -> int:
