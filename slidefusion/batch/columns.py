@@ -68,7 +68,7 @@ def _yes_or_no(text: str) -> bool:
 
 
 def _side(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else _pixels(text)
 
 
 # Column: the argument of the verb, how its text is read, and what it has to be.

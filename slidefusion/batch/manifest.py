@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +22,19 @@ from slidefusion.batch.columns import (
     fuser_values,
     value,
 )
+from slidefusion.batch.stamps import is_zarr_source, stamps
 from slidefusion.errors import OptionError, SlidefusionError
-from slidefusion.files import ZARR_NAMES, is_zarr
 from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import is_url, location
-from slidefusion.registry import FUSERS, find, get_fuser
+from slidefusion.registry import FUSERS, READERS, find, get_fuser
 from slidefusion.wording import counted
 
 __all__ = ["Row", "read_manifest"]
 
 _SHOWN = 20
 _TEMPORARY = ".batch-stack.zarr"
-"""Ends the name of a stack that is deleted when its slide is done."""
+"""Ends the name of a stack that is deleted when its slide is done. Before it stands what tells the
+manifests apart: two that would write one slide must not take each other's stacks for their own."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,17 @@ class Row:
         return [self.out] if self.stack is None else [self.stack, self.out]
 
     def digest(self) -> str:
-        """Of all that the output depends on: the settings, and sizes and times of the files."""
-        return f"{self.settings_digest}-{_digest(_stamps(self.source))}"
+        """Of all that the output depends on: the settings, and what the source is like.
 
-    @property
+        Raises what :func:`stamps` raises.
+        """
+        return f"{self.settings_digest}-{_digest(stamps(self.source))}"
+
+    @functools.cached_property
     def settings_digest(self) -> str:
         """The part of the digest that does not need the source."""
-        stack = self.stack if self.keeps_stack else None
-        return _digest([self.source, stack, self.fuser, self.convert, self.fuse])
+        stack = one_name(self.stack) if self.stack and self.keeps_stack else None
+        return _digest([one_name(self.source), stack, self.fuser, self.convert, self.fuse])
 
 
 def _digest(value: Any) -> str:
@@ -99,16 +105,19 @@ def read_manifest(
         cells.setdefault("fuser", fuser)
     installed = {name for name in {cells["fuser"] for _, cells in lines} if _is_fuser(name)}
     check_columns(names, installed)
-    folder = manifest.absolute().parent
-    places = str(folder) if out_dir is None else location(out_dir)
+    home = Path(_plain(manifest))
+    places = str(home.parent) if out_dir is None else location(out_dir)
+    owner = _digest(str(home))[:8]
     rows: list[Row] = []
     problems: list[tuple[int, str]] = []
     checked: set[str] = set()
     for line, cells in lines:
         try:
-            row = _row(line, dict(cells), folder, places, checked)
-        except SlidefusionError as error:
-            problems.append((line, str(error)))
+            row = _row(line, dict(cells), home.parent, places, owner, checked)
+            for place in (row.source, *row.places):
+                one_name(place)
+        except (SlidefusionError, OSError, RuntimeError, ValueError) as error:
+            problems.append((line, str(error)))  # of a name that no file can have, too
             continue
         rows.append(row)
         if row.missing and not excused(row):
@@ -161,7 +170,9 @@ def _is_fuser(name: str) -> bool:
     return True
 
 
-def _row(line: int, cells: dict[str, str], folder: Path, places: str, checked: set[str]) -> Row:
+def _row(
+    line: int, cells: dict[str, str], folder: Path, places: str, owner: str, checked: set[str]
+) -> Row:
     place = {name: cells.pop(name, "") for name in PLACES}
     if not place["source"]:
         raise OptionError("the cell source is empty")
@@ -170,6 +181,8 @@ def _row(line: int, cells: dict[str, str], folder: Path, places: str, checked: s
     convert = dict(value(CONVERT, name, cells.pop(name)) for name in CONVERT if name in cells)
     fuse = dict(value(FUSE, name, cells.pop(name)) for name in FUSE if name in cells)
     options, reader = fuser_values(fuser, cells)
+    if "reader" in convert:
+        find(READERS, convert["reader"])
     question = repr((fuser, sorted(options.items())))
     if question not in checked:  # thousands of rows ask for the same
         get_fuser(fuser, **options)
@@ -177,8 +190,8 @@ def _row(line: int, cells: dict[str, str], folder: Path, places: str, checked: s
     source, missing, stem = _source(place["source"], folder)
     out = _under(places, place["out"] or f"{stem}-fused.zarr")
     stack: str | None = _under(places, place["stack"]) if place["stack"] else None
-    if stack is None and (convert or reader or not _is_zarr(source)):
-        stack = out.removesuffix(".zarr") + _TEMPORARY
+    if stack is None and (convert or reader or not is_zarr_source(source)):
+        stack = f"{out.removesuffix('.zarr')}.{owner}{_TEMPORARY}"
     return Row(
         line, source, out, stack, bool(place["stack"]), fuser, convert | reader, fuse | options,
         missing,
@@ -191,7 +204,7 @@ def _source(text: str, folder: Path) -> tuple[str, bool, str]:
         return text, False, _stem(text.rstrip("/").rpartition("/")[2].partition("?")[0])
     if text.startswith("file://"):
         text = location(text)
-    path = Path(folder, Path(text).expanduser())
+    path = Path(_plain(Path(folder, Path(text).expanduser())))
     if path.exists():
         plain = path.is_dir() and path.suffix != ".zarr"
         return str(path), False, path.name if plain else _stem(path.name)
@@ -218,14 +231,18 @@ def _stem(name: str) -> str:
 def _under(folder: str, text: str) -> str:
     """A path or URL; a relative one is below ``folder``."""
     if is_url(text) or Path(text).expanduser().is_absolute():
-        return location(text)
-    return f"{folder}/{text}" if is_url(folder) else location(Path(folder, text))
+        return _plain(location(text))
+    return f"{folder}/{text}" if is_url(folder) else _plain(location(Path(folder, text)))
 
 
-def _is_zarr(source: str) -> bool:
-    if is_url(source):
-        return source.rstrip("/").endswith(".zarr")
-    return is_zarr(source)
+def _plain(place: str | Path) -> str:
+    """A path whose folder has one spelling, wherever a manifest is read from; a URL as it is."""
+    if is_url(str(place)):
+        return str(place)
+    path = Path(place)
+    if path.name == "..":
+        return os.path.realpath(path)
+    return str(Path(os.path.realpath(path.parent), path.name))  # a link keeps the name it was given
 
 
 def _conflicts(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
@@ -239,7 +256,7 @@ def _conflicts(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
             seen.setdefault(place, row.line)
     sources = {one_name(row.source): row.line for row in rows}
     above_source = {str(parent): line for path, line in sources.items() for parent in _above(path)}
-    zarr_sources = {path: line for path, line in sources.items() if _is_zarr(path)}
+    zarr_sources = {path: line for path, line in sources.items() if is_zarr_source(path)}
     for row in rows:
         for place in map(one_name, row.places):
             for others, what in ((sources, "is"), (above_source, "contains")):
@@ -262,20 +279,3 @@ def _above(place: str) -> list[str]:
     scheme, _, rest = place.partition("://")
     parts = rest.split("/")
     return [f"{scheme}://{'/'.join(parts[:count])}" for count in range(1, len(parts))]
-
-
-def _stamps(source: str) -> list[Any]:
-    """Name, size and time of change of the files of a local source."""
-    if is_url(source):
-        return []
-    path = Path(source)
-    if path.is_file():
-        files = [path]
-    elif _is_zarr(source):
-        names = (*ZARR_NAMES, ".zattrs")  # which holds what a store of version 2 says of itself
-        files = [path / name for name in names if (path / name).is_file()]
-    elif path.is_dir():
-        files = sorted(child for child in path.iterdir() if child.is_file())
-    else:
-        files = sorted(Path(name) for name in glob.glob(source))  # noqa: PTH207
-    return [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]

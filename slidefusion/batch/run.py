@@ -25,15 +25,20 @@ from slidefusion.errors import (
 )
 from slidefusion.files import clear_partials
 from slidefusion.omezarr.lock import Lock
+from slidefusion.omezarr.store import is_url
+from slidefusion.run_options import RunOptions
 from slidefusion.tasks.interrupt import stopped_by
 from slidefusion.tasks.outcomes import may_pass
 from slidefusion.tasks.pools import workers_of
 from slidefusion.tasks.scheduling import active_client
+from slidefusion.wording import counted
 
 __all__ = ["batch"]
 
 _LOG = logging.getLogger("slidefusion")
 _MOST_AT_ONCE = 4
+_LOOKERS = 16
+"""Rows that are looked at, at a time, for whether they are done: stores far away take long."""
 _LOOK_SECONDS = 0.5
 
 
@@ -114,6 +119,7 @@ def batch(
         at_once = 1 if client is None else _at_once(client)
     elif at_once < 1:
         raise OptionError(f"at_once={at_once}: give 1 or more slides")
+    RunOptions(retries=retries)  # refuses here what would make every slide fail
     if not path.is_file():
         raise UnknownNameError(f"there is no manifest {path}; give a CSV file")
     with _only_one(path):
@@ -140,7 +146,8 @@ def _at_once(client: Any) -> int:
 @contextlib.contextmanager
 def _only_one(manifest: Path) -> Iterator[None]:
     """Within it no other process works on this manifest."""
-    folder = manifest.absolute().with_name(f"{manifest.stem}.running")
+    status = status_path(manifest.absolute())
+    folder = status.with_name(status.name.replace(".status.csv", ".running"))
     try:
         lock = Lock(str(folder))
     except OutputError as error:
@@ -169,10 +176,17 @@ class _Batch:
         self.stop = threading.Event()  # begin no other slide
         self.interrupted = threading.Event()  # nor go on with those in work
         self.fatal: SlidefusionError | None = None
+        self.full: dict[str, str] = {}  # disks that take nothing more, and what was said
+        self.left_out: list[str] = []  # outputs that would lie there
 
     def run(self, progress: bool) -> None:
         """Make all that are not done."""
-        todo = [row for row in self.rows if not is_done(row, self.table.get(row.out))]
+        looking = ThreadPoolExecutor(_LOOKERS, "slidefusion-batch-look")
+        try:
+            done = looking.map(lambda row: is_done(row, self.table.get(row.out)), self.rows)
+            todo = [row for row, is_made in zip(self.rows, done, strict=True) if not is_made]
+        finally:
+            looking.shutdown(cancel_futures=True)
         before = len(self.rows) - len(todo)
         _LOG.info("batch=%s slides=%d done_before=%d", self.table.path, len(self.rows), before)
         for row in todo:
@@ -190,6 +204,11 @@ class _Batch:
                 pool.shutdown(wait=True, cancel_futures=True)
         if self.fatal is not None:
             raise self.fatal
+        if self.left_out:
+            raise ProcessingError(
+                f"stopped with {counted(len(self.left_out), 'slide')} not begun, which would be "
+                f"written to the same disk: {next(iter(self.full.values()))}"
+            )
 
     def _follow(
         self, left: set[Future[SlideStatus | None]], show: Callable[[SlideStatus], None]
@@ -206,6 +225,9 @@ class _Batch:
         """One slide, whatever happens to it; None when it was not begun."""
         if self.stop.is_set():
             return None
+        if not self.full.keys().isdisjoint(_disks(row)):
+            self.left_out.append(row.out)
+            return None
         start = time.perf_counter()
         state, reason = "failed", ""
         try:
@@ -218,7 +240,7 @@ class _Batch:
         except Exception as error:
             reason = _reason(error)
             _LOG.error("slide=%s state=failed error=%s", row.out, reason, exc_info=error)
-            self._judge(error)
+            self._judge(row, error)
         finally:
             status = self._end(row, state, reason, time.perf_counter() - start)
         return status
@@ -234,16 +256,30 @@ class _Batch:
             line=row.line,
         )
 
-    def _judge(self, error: Exception) -> None:
-        """Stop if the others would fail as well."""
+    def _judge(self, row: Row, error: Exception) -> None:
+        """Stop if the others would fail as well, or those that go to the same disk."""
         client = self.options.client
-        gone = client is not None and client.status != "running"
-        full = not isinstance(error, PluginError) and may_pass(error) == "stop"
-        if (gone or full) and self.fatal is None:
+        if client is not None and client.status != "running":
             self.stop.set()
-            self.fatal = ProcessingError(
+            self.fatal = self.fatal or ProcessingError(
                 f"stopped, since the other slides would fail as well: {_reason(error)}"
             )
+        elif not isinstance(error, PluginError) and may_pass(error) == "stop":
+            self.full.update(dict.fromkeys(_disks(row), _reason(error)))
+
+
+def _disks(row: Row) -> set[str]:
+    """What the outputs of a row take room on: disks, by their numbers, or buckets."""
+    found = set()
+    for place in row.places:
+        if is_url(place):
+            found.add("/".join(place.split("/")[:3]))
+        else:
+            there = next(
+                folder for folder in (Path(place), *Path(place).parents) if folder.exists()
+            )
+            found.add(str(there.stat().st_dev))
+    return found
 
 
 def _reason(error: Exception) -> str:

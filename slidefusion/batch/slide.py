@@ -2,7 +2,8 @@
 
 The rule for what lies at an output's place already: what this row made is continued or kept, what
 an earlier version of the row left unfinished is deleted, and a finished slide that this row did not
-make is deleted only with ``overwrite``.
+make is deleted only with ``overwrite``. That a store is finished does not say whose it is: its
+fingerprint does, which the table keeps.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from typing import Any
 
 from slidefusion.batch.manifest import Row
 from slidefusion.batch.status import SlideStatus, StatusTable
-from slidefusion.errors import OutputError, PlaceError, UnknownNameError
+from slidefusion.errors import (
+    OutputError,
+    PlaceError,
+    ProcessingError,
+    SlidefusionError,
+    UnknownNameError,
+)
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import LOCK_NAME, Lock
 from slidefusion.omezarr.place import delete_store, state_of
@@ -41,11 +48,19 @@ class SlideRun:
 def is_done(row: Row, record: SlideStatus) -> bool:
     """Whether the row was made with these settings, and its slide is still there and whole.
 
-    A source that was moved away since makes no difference; one that changed does.
+    A source that was moved away since, or does not answer, makes no difference; one that changed
+    does.
     """
     if record.state != "done" or not record.digest.startswith(row.settings_digest):
         return False
-    return (row.missing or record.digest == row.digest()) and is_complete(row.out)
+    if not _is_made(row.out, record.slide_run):
+        return False
+    try:
+        return row.missing or record.digest == row.digest()
+    except (UnknownNameError, ProcessingError):
+        return True
+    except SlidefusionError:
+        return False
 
 
 def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
@@ -65,27 +80,28 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
     if row.missing:
         raise UnknownNameError(f"there is nothing at the source {row.source}")
     record, digest = table.get(row.out), row.digest()
+    anew = {"began": "", "slide_run": "", "attempts": 0, "error": ""}
     if record.digest != digest:
         _make_way(row, record, run.overwrite)
-        record = table.update(row.out, digest=digest, began="", attempts=0, error="")
-    table.update(
+        table.update(row.out, digest=digest, stack_run="", **anew)
+    elif record.slide_run and not _is_made(row.out, record.slide_run):  # deleted since, or replaced
+        _clear(row.out, run.overwrite, ours=False, later=True)
+        table.update(row.out, **anew)
+    record = table.get(row.out)
+    record = table.update(
         row.out, state="running", attempts=record.attempts + 1, source=row.source, line=row.line
     )
-    stack = row.source
-    if record.began != "fuse":
+    if not record.slide_run:
+        stack = row.source
         if row.stack is not None:
-            table.update(row.out, began="convert")
-            stack = _convert(row, run)
-        _clear(row.out, run.overwrite, ours=False)
-        table.update(row.out, began="fuse")
-    elif row.stack is not None:
-        stack = row.stack
-        if not is_complete(row.out) and not is_complete(stack):  # somebody deleted it
-            _convert(row, run)
-    if not is_complete(row.out):
-        more = {"client": run.client, "retries": run.retries, "progress": False, **row.fuse}
-        make = functools.partial(fuse, stack, row.fuser, out=row.out, **more)
-        _continue(make, row.out, anew=run.overwrite)
+            stack = row.stack
+            if not (record.stack_run and _is_made(stack, record.stack_run)):
+                record = table.update(row.out, began="convert", stack_run="")
+                table.update(row.out, stack_run=_convert(row, run))
+        if record.began != "fuse":
+            _clear(row.out, run.overwrite, ours=False)
+            table.update(row.out, began="fuse")
+        table.update(row.out, slide_run=_fuse(row, stack, run))
     for place in row.places:
         _tidy(place)
     if row.stack is not None and not row.keeps_stack:
@@ -110,6 +126,8 @@ def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> N
     what is finished stays for now, if it may be deleted at all.
     """
     state, _ = state_of(place)
+    if state == "unfinished":
+        Lock(place).release()  # refused here if another run is writing it, before any work
     if state in ("complete", "zarr"):
         if not overwrite:
             made = "was made with other settings or from another source" if ours else "exists"
@@ -124,23 +142,30 @@ def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> N
 
 
 def _convert(row: Row, run: SlideRun) -> str:
-    """The stack of a row, continued or made."""
+    """Make or continue the stack of a row; returns its fingerprint."""
     assert row.stack is not None
-    if not is_complete(row.stack):
-        more = {"client": run.client, "retries": run.retries, "progress": False, **row.convert}
-        make = functools.partial(convert, row.source, row.stack, **more)
-        _continue(make, row.stack, anew=run.overwrite or not row.keeps_stack)
-    return row.stack
+    more = {"client": run.client, "retries": run.retries, "progress": False, **row.convert}
+    make = functools.partial(convert, row.source, row.stack, **more)
+    return _continue(make, row.stack, anew=run.overwrite or not row.keeps_stack)
 
 
-def _continue(make: Callable[[], Any], place: str, *, anew: bool) -> None:
+def _fuse(row: Row, stack: str, run: SlideRun) -> str:
+    """Make or continue the slide of a row; returns its fingerprint."""
+    more = {"client": run.client, "retries": run.retries, "progress": False, **row.fuse}
+    make = functools.partial(fuse, stack, row.fuser, out=row.out, **more)
+    return _continue(make, row.out, anew=run.overwrite)
+
+
+def _continue(make: Callable[..., Any], place: str, *, anew: bool) -> str:
     """Make an output, going on with what an earlier run left; ``anew`` if that cannot be used.
 
-    Another version of slidefusion, say, does not continue what this one began.
+    Another version of slidefusion, say, does not continue what this one began. What is finished may
+    be the work of a run that was killed before it was noted, or somebody else's: ``verify`` takes
+    it up if it was made with these settings. Returns the fingerprint.
     """
     check_stop()
     try:
-        make()
+        make(verify=is_complete(place))
     except PlaceError:
         raise  # what is there is somebody's input, or could not be looked at
     except OutputError:
@@ -148,6 +173,17 @@ def _continue(make: Callable[[], Any], place: str, *, anew: bool) -> None:
             raise
         discard(place)
         make()
+    return _fingerprint(place)
+
+
+def _fingerprint(where: str) -> str:
+    return str(state_of(where)[1].get("fingerprint", ""))
+
+
+def _is_made(where: str, run: str) -> bool:
+    """Whether the finished output of the run with this fingerprint is there; any if it is empty."""
+    state, mine = state_of(where)
+    return state == "complete" and run in ("", mine.get("fingerprint"))
 
 
 def is_complete(where: str) -> bool:

@@ -2,7 +2,8 @@
 
 A record belongs to an output, so rows may change their places in the manifest. ``began`` says how
 far the work on a row *with this digest* has come, which is what makes it continuable: what lies at
-the stack's or the slide's place is the row's own from the moment that the table says so.
+the stack's or the slide's place is the row's own from the moment that the table says so, until
+something else finishes a store there: ``stack_run`` and ``slide_run`` tell.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from slidefusion.errors import OutputError
 from slidefusion.files import replace_file
+from slidefusion.omezarr.overlap import one_name
 
 __all__ = ["SlideStatus", "StatusTable", "status_path"]
 
@@ -44,11 +46,17 @@ class SlideStatus:
     """Of the row's settings and the files of its source."""
     began: str = ""
     """``"convert"`` or ``"fuse"``: the last step that was begun."""
+    stack_run: str = ""
+    """Fingerprint of the run that made the stack, which the stack says of itself."""
+    slide_run: str = ""
+    """That of the slide."""
     updated: str = ""
     """When the record was changed."""
 
 
 _FIELDS = [field.name for field in dataclasses.fields(SlideStatus)]
+_LATER = {"stack_run", "slide_run"}
+"""Fields that tables of an earlier version have not."""
 
 
 def status_path(manifest: Path) -> Path:
@@ -81,7 +89,7 @@ class StatusTable:
             with path.open(newline="", encoding="utf-8") as file:
                 for cells in csv.DictReader(file):
                     record = _record(cells)
-                    self._records[record.out] = record
+                    self._records[one_name(record.out)] = record
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{path} is no table of states ({type(error).__name__}: {error}); move it away. "
@@ -89,8 +97,8 @@ class StatusTable:
             ) from error
 
     def get(self, out: str) -> SlideStatus:
-        """The record of an output; a new one when there is none."""
-        return self._records.get(out) or SlideStatus(out)
+        """The record of an output, however its place is spelt; a new one when there is none."""
+        return self._records.get(one_name(out)) or SlideStatus(out)
 
     def running(self) -> list[SlideStatus]:
         """The slides that are in work."""
@@ -107,8 +115,8 @@ class StatusTable:
         """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self._lock:
-            record = dataclasses.replace(self.get(out), updated=now, **changes)
-            self._records[out] = record
+            record = dataclasses.replace(self.get(out), out=out, updated=now, **changes)
+            self._records[one_name(out)] = record
             self._write()
         return record
 
@@ -116,7 +124,7 @@ class StatusTable:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, _FIELDS)
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(record) for record in self._records.values())
+        writer.writerows(vars(record) for record in self._records.values())
         try:
             with replace_file(self.path) as partial:
                 partial.write_text(text.getvalue(), encoding="utf-8", newline="")
@@ -129,4 +137,5 @@ class StatusTable:
 
 def _record(cells: dict[str, str]) -> SlideStatus:
     kinds: dict[str, Callable[[str], Any]] = {"attempts": int, "seconds": float, "line": int}
-    return SlideStatus(**{name: kinds.get(name, str)(cells[name]) for name in _FIELDS})
+    found = {name: cells[name] for name in _FIELDS if name in cells or name not in _LATER}
+    return SlideStatus(**{name: kinds.get(name, str)(text) for name, text in found.items()})

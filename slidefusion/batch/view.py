@@ -71,7 +71,7 @@ class _View:
         for status in (*self.failures, *self.recent, *self.table.running()):
             seconds = "" if status.state == "running" else f"{status.seconds:.1f}"
             table.add_row(
-                status.out.rpartition("/")[2],
+                Text(status.out.rpartition("/")[2]),  # which is no markup, whatever brackets it has
                 Text(status.state, style=_STYLES.get(status.state, "")),
                 seconds,
                 str(status.attempts),

@@ -298,7 +298,9 @@ def test_a_full_disk_stops_the_batch(
         raise ProcessingError("cannot write") from OSError(28, "No space left on device")
 
     monkeypatch.setattr(sys.modules["slidefusion.batch.slide"], "convert", full)
-    with pytest.raises(ProcessingError, match="the other slides would fail as well"):
+    with pytest.raises(
+        ProcessingError, match="4 slides not begun, which would be written to the same disk"
+    ):
         run(five)
     assert len(begun) == 1
     monkeypatch.undo()
@@ -436,8 +438,8 @@ def test_what_did_not_answer_once_is_not_thrown_away(
             raise ProcessingError("power cut")
         return real(self, z, window)
 
-    def make() -> None:
-        sf.convert(source, place, **options)
+    def make(**more: Any) -> None:
+        sf.convert(source, place, **options, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(TiffReader, "read", failing)

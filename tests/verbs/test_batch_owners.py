@@ -1,0 +1,250 @@
+"""Whose a finished store is: of this row, of another manifest, or of a source that was replaced."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+import slidefusion as sf
+from slidefusion.errors import OptionError, ProcessingError
+
+SIDE = 96
+UM = "mpp,z_step\n{},0.5,1.5\n"
+
+
+def scan(path: Path, seed: int) -> Path:
+    """A TIFF of three planes."""
+    path.parent.mkdir(exist_ok=True)
+    planes = np.random.default_rng(seed).integers(0, 255, (3, SIDE, SIDE), dtype=np.uint8)
+    tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "ZYX"})
+    return path
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Manifests of two folders, each with a scan.tif of its own, which give one slide its name."""
+    for seed, name in enumerate(("p1", "p2")):
+        scan(tmp_path / name / "scan.tif", seed)
+        (tmp_path / name / "slides.csv").write_text("source," + UM.format("scan.tif"))
+    return tmp_path / "p1" / "slides.csv", tmp_path / "p2" / "slides.csv"
+
+
+def run(manifest: Path, **more: Any) -> tuple[str, str]:
+    """State and reason of the one row."""
+    out = manifest.parents[1] / "fused"
+    (status,) = sf.batch(manifest, out_dir=out, progress=False, **more)
+    return status.state, status.error
+
+
+def shows(manifest: Path) -> bool:
+    """Whether the slide is that of this manifest's scan."""
+    found = sf.open_slide(manifest.parents[1] / "fused" / "scan-fused.zarr").values
+    expected = sf.fuse(tifffile.imread(manifest.with_name("scan.tif"))[None], "lpp", progress=False)
+    return bool(np.array_equal(found, expected.values))
+
+
+def interrupted(manifest: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """The batch, whose power is cut when its slide is begun."""
+
+    def cut(outputs: list[Any], *_: Any) -> None:
+        for output in outputs:
+            output.close()
+        raise ProcessingError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("slidefusion.write_slide"), "run_regions", cut)
+        assert run(manifest, **more) == ("failed", "power cut")
+
+
+def test_manifests_do_not_take_each_others_stacks(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    interrupted(first, monkeypatch)
+    state, reason = run(second)
+    assert state == "failed" and "unfinished run with other settings" in reason
+    assert run(first) == ("done", "") and shows(first)
+    assert run(second, overwrite=True) == ("done", "") and shows(second)
+    left = sorted(path.name for path in first.parents[1].glob("fused/*"))
+    assert left == ["scan-fused.zarr"]
+
+
+def test_what_another_one_finished_is_not_this_rows(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    interrupted(first, monkeypatch)
+    assert run(second, overwrite=True) == ("done", "")
+    for _ in range(2):  # once begun and never finished; then known to be refused
+        state, reason = run(first)
+        assert state == "failed" and "with other settings" in reason and shows(second)
+    assert run(first, overwrite=True) == ("done", "") and shows(first)
+    state, reason = run(second)  # done, and replaced since
+    assert state == "failed" and "exists, and is finished" in reason and shows(first)
+    assert run(second, overwrite=True) == ("done", "") and shows(second)
+    assert run(second) == ("done", "")
+
+
+def test_a_run_that_was_killed_before_it_was_noted(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, _ = two
+    module = import_module("slidefusion.batch.slide")
+    real = module.fuse
+
+    def killed(*given: Any, **options: Any) -> None:
+        real(*given, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fuse", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(manifest)
+    out = manifest.parents[1] / "fused" / "scan-fused.zarr"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("c/*") if path.is_file()}
+    assert run(manifest) == ("done", "") and shows(manifest)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_kept_stacks_are_known_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan(tmp_path / "p1" / "scan.tif", 0)
+    other = scan(tmp_path / "p2" / "scan.tif", 1)
+    manifest = tmp_path / "p1" / "slides.csv"
+    manifest.write_text("source,stack," + UM.format("scan.tif,kept.zarr"))
+    interrupted(manifest, monkeypatch)
+    kept, facts = tmp_path / "fused" / "kept.zarr", {"pixel_size_um": 0.5, "z_step_um": 1.5}
+    sf.convert(other, kept, overwrite=True, progress=False, **facts)
+    state, reason = run(manifest)
+    assert state == "failed" and "with other settings" in reason
+    assert run(manifest, overwrite=True) == ("done", "") and shows(manifest)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_source_that_was_replaced(tmp_path: Path, *, remote: bool) -> None:
+    folder = "memory://batch19" if remote else str(tmp_path)
+    image, stack = f"{folder}/scan.tif", f"{folder}/stack.zarr"
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text(f"source,mpp,z_step\n{image},0.5,1.5\n{stack},,\n")
+
+    def put(seed: int) -> list[np.ndarray]:
+        made = scan(tmp_path / "made" / "scan.tif", seed)
+        os.utime(made, (seed, seed))  # provenance has whole seconds
+        data = made.read_bytes()
+        with fsspec.open(image, "wb") as file:
+            file.write(data)
+        sf.convert(made, stack, pixel_size_um=1, z_step_um=1, overwrite=True, progress=False)
+        return [sf.fuse(tifffile.imread(made)[None], "lpp", progress=False).values] * 2
+
+    def same(expected: list[np.ndarray]) -> list[bool]:
+        names = ("scan-fused.zarr", "stack-fused.zarr")
+        found = [sf.open_slide(tmp_path / "out" / name).values for name in names]
+        return [np.array_equal(a, b) for a, b in zip(found, expected, strict=True)]
+
+    def states(**more: Any) -> list[str]:
+        found = sf.batch(manifest, out_dir=tmp_path / "out", progress=False, **more)
+        return [status.state for status in found]
+
+    first = put(1)
+    assert states() == ["done"] * 2 and same(first) == [True] * 2
+    assert states() == ["done"] * 2
+    second = put(2)
+    assert states() == ["failed"] * 2 and same(first) == [True] * 2
+    assert states(overwrite=True) == ["done"] * 2 and same(second) == [True] * 2
+
+
+def test_an_array_that_was_changed_in_place(tmp_path: Path) -> None:
+    stack = tmp_path / "stack.zarr"
+    sf.convert(scan(tmp_path / "a.tif", 0), stack, pixel_size_um=1, z_step_um=1, progress=False)
+    root: Any = zarr.open_group(stack, mode="r+")
+    root.attrs.pop("slidefusion")  # somebody else's
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text("source\nstack.zarr\n")
+    assert sf.batch(manifest, progress=False)[0].state == "done"
+    array = root["0"]
+    array[:] = 255 - array[:]
+    assert sf.batch(manifest, progress=False)[0].state == "failed"
+    assert sf.batch(manifest, progress=False, overwrite=True)[0].state == "done"
+    expected = sf.fuse(stack, "lpp", progress=False).values
+    assert np.array_equal(sf.open_slide(tmp_path / "stack-fused.zarr").values, expected)
+
+
+def test_a_full_disk_stops_what_goes_there_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan(tmp_path / "a.tif", 0)
+    rows = [f"a.tif,{place}/{k}.zarr,1,1" for k, place in enumerate(["full", "full", "other"])]
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text("\n".join(["source,out,mpp,z_step", *rows]))
+    module = import_module("slidefusion.batch.slide")
+    real = module.convert
+
+    def convert(source: str, out: str, **options: Any) -> Any:
+        if "/full/" in out:
+            raise ProcessingError("cannot write") from OSError(30, "Read-only file system")
+        return real(source, out, **options)
+
+    monkeypatch.setattr(module, "convert", convert)
+    monkeypatch.setattr(
+        import_module("slidefusion.batch.run"), "_disks", lambda row: {Path(row.out).parent.name}
+    )
+    ended: list[Any] = []
+    with pytest.raises(ProcessingError, match=r"1 slide not begun, .* same disk: cannot write"):
+        sf.batch(manifest, progress=False, on_slide=ended.append)
+    assert [(Path(s.out).name, s.state) for s in ended] == [
+        ("0.zarr", "failed"),
+        ("2.zarr", "done"),
+    ]
+
+
+def test_one_manifest_however_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan(tmp_path / "arch" / "scan.tif", 0)
+    scan(tmp_path / "more" / "b.tif", 1)
+    (tmp_path / "arch" / "scripts").mkdir()
+    manifest = tmp_path / "arch" / "slides.csv"
+    manifest.write_text("source," + UM.format("scan.tif") + "../more/b.tif,1,1\n")
+    (tmp_path / "link").symlink_to(tmp_path / "arch")
+    monkeypatch.chdir(tmp_path / "arch")
+    spelt = ["slides.csv", "scripts/../slides.csv", "../link/slides.csv", manifest]
+    for name in spelt:
+        began: list[Any] = []
+        found = sf.batch(name, progress=False, on_slide=began.append)
+        assert [s.state for s in found] == ["done", "done"] and len(began) == 2 * (name == spelt[0])
+    table = (tmp_path / "arch" / "slides.status.csv").read_text()
+    assert len(table.splitlines()) == 3
+    # Another text for the same place.
+    manifest.write_text("source,out," + UM.format("scan.tif,./scripts/../scan-fused.zarr"))
+    assert sf.batch(manifest, progress=False, on_slide=began.append)[0].state == "done"
+    assert len(began) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("~nobody-of-this-name/x.tif,a.zarr,,", "line 2: .*home"),
+        ("a.tif,~nobody-of-this-name/x.zarr,,", "line 2: .*home"),
+        (f"{'x' * 300}.tif,a.zarr,,", "line 2: .*too long"),
+        (f"a.tif,{'x' * 250}.zarr,,", "line 2: .*too long"),
+        ("a.tif,a.zarr,nothing,", "line 2: .*no reader 'nothing'"),
+        ("a.tif,a.zarr,,-5", "line 2: chunks='-5': give the side of a region"),
+    ],
+)
+def test_names_and_values_that_cannot_be(tmp_path: Path, row: str, says: str) -> None:
+    scan(tmp_path / "a.tif", 0)
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text(f"source,out,reader,chunks\n{row}\na.tif,b.zarr,,x\n")
+    with pytest.raises(OptionError, match=f"2 problems .*{says}.*line 3: chunks="):
+        sf.batch(manifest, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "slides.csv"]
+
+
+def test_retries_are_refused_once(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="retries=-1"):
+        sf.batch(tmp_path / "slides.csv", retries=-1)
