@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
@@ -108,8 +109,10 @@ def _file_or_path(path: str) -> Any:
         if isinstance(error, FileNotFoundError):
             # So is a web server that does not answer, with the reason behind it.
             if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
+                hint = "name each file, as patterns are looked up in local folders alone; "
                 raise UnknownNameError(
-                    f"there is no file {public_name(path)}; nothing was read"
+                    f"there is no file {public_name(path)}; {hint * has_magic(path)}nothing was "
+                    "read"
                 ) from None
             error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ReaderError(

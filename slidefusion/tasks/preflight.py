@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from slidefusion.errors import PluginError, ProcessingError
+from slidefusion.errors import PluginError, ProcessingError, ReaderError, UnknownNameError
 from slidefusion.tasks.pools import scheduler_gone
 from slidefusion.tasks.reach import stamps_of
 from slidefusion.tasks.requirements import BYTES_DEPEND_ON, Requirement
@@ -64,8 +64,8 @@ def check_workers(client: Any, needs: Requirement, job: Any) -> None:
             )
         if files:
             raise ProcessingError(
-                f"worker {worker} {'; '.join(files)}: mount it there at the same path, or give an "
-                "input that all workers reach"
+                f"worker {worker} {'; '.join(files)}: mount it there at the same path, give the "
+                "worker the credentials that this process has, or give an input that all reach"
             )
 
 
@@ -155,13 +155,15 @@ def _inspect(needs: Requirement, job: bytes) -> tuple[list[str], list[str]]:
     """On a worker: what is wrong with its software, and which files it does not see."""
     from distributed.protocol.pickle import loads
 
-    problems = needs.problems()
+    problems, unseen = needs.problems(), needs.missing_files()
     if not problems and job:
         try:
             loads(job)
+        except (ReaderError, UnknownNameError) as error:  # without credentials for it, say
+            unseen = unseen or [f"cannot open the input ({error})"]
         except Exception as error:
             problems = [f"cannot load the fuser or reader ({type(error).__name__}: {error})"]
-    return problems, needs.missing_files()
+    return problems, unseen
 
 
 def _unseen(paths: list[str]) -> list[str]:

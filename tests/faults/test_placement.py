@@ -18,6 +18,7 @@ import slidefusion as sf
 from slidefusion.errors import PluginError, ProcessingError
 from slidefusion.omezarr.journal import Journal
 from slidefusion.phantom import Phantom
+from slidefusion.readers import open_reader
 from slidefusion.tasks import preflight
 from slidefusion.tasks.requirements import Requirement
 from slidefusion.verbs.phantom import write_phantom
@@ -132,6 +133,17 @@ def test_a_worker_without_the_fuser_is_refused(two_workers: tuple[Any, Any]) -> 
 class _Absent:
     def __reduce__(self) -> Any:
         return __import__, ("no_such_plugin",)
+
+
+def test_a_worker_that_may_not_open_the_source_is_refused(two_workers: tuple[Any, Any]) -> None:
+    here = Requirement.here([], [])
+    with pytest.raises(ProcessingError, match=r"cannot open the input .*no\.tif.* credentials"):
+        preflight.check_workers(two_workers[1], here, _NotForIt())
+
+
+class _NotForIt:
+    def __reduce__(self) -> Any:
+        return open_reader, ("memory://placement/no.tif",)
 
 
 def test_a_worker_that_does_not_see_the_files_is_refused(

@@ -108,7 +108,8 @@ def test_a_file_url_with_escapes(stack: Path) -> None:
     [
         ("memory://field", "no folder or glob"),
         ("memory://field/z*.png", "no folder or glob"),
-        ("memory://field/no.tif", r"there is no file memory://field/no\.tif"),
+        ("memory://field/no.tif", r"there is no file memory://field/no\.tif; nothing"),
+        ("memory://field/z*.tif", r"z\*\.tif; name each file, as patterns are looked up in local"),
         ("http://127.0.0.1:9/no.tif", "check the address, the credentials and the connection"),
     ],
 )
