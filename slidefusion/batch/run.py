@@ -61,7 +61,8 @@ def batch(
     ``slides.status.csv`` beside ``slides.csv``, and the same call goes on from there: slides that
     are done are skipped, those that failed or were interrupted are continued. A row that was
     changed since (or whose source was) is refused if its slide is finished, unless ``overwrite`` is
-    given.
+    given; so is one whose slide something else replaced. Of an array in an object store that
+    something else wrote, a change of its metadata alone is noticed.
 
     Parameters
     ----------
@@ -108,7 +109,8 @@ def batch(
         this manifest; nothing was begun.
     ProcessingError
         The work stopped before its end, since every other slide would have failed as well: the
-        disk is full, the scheduler is gone.
+        scheduler is gone. Or slides were not begun that would go to a disk that is full, or may not
+        be written to; all others were.
 
     >>> import slidefusion as sf
     >>> failed = [s for s in sf.batch("slides.csv") if s.state == "failed"]  # doctest: +SKIP
