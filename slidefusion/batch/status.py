@@ -83,13 +83,14 @@ class StatusTable:
         self.path = path
         self._lock = threading.Lock()
         self._records: dict[str, SlideStatus] = {}
+        self._lines: dict[str, str] = {}  # of the file: at each change one of thousands is another
         if not path.exists():
             return
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 for cells in csv.DictReader(file):
                     record = _record(cells)
-                    self._records[one_name(record.out)] = record
+                    self._set(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{path} is no table of states ({type(error).__name__}: {error}); move it away. "
@@ -116,23 +117,31 @@ class StatusTable:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self._lock:
             record = dataclasses.replace(self.get(out), out=out, updated=now, **changes)
-            self._records[one_name(out)] = record
+            self._set(record)
             self._write()
         return record
 
+    def _set(self, record: SlideStatus) -> None:
+        key = one_name(record.out)
+        self._records[key] = record
+        self._lines[key] = _line([getattr(record, name) for name in _FIELDS])
+
     def _write(self) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, _FIELDS)
-        writer.writeheader()
-        writer.writerows(vars(record) for record in self._records.values())
+        text = "".join([_line(_FIELDS), *self._lines.values()])
         try:
             with replace_file(self.path) as partial:
-                partial.write_text(text.getvalue(), encoding="utf-8", newline="")
+                partial.write_text(text, encoding="utf-8", newline="")
         except OSError as error:
             raise OutputError(
                 f"the table of states cannot be written to {self.path}: {error.strerror or error}; "
                 "make room, or put the manifest where files can be written beside it"
             ) from error
+
+
+def _line(cells: list[Any]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue()
 
 
 def _record(cells: dict[str, str]) -> SlideStatus:
