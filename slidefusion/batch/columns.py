@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from slidefusion.errors import OptionError, near_match
 from slidefusion.option_text import free_value, typed_value
-from slidefusion.registry import fuser_options
 
 __all__ = ["CONVERT", "FUSE", "PLACES", "canonical", "check_columns", "fuser_values", "value"]
 
@@ -103,8 +102,10 @@ def canonical(name: str) -> str:
     return _SYNONYMS.get(plain, plain)
 
 
-def check_columns(names: Iterable[str], fusers: Iterable[str]) -> None:
+def check_columns(names: Iterable[str], options: Iterable[str]) -> None:
     """Refuse a column that no row could use, naming a near match.
+
+    ``options`` are those of the rows' fusers.
 
     Raises
     ------
@@ -112,9 +113,7 @@ def check_columns(names: Iterable[str], fusers: Iterable[str]) -> None:
         For an unknown or repeated column, or when there is no ``source``.
     """
     found = list(names)
-    known = [*PLACES, *CONVERT, *FUSE]
-    for fuser in sorted(set(fusers)):
-        known += [info.name for info in fuser_options(fuser) if info.name not in known]
+    known = list(dict.fromkeys([*PLACES, *CONVERT, *FUSE, *options]))
     if "source" not in found:
         raise OptionError(
             f"the manifest has no column 'source' (its first line: {', '.join(found) or 'empty'}); "
@@ -145,21 +144,22 @@ def value(columns: dict[str, _Column], name: str, text: str) -> tuple[str, Any]:
         raise OptionError(f"{name}={text!r}: give {wanted}") from None
 
 
-def fuser_values(fuser: str, cells: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The other cells as options of the fuser, and of the reader.
+def fuser_values(
+    fuser: str, types: Mapping[str, str], cells: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The other cells as options of the fuser, whose ``types`` these are, and of the reader.
 
     Raises :class:`OptionError` for one that this fuser has not, or of another type.
     """
-    infos = {info.name: info for info in fuser_options(fuser)}
     options, reader = {}, {}
     for name, text in cells.items():
         if name.startswith(_READER):
             reader[name.removeprefix(_READER)] = free_value(text)
-        elif name in infos:
-            options[name] = typed_value(f"fuser {fuser!r}", name, text, infos[name].type)
+        elif name in types:
+            options[name] = typed_value(f"fuser {fuser!r}", name, text, types[name])
         else:
             raise OptionError(
                 f"{name}={text!r}: fuser {fuser!r} has no such option; leave the cell empty "
-                f"(its options: {', '.join(infos) or 'none'})"
+                f"(its options: {', '.join(types) or 'none'})"
             )
     return options, reader

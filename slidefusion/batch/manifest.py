@@ -26,7 +26,7 @@ from slidefusion.batch.stamps import is_zarr_source, stamps
 from slidefusion.errors import OptionError, SlidefusionError
 from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import is_url, location
-from slidefusion.registry import FUSERS, READERS, find, get_fuser
+from slidefusion.registry import FUSERS, READERS, find, fuser_options, get_fuser
 from slidefusion.wording import counted
 
 __all__ = ["Row", "read_manifest"]
@@ -103,8 +103,9 @@ def read_manifest(
     names, lines = _cells(manifest)
     for _, cells in lines:
         cells.setdefault("fuser", fuser)
-    installed = {name for name in {cells["fuser"] for _, cells in lines} if _is_fuser(name)}
-    check_columns(names, installed)
+    named = sorted({cells["fuser"] for _, cells in lines})
+    fusers = {name: _option_types(name) for name in named if _is_fuser(name)}
+    check_columns(names, (option for types in fusers.values() for option in types))
     home = Path(_plain(manifest))
     places = str(home.parent) if out_dir is None else location(out_dir)
     owner = _digest(str(home))[:8]
@@ -113,7 +114,7 @@ def read_manifest(
     checked: set[str] = set()
     for line, cells in lines:
         try:
-            row = _row(line, dict(cells), home.parent, places, owner, checked)
+            row = _row(line, dict(cells), fusers, home.parent, places, owner, checked)
             for place in (row.source, *row.places):
                 one_name(place)
         except (SlidefusionError, OSError, RuntimeError, ValueError) as error:
@@ -170,17 +171,28 @@ def _is_fuser(name: str) -> bool:
     return True
 
 
+def _option_types(fuser: str) -> dict[str, str]:
+    return {info.name: info.type for info in fuser_options(fuser)}
+
+
 def _row(
-    line: int, cells: dict[str, str], folder: Path, places: str, owner: str, checked: set[str]
+    line: int,
+    cells: dict[str, str],
+    fusers: dict[str, dict[str, str]],
+    folder: Path,
+    places: str,
+    owner: str,
+    checked: set[str],
 ) -> Row:
     place = {name: cells.pop(name, "") for name in PLACES}
     if not place["source"]:
         raise OptionError("the cell source is empty")
     fuser = place["fuser"]
-    find(FUSERS, fuser)
+    if fuser not in fusers:
+        find(FUSERS, fuser)  # says why
     convert = dict(value(CONVERT, name, cells.pop(name)) for name in CONVERT if name in cells)
     fuse = dict(value(FUSE, name, cells.pop(name)) for name in FUSE if name in cells)
-    options, reader = fuser_values(fuser, cells)
+    options, reader = fuser_values(fuser, fusers[fuser], cells)
     if "reader" in convert:
         find(READERS, convert["reader"])
     question = repr((fuser, sorted(options.items())))
