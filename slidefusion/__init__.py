@@ -88,5 +88,10 @@ class _Package(types.ModuleType):
     def __dir__(self) -> list[str]:
         return sorted([*__all__, "__version__"])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Modules are pickled by their names, but by their exact type; this one is of another. A
+        # function that uses the package is sent to other processes together with it.
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import subprocess
 import sys
 from pathlib import Path
+
+import cloudpickle
 
 import slidefusion as sf
 
@@ -116,6 +119,19 @@ def test_every_public_name_exists_and_is_documented() -> None:
         assert getattr(sf, name).__doc__, name
     assert set(sf.__all__) <= set(dir(sf))
     assert sf.fuse is sf.fuse and callable(sf.fuse)
+
+
+def test_functions_that_use_the_package_travel_to_other_processes() -> None:
+    """As by ``client.submit`` of a function of a notebook, which is pickled by its value."""
+
+    def names() -> list[str]:
+        return [sf.fuse.__name__, sf.metrics.__name__]
+
+    there = "import pickle, sys; print(pickle.load(sys.stdin.buffer)())"
+    command = [sys.executable, "-c", there]
+    found = subprocess.run(command, input=cloudpickle.dumps(names), check=True, capture_output=True)
+    assert found.stdout.decode().strip() == str(names())
+    assert copy.deepcopy(sf) is sf
 
 
 def test_verbs_stay_callable_after_their_modules_are_imported() -> None:
