@@ -20,8 +20,9 @@ from slidefusion.geometry import Size, Window, as_whole
 from slidefusion.registry import FUSERS, fuser_options, get_fuser, plugins
 from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
+from slidefusion.tasks.clients import active_client
 from slidefusion.tasks.placement import check_placement, worker_bytes
-from slidefusion.tasks.scheduling import active_client, parallelism
+from slidefusion.tasks.scheduling import parallelism
 from slidefusion.tiling import Tiling
 
 __all__ = ["FusePlan", "RegionJob", "interrupted_region_px", "make_plan"]

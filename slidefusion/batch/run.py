@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from slidefusion.files import clear_partials
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.store import is_url
 from slidefusion.run_options import RunOptions
+from slidefusion.tasks.clients import active_client, out_of_the_way
 from slidefusion.tasks.interrupt import stopped_by
 from slidefusion.tasks.outcomes import may_pass
 from slidefusion.tasks.pools import workers_of
-from slidefusion.tasks.scheduling import active_client
 from slidefusion.wording import counted
 
 __all__ = ["batch"]
@@ -81,7 +82,8 @@ def batch(
     fuser
         For rows without one.
     client
-        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+        A ``dask.distributed.Client``; by default the active one (see :func:`slidefusion.fuse`), or
+        this machine's threads.
     at_once
         Slides in work at a time: by default one, on a cluster up to four.
     keep_going
@@ -124,7 +126,7 @@ def batch(
     RunOptions(retries=retries)  # refuses here what would make every slide fail
     if not path.is_file():
         raise UnknownNameError(f"there is no manifest {path}; give a CSV file")
-    with _only_one(path):
+    with _only_one(path), out_of_the_way(client):
         clear_partials(status_path(path))
         table = StatusTable(status_path(path))
 
@@ -197,7 +199,9 @@ class _Batch:
         pool = ThreadPoolExecutor(self.at_once, "slidefusion-batch")
         with live_table(len(self.rows), before, self.table, enabled=progress) as show:
             try:
-                self._follow({pool.submit(self._make, row) for row in todo}, show)
+                # With its context a thread knows whether it works for a task of a cluster.
+                left = {pool.submit(copy_context().run, self._make, row) for row in todo}
+                self._follow(left, show)
             except BaseException:
                 self.stop.set()
                 self.interrupted.set()

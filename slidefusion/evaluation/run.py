@@ -103,7 +103,8 @@ def evaluate(
     overwrite
         Replace the folder of an earlier evaluation.
     client
-        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+        A ``dask.distributed.Client``; by default the active one (see :func:`slidefusion.fuse`), or
+        this machine's threads.
     say
         Called with each line of what happens; nothing is printed by default.
 

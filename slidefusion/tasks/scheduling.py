@@ -22,12 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slidefusion.errors import ProcessingError, SlidefusionError
+from slidefusion.tasks.clients import out_of_the_way
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import BATCH_SECONDS, Outcome
 from slidefusion.tasks.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
 from slidefusion.tasks.requirements import Requirement
 
-__all__ = ["active_client", "parallelism", "run_tasks"]
+__all__ = ["parallelism", "run_tasks"]
 
 _LOG = logging.getLogger("slidefusion")
 
@@ -39,36 +40,6 @@ _RECENT = 16
 """How many tasks the expected duration of the next ones is a mean of, about."""
 _GIVE_UP_AFTER = 32
 """So many failures in a row, none finished between: the fault is not that of single regions."""
-
-
-def active_client(client: Any | None) -> Any | None:
-    """The client given, or else the one that Dask would use by itself, or None."""
-    if client is not None:
-        if not hasattr(client, "submit"):
-            raise ProcessingError(
-                f"client={client!r} is no dask.distributed.Client; give one, or None for threads"
-            )
-        return _synchronous(client)
-    import sys
-
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        found = default_client()
-    except ValueError:
-        return None
-    return None if found.status == "closed" else _synchronous(found)
-
-
-def _synchronous(client: Any) -> Any:
-    if getattr(client, "asynchronous", False):
-        raise ProcessingError(
-            f"{client!r} is asynchronous, and its answers cannot be waited for here: give a "
-            "dask.distributed.Client that is not, for example Client(address)"
-        )
-    return client
 
 
 def run_tasks(
@@ -134,7 +105,8 @@ def run_tasks(
     )
     named = describe or (lambda key: f"{name} {key}")
     note = on_outcome or (lambda key, outcome: None)
-    _Run(pool, keys, name, named, retries, give_up_after, on_done, note).run()
+    with out_of_the_way(client):
+        _Run(pool, keys, name, named, retries, give_up_after, on_done, note).run()
 
 
 class _Run:

@@ -26,10 +26,11 @@ from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
 from slidefusion.stack_shape import check_shape
+from slidefusion.tasks.clients import active_client
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.pools import workers_of
 from slidefusion.tasks.preflight import needs_of_all
-from slidefusion.tasks.scheduling import active_client, parallelism
+from slidefusion.tasks.scheduling import parallelism
 from slidefusion.verbs.stack_facts import StackFacts, name_of
 from slidefusion.wording import byte_text
 
@@ -90,7 +91,8 @@ def convert(
     chunk_px, shard_px
         Longest side of a chunk and of a shard (one file) of the stack in pixels.
     client
-        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+        A ``dask.distributed.Client``; by default the active one (see :func:`slidefusion.fuse`), or
+        this machine's threads.
     progress
         Show a progress bar on a terminal.
     overwrite

@@ -64,7 +64,10 @@ def fuse(
         Side in pixels of the regions that are fused one by one; ``"auto"`` takes the largest that
         needs at most 704 MiB each, as the fuser declares it.
     client
-        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+        A ``dask.distributed.Client``; by default the active one, or this machine's threads. The
+        active one is Dask's: the last that this process opened, while it is open. Inside a task of
+        a Dask worker none is active; with one given, the task leaves its place on the worker to
+        others until all is done.
     device
         ``"auto"``, the fuser's own default (transforms: the CPU; learned fusers: a GPU if the
         machine that calls has one), or what its option ``device`` allows (``"cpu"``, ``"cuda"``).

@@ -23,10 +23,10 @@ from slidefusion.omezarr.store import location, open_group
 from slidefusion.phantom import Phantom, PhantomRegion
 from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
+from slidefusion.tasks.clients import active_client
 from slidefusion.tasks.costs import Cost
 from slidefusion.tasks.preflight import needs_of_all
 from slidefusion.tasks.requirements import Requirement
-from slidefusion.tasks.scheduling import active_client
 from slidefusion.tiling import Tiling
 from slidefusion.verbs.truths import beside
 

@@ -113,8 +113,8 @@ def plan_fuse(
     out
         Where the slide would be written: the free space there is checked.
     client
-        A ``dask.distributed.Client`` whose workers run the sample; by default the active one, or
-        this machine's threads.
+        A ``dask.distributed.Client`` whose workers run the sample; by default the active one (see
+        :func:`slidefusion.fuse`), or this machine's threads.
     workers, threads
         Worker processes, and tasks that each runs at once. By default those of ``client``, or one
         process with all of this machine's threads; ``workers`` alone means one thread each.

@@ -10,7 +10,7 @@ from slidefusion.omezarr.contents import images_of, lost_arrays
 from slidefusion.omezarr.record import record_of, refuse_incomplete
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.progress import progress_bar
-from slidefusion.tasks.scheduling import active_client
+from slidefusion.tasks.clients import active_client
 
 __all__ = ["verify"]
 
@@ -29,7 +29,8 @@ def verify(store: str | Path, *, client: Any | None = None, progress: bool = Tru
     store
         Path or URL of the stack or slide.
     client
-        A ``dask.distributed.Client``; by default the active one, or this machine's threads.
+        A ``dask.distributed.Client``; by default the active one (see :func:`slidefusion.fuse`), or
+        this machine's threads.
     progress
         Show a progress bar on a terminal.
 

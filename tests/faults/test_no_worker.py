@@ -9,7 +9,8 @@ import pytest
 
 from slidefusion.errors import ProcessingError, SlidefusionWarning
 from slidefusion.tasks import pools
-from slidefusion.tasks.scheduling import active_client, run_tasks
+from slidefusion.tasks.clients import active_client
+from slidefusion.tasks.scheduling import run_tasks
 
 
 def _never_done(key: tuple[int, ...]) -> None:
