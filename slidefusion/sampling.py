@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import ProcessingError
+from slidefusion.omezarr.members import made_group
 from slidefusion.omezarr.store import create_group
 from slidefusion.overview import SlideOverview
 from slidefusion.plan import FusePlan
@@ -268,10 +269,7 @@ def _try_region(write: WriteJob, row: int, column: int, number: int) -> tuple[Co
             where = str(Path(folder, "slide.zarr"))
             group = create_group(where, {})
             for name, layout in {"": write.image, **write.maps}.items():
-                inside = group
-                for part in filter(None, name.split("/")):
-                    inside = inside.require_group(part)
-                layout.create(inside, where)
+                layout.create(made_group(group, name), where)
             cost = write_region(dataclasses.replace(write, where=where), row, column)
             files = (path for path in Path(where).rglob("c/**/*") if path.is_file())
             return cost, sum(path.stat().st_size for path in files)

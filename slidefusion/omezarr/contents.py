@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage
-from slidefusion.omezarr.members import array_of, check_chunk, metadata_of
+from slidefusion.omezarr.members import array_of, check_chunk, label_names, member, metadata_of
 from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.record import record_of
 from slidefusion.stack_shape import check_size
@@ -26,7 +26,7 @@ def lost_arrays(group: Any, where: str) -> list[Damage]:
         return [
             Damage(name, 0, None, Window(0, 0, 0, 0), "is missing")
             for name in dict.fromkeys([*above, *arrays])
-            if name not in group
+            if member(group, name) is None
         ]
 
 
@@ -53,7 +53,8 @@ def images_of(group: Any, where: str) -> list[CheckedImage]:
         for name in ["", *_below(group)]:
             if any(f"{name}/".startswith(f"{one}/") for one in lost):
                 continue
-            attributes = dict(group[name].attrs) if name else dict(group.attrs)
+            inside = member(group, name) if name else group
+            attributes = {} if inside is None else dict(inside.attrs)
             image = parse_multiscales(attributes, f"{where}/{name}".rstrip("/"))
             arrays = tuple(f"{name}/{path}".lstrip("/") for path in image.paths)
             made = _how(name) if ours else None
@@ -81,9 +82,7 @@ def _below(group: Any) -> list[str]:
     """Images below the root: those whose arrays it names; of a store of others, all there are."""
     named = [name.rpartition("/")[0] for name in _named(group)]
     if not named:
-        labels: Any = dict(group["labels"].attrs).get("ome") if "labels" in group else None
-        listed = labels.get("labels", []) if isinstance(labels, dict) else []
-        named = [f"labels/{name}" for name in listed]
+        named = [f"labels/{name}" for name in label_names(group)]
         named += [name for name, other in group.groups() if "ome" in other.attrs]
     # Named twice, it is still one.
     return [name for name in dict.fromkeys(named) if name not in ("", "labels")]

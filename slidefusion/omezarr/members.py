@@ -1,7 +1,8 @@
 """Arrays and groups inside an opened Zarr group, with one clear error whatever their metadata say.
 
 Opening a member makes zarr parse metadata that anybody may have written, and it raises whatever
-its parsers raise.
+its parsers raise. Groups are not opened as ``group[name]``, which fails under ``python -O``: there
+zarr (3.1.6) takes the kind of a member out of its metadata within an assertion.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from slidefusion.tasks.outcomes import may_pass
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["array_of", "check_chunk", "metadata_of"]
+__all__ = [
+    "array_of",
+    "check_chunk",
+    "label_names",
+    "made_group",
+    "member",
+    "metadata_of",
+]
 
 _CHUNK_SHARE = 0.25
 """Part of the machine's memory that one chunk may take when it is decoded."""
@@ -49,6 +57,36 @@ def metadata_of(where: str) -> Iterator[None]:
             f"the metadata of {where} is damaged ({cause}); restore it, or write it anew with its "
             "producer"
         ) from error
+
+
+def member(group: zarr.Group, name: str) -> zarr.Group | zarr.Array[Any] | None:
+    """What lies at ``name`` below an opened group; None if nothing does."""
+    import zarr
+
+    mode: Any = "r" if group.read_only else "r+"
+    version = group.metadata.zarr_format
+    try:
+        return zarr.open(group.store_path, path=name, mode=mode, zarr_format=version)
+    except FileNotFoundError:
+        return None
+
+
+def made_group(group: zarr.Group, name: str) -> zarr.Group:
+    """The group at ``name`` below an opened one; it and those above it are made if they lack."""
+    import zarr
+
+    for part in filter(None, name.split("/")):
+        group = zarr.open_group(group.store_path, path=part, mode="a", zarr_format=3)
+    return group
+
+
+def label_names(group: zarr.Group) -> list[str]:
+    """Names of the label images of an opened OME-Zarr, as it lists them below ``labels``."""
+    labels = member(group, "labels")
+    attributes: Any = {} if labels is None else dict(labels.attrs)
+    ome = attributes.get("ome", attributes)
+    listed = ome.get("labels") if isinstance(ome, dict) else None
+    return sorted({*map(str, listed)}) if isinstance(listed, list) else []
 
 
 def array_of(group: zarr.Group, path: str, where: str) -> zarr.Array[Any]:

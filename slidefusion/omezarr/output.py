@@ -18,6 +18,7 @@ from slidefusion.errors import OutputError, ProcessingError, SlidefusionError
 from slidefusion.omezarr.access import writing
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import Lock
+from slidefusion.omezarr.members import made_group, member
 from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.place import State, delete_store, state_of
@@ -206,10 +207,8 @@ class Output:
     def _make_arrays(self) -> None:
         root = open_group(self.where, "r+")
         for image in self.images:
-            group = root
             with writing(f"the groups of {self.where}"):
-                for part in filter(None, image.name.split("/")):
-                    group = group.require_group(part)
+                group = made_group(root, image.name)
             image.layout.create(group, self.where)
 
     def _root_attributes(self, *, complete: bool) -> dict[str, Any]:
@@ -277,7 +276,7 @@ class Output:
         root = open_group(self.where)
         arrays = [PurePosixPath(array) for image in self.images for array in image.arrays]
         names = {str(p) for array in arrays for p in (array, *array.parents)} - {"."}
-        if all(name in root for name in names):
+        if all(member(root, name) is not None for name in names):
             return False
         self.reopen()
         self._make_arrays()
@@ -322,11 +321,12 @@ class Output:
         root = open_group(self.where, "r+")
         labels = [i.name.partition("/")[2] for i in self.images if i.name.startswith("labels/")]
         with writing(f"the metadata of {self.where}"):
-            for image in images:
-                if image.name:
-                    root[image.name].attrs["ome"] = image.ome(image.name.rpartition("/")[2])
+            for image in images[1:]:  # below the root's
+                group = made_group(root, image.name)
+                group.attrs["ome"] = image.ome(image.name.rpartition("/")[2])
             if labels:
-                root["labels"].attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
+                group = made_group(root, "labels")
+                group.attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
             clear_scratch(self.where)
             # The last write, and a single one: from here on the image is whole.
             root.attrs.put({"ome": images[0].ome(title), **self._root_attributes(complete=True)})

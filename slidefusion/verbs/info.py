@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import StackError
 from slidefusion.omezarr.journal import Journal
-from slidefusion.omezarr.members import array_of, metadata_of
+from slidefusion.omezarr.members import array_of, label_names, member, metadata_of
 from slidefusion.omezarr.metadata import Multiscale, parse_multiscales, plane_positions
 from slidefusion.omezarr.record import is_complete, record_of
 from slidefusion.omezarr.store import is_url, location, open_group
@@ -120,11 +120,11 @@ def _labels(group: zarr.Group, where: str) -> list[dict[str, Any]]:
     """The label images of a slide (``labels/depth``), with their levels."""
     import zarr
 
-    labels = group.get("labels")
-    if not isinstance(labels, zarr.Group):
-        return []
     found = []
-    for name, label in sorted(labels.groups()):
+    for name in label_names(group):
+        label = member(group, f"labels/{name}")
+        if not isinstance(label, zarr.Group):
+            continue
         attributes = dict(label.attrs)
         inside = f"{where}/labels/{name}"
         if "ome" in attributes or "multiscales" in attributes:
