@@ -22,7 +22,7 @@ from slidefusion.value_range import depth_dtype
 from slidefusion.weights import fitting_card, load
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["Cnn"]
 
@@ -98,27 +98,31 @@ class Cnn:
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        import torch
-
-        from slidefusion.fusers.focus_maps import GuidedFilter, best_plane, consistent, enlarged
+        from slidefusion.fusers.focus_maps import best_plane
+        from slidefusion.fusers.torch_workers import torch_workers
 
         loaded = load(self.weights, fuser=self.name, device=self.device, sha256=self.sha256)
         network = network_tiles.inference_form(loaded, self.precision)
         white = white_in(stack.dtype, self.white)
-        height, width = stack.shape[2:]
         decision = best_plane(self._odds(stack, network, white))
-        with network_tiles.running(self.device):
-            chosen = enlarged(consistent(decision, len(stack)), height, width)
+        return torch_workers().submit(self._mixed, stack, decision, white).result()
+
+    def _mixed(self, stack: Planes, decision: npt.NDArray[np.int32], white: float) -> Fused:
+        """The planes, mixed as was decided for each cell (Y / 2, X / 2)."""
+        import torch
+
+        from slidefusion.fusers.focus_maps import GuidedFilter, consistent, enlarged
+
+        height, width = stack.shape[2:]
+        chosen = enlarged(consistent(torch.from_numpy(decision), len(stack)), height, width)
         guide = torch.zeros(height, width)
         for z, plane in enumerate(stack):
             torch.where(chosen == z, torch.from_numpy(_gray(plane, white)), guide, out=guide)
-        with network_tiles.running(self.device):
-            smooth = GuidedFilter(guide, self.radius, self.eps)
+        smooth = GuidedFilter(guide, self.radius, self.eps)
         total = np.zeros(stack.shape[1:], np.float32)
         weights = np.zeros((height, width), np.float32)
         for z, plane in enumerate(stack):
-            with network_tiles.running(self.device):
-                weight: npt.NDArray[np.float32] = smooth((chosen == z).float()).numpy()
+            weight: npt.NDArray[np.float32] = smooth((chosen == z).float()).numpy()
             weights += weight
             # A running mean: where all planes are equal the result is exactly their value.
             share = np.divide(weight, weights, out=np.zeros_like(weight), where=weights > 0)
@@ -126,16 +130,16 @@ class Cnn:
         image = _as_dtype(total, stack.dtype)
         return Fused(image, chosen.numpy().astype(depth_dtype(len(stack))))
 
-    def _odds(self, stack: Planes, network: nn.Module, white: float) -> Iterator[Tensor]:
+    def _odds(
+        self, stack: Planes, network: nn.Module, white: float
+    ) -> Iterator[npt.NDArray[np.float32]]:
         """Log odds (Y / 2, X / 2) that each plane is sharper than the one before it."""
         from slidefusion.fusers.focus_maps import focus_map
 
         before = _gray(stack[0], white)
         for z in range(1, len(stack)):
             now = _gray(stack[z], white)
-            with network_tiles.running(self.device):
-                odds = focus_map(network, before, now)
-            yield odds
+            yield focus_map(network, before, now)
             before = now
 
 

@@ -2,11 +2,13 @@
 
 Score map, focus map, decision map, consistency verification and guided filter follow section 3.4
 of "Multi-focus image fusion with a deep convolutional neural network", Information Fusion 36. Maps
-have half the resolution of the image, as the scores do, until the guided filter. All are tensors.
+have half the resolution of the image, as the scores do, until the guided filter. What is of torch
+here is computed by `torch_workers`, and never in the thread that calls.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from slidefusion.fusers.torch_workers import in_order
 
 __all__ = [
     "GuidedFilter",
@@ -54,7 +58,7 @@ def _padded(gray: npt.NDArray[np.float32], cells: int, axis: int) -> npt.NDArray
 
 def focus_map(
     network: nn.Module, first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]
-) -> Tensor:
+) -> npt.NDArray[np.float32]:
     """How much sharper the second of two gray images (Y, X) in [0, 1] is than the first.
 
     The probability of each patch is averaged over all patches that cover a cell, as in the paper,
@@ -62,20 +66,26 @@ def focus_map(
     """
     rows, columns = (-(-side // 2) for side in first.shape)
     padded = [_padded(_padded(image, rows, 0), columns, 1) for image in (first, second)]
-    result = torch.empty(rows, columns)
-    for top in range(0, rows, _CELLS):
-        bottom = min(top + _CELLS, rows)
-        for left in range(0, columns, _CELLS):
-            right = min(left + _CELLS, columns)
-            # Cell a lies in patches a + 3 to a + 10 of the padded image; each sees 4 px around it.
-            place = (slice(2 * top + 2, 2 * bottom + 38), slice(2 * left + 2, 2 * right + 38))
-            a, b = (torch.from_numpy(image[place].copy())[None, None] for image in padded)
-            device = next(network.buffers()).device
-            logits = network(a.to(device), b.to(device)).float()
-            sharper = torch.sigmoid(logits[:, 1:] - logits[:, :1])
-            scores = sharper[..., 2 : bottom - top + 9, 2 : right - left + 9]
-            result[top:bottom, left:right] = functional.avg_pool2d(scores, 8, 1)[0, 0].cpu()
-    return torch.logit(result, eps=1e-4)
+    device = next(network.buffers()).device
+
+    @torch.inference_mode()
+    def block(corner: tuple[int, int]) -> tuple[slice, slice, npt.NDArray[np.float32]]:
+        (top, left), (bottom, right) = corner, (corner[0] + _CELLS, corner[1] + _CELLS)
+        bottom, right = min(bottom, rows), min(right, columns)
+        # Cell a lies in patches a + 3 to a + 10 of the padded image; each sees 4 px around it.
+        place = (slice(2 * top + 2, 2 * bottom + 38), slice(2 * left + 2, 2 * right + 38))
+        a, b = (torch.from_numpy(image[place].copy())[None, None] for image in padded)
+        logits = network(a.to(device), b.to(device)).float()
+        sharper = torch.sigmoid(logits[:, 1:] - logits[:, :1])
+        scores = sharper[..., 2 : bottom - top + 9, 2 : right - left + 9]
+        odds = torch.logit(functional.avg_pool2d(scores, 8, 1)[0, 0].cpu(), eps=1e-4)
+        return slice(top, bottom), slice(left, right), odds.numpy()
+
+    corners = itertools.product(range(0, rows, _CELLS), range(0, columns, _CELLS))
+    result = np.empty((rows, columns), np.float32)
+    for down, across, odds in (in_order if device.type == "cpu" else map)(block, corners):
+        result[down, across] = odds
+    return result
 
 
 def _grown(mask: Tensor, radius: int) -> Tensor:
@@ -138,17 +148,17 @@ def enlarged(decision: Tensor, height: int, width: int) -> Tensor:
     return decision.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width]
 
 
-def best_plane(odds: Iterable[Tensor]) -> Tensor:
+def best_plane(odds: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.int32]:
     """The sharpest plane of each cell, from the log odds of each plane against the one before it.
 
     Log odds add up along the planes (Bradley and Terry 1952); for two planes it is the paper's
     segmentation at one half. Only the sum and its maximum are kept.
     """
-    total: Tensor | None = None
+    total: npt.NDArray[np.float32] | None = None
     for z, step in enumerate(odds, start=1):
         if total is None:
-            total, highest = torch.zeros_like(step), torch.zeros_like(step)
-            decision = torch.zeros(step.shape, dtype=torch.int32)
+            total, highest = np.zeros_like(step), np.zeros_like(step)
+            decision = np.zeros(step.shape, np.int32)
         total += step
         better = total > highest
         highest[better], decision[better] = total[better], z

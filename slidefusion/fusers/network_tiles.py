@@ -7,13 +7,9 @@ write.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +32,6 @@ __all__ = [
     "inference_form",
     "resolve_device",
     "resolve_precision",
-    "running",
 ]
 
 FloatArray = npt.NDArray[np.float32]
@@ -105,27 +100,6 @@ def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
         return _FORMS[key][1]
 
 
-@functools.cache
-def _turns() -> threading.BoundedSemaphore:
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return threading.BoundedSemaphore(max(1, (cores or 1) // torch.get_num_threads()))
-
-
-@contextlib.contextmanager
-def running(device: str) -> Iterator[None]:
-    """Surrounds what runs with all of torch's threads: no gradients, and on the CPU one at a time.
-
-    Two networks at once would only take the processors from each other.
-    """
-    import torch
-
-    turn: Any = _turns() if device == "cpu" else contextlib.nullcontext()
-    with turn, torch.inference_mode():
-        yield
-
-
 def check_multiple(name: str, tile: int, multiple: int) -> None:
     """Refuse a tile that the network cannot halve as often as it does.
 
@@ -189,35 +163,18 @@ def _with_the_rest(compute: Compute, planes: int, tiles: torch.Tensor) -> torch.
 def _on_processors(
     batches: Iterator[Batch], compute: Compute, device: str
 ) -> Iterator[tuple[Job, FloatArray]]:
-    """Every job with its image and maps (3 + M, tile, tile), in order.
-
-    As many batches are computed at once as torch has threads here, while those before are merged
-    and the next strip is read. A worker of a cluster has one: its other processors are the other
-    workers'.
-    """
+    """Every job with its image and maps (3 + M, tile, tile), in order."""
     import torch
 
-    from slidefusion.fusers.torch_workers import torch_workers
+    from slidefusion.fusers.torch_workers import in_order
 
-    def make(cut_out: Callable[[], FloatArray]) -> FloatArray:
+    def make(batch: Batch) -> tuple[list[Job], FloatArray]:
+        jobs, cut_out = batch
         with torch.inference_mode():
-            made: FloatArray = compute(torch.from_numpy(cut_out())).float().numpy()
-        return made
+            return jobs, compute(torch.from_numpy(cut_out())).float().numpy()
 
-    workers, most = torch_workers(), torch.get_num_threads()
-    waiting: deque[tuple[list[Job], Future[FloatArray]]] = deque()
-    try:
-        for jobs, cut_out in batches:
-            done = waiting.popleft() if len(waiting) == most else None
-            made = done[1].result() if done else ()
-            waiting.append((jobs, workers.submit(make, cut_out)))
-            yield from zip(done[0] if done else (), made, strict=True)
-        while waiting:
-            jobs, future = waiting.popleft()
-            yield from zip(jobs, future.result(), strict=True)
-    finally:
-        for _, future in waiting:
-            future.cancel()
+    for jobs, made in in_order(make, batches):
+        yield from zip(jobs, made, strict=True)
 
 
 def _on_gpu(
@@ -230,7 +187,7 @@ def _on_gpu(
     waiting: tuple[list[Job], torch.Tensor] | None = None
     for jobs, cut_out in batches:
         given = torch.from_numpy(cut_out()).pin_memory().to(device, non_blocking=True)
-        with running(device):
+        with torch.inference_mode():
             made = compute(given)
         if waiting is not None:
             yield from _fetched(*waiting)

@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
-__all__ = ["torch_workers"]
+__all__ = ["in_order", "torch_workers"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _BEGIN_SECONDS = 60.0  # after this a thread counts as unable to begin, and none waits for it
 _LOCK = threading.Lock()
@@ -34,6 +40,30 @@ def torch_workers() -> ThreadPoolExecutor:
         if _POOL is None:
             _POOL = _made(_processors())
         return _POOL
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """What ``function`` makes of each item, computed by these threads, in the order of the items.
+
+    As many are computed at once as torch has threads here, while the caller goes on with those
+    before and gets the next item. A worker of a cluster has one thread: its other processors are
+    the other workers'.
+
+    >>> list(in_order(abs, [-1, 2]))
+    [1, 2]
+    """
+    workers, most = torch_workers(), torch.get_num_threads()
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            made = [waiting.popleft().result()] if len(waiting) == most else []
+            waiting.append(workers.submit(function, item))
+            yield from made
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _processors() -> int:

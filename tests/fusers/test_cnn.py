@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -49,7 +54,8 @@ def test_the_focus_map_is_the_mean_over_covering_patches() -> None:
     first, second = rng.random((2, 40, 46), dtype=np.float32)
     with torch.inference_mode():
         fast = for_inference(network.merged(), torch.float32)
-        found = torch.sigmoid(focus_maps.focus_map(fast, first, second)).numpy()
+        odds = focus_maps.focus_map(fast, first, second)
+        found = torch.sigmoid(torch.from_numpy(odds)).numpy()
         # Every patch of the reflected images by itself, with what its convolutions see around it.
         a, b = (np.pad(image, 20, mode="symmetric") for image in (first, second))
         scores = np.full((33, 36), np.nan)
@@ -73,14 +79,13 @@ def test_the_focus_map_is_the_mean_over_covering_patches() -> None:
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     network = for_inference(tiny("focus_classifier").merged(), torch.float32)
     images = np.random.default_rng(1).random((2, 61, 90), dtype=np.float32)
-    with torch.inference_mode():
-        whole = focus_maps.focus_map(network, *images)
-        monkeypatch.setattr(focus_maps, "_CELLS", 11)
-        torch.testing.assert_close(focus_maps.focus_map(network, *images), whole)
+    whole = focus_maps.focus_map(network, *images)
+    monkeypatch.setattr(focus_maps, "_CELLS", 11)
+    np.testing.assert_allclose(focus_maps.focus_map(network, *images), whole, rtol=2e-6, atol=2e-5)
 
 
 def test_odds_add_up() -> None:
-    steps = [torch.tensor([[1.0, -1.0, 2.0]]), torch.tensor([[-0.5, 0.4, 1.0]])]
+    steps = [np.float32([[1.0, -1.0, 2.0]]), np.float32([[-0.5, 0.4, 1.0]])]
     assert focus_maps.best_plane(steps).tolist() == [[1, 0, 2]]
 
 
@@ -128,7 +133,7 @@ def test_a_perfect_classifier_gives_the_sharp_planes(monkeypatch: pytest.MonkeyP
         sums = []
         for image in (first, second):
             detail = np.abs(ndimage.laplace(image))
-            sums.append(torch.from_numpy(ndimage.uniform_filter(detail, 16)[::2, ::2].copy()))
+            sums.append(ndimage.uniform_filter(detail, 16)[::2, ::2])
         return 100 * (sums[1] - sums[0])
 
     monkeypatch.setattr(focus_maps, "focus_map", energy)
@@ -138,3 +143,31 @@ def test_a_perfect_classifier_gives_the_sharp_planes(monkeypatch: pytest.MonkeyP
     assert error.mean() < 0.1 * np.abs(soft - sharp)[..., clear].mean()
     assert fused.depth is not None
     assert (fused.depth[:, clear] == (~left)[clear]).all()
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from slidefusion.fusers.cnn import Cnn
+
+stack = np.random.default_rng(0).integers(0, 255, (2, 1, 600, 600), np.uint8)
+fuser = Cnn(weights=sys.argv[1])
+before = fuser(stack).image
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(fuser(stack).image, before) else 1)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_it_works_in_a_forked_process() -> None:
+    """Where the threads that torch began before are gone, and would be waited for."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, WEIGHTS["weights"]]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            assert process.wait(timeout=60) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
