@@ -7,6 +7,7 @@ As in the authors' published network nothing lies between the two dense layers.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -82,11 +83,13 @@ class FocusClassifier(nn.Module):
         inner, outer = self.classify
         assert isinstance(inner, nn.Conv2d) and isinstance(outer, nn.Conv2d)
         assert inner.bias is not None and outer.bias is not None
-        result = FocusClassifier(self.config["width"], dense=False)
-        result.branch.load_state_dict(self.branch.state_dict())
+        with torch.device("meta"):  # no weights are drawn from the user's random numbers
+            result = FocusClassifier(self.config["width"], dense=False)
+        result.branch = copy.deepcopy(self.branch)
         weight = outer.weight[:, :, 0, 0].double()  # (2, 4w)
         (only,) = result.classify
-        assert isinstance(only, nn.Conv2d) and only.bias is not None
-        only.weight.copy_(torch.einsum("oi,icyx->ocyx", weight, inner.weight.double()))
-        only.bias.copy_(weight @ inner.bias.double() + outer.bias.double())
+        assert isinstance(only, nn.Conv2d)
+        merged = torch.einsum("oi,icyx->ocyx", weight, inner.weight.double())
+        only.weight = nn.Parameter(merged.float())
+        only.bias = nn.Parameter((weight @ inner.bias.double() + outer.bias.double()).float())
         return result.train(self.training)

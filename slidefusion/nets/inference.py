@@ -184,10 +184,13 @@ class _FusedUpStage(nn.Module):
         first, activation = begin.children()
         assert isinstance(first, nn.Conv2d)
         half = first.in_channels // 2
-        skip = nn.Conv2d(half, first.out_channels, 3, padding=1)
+        # Without weights of their own, which would be drawn from the user's random numbers.
+        skip = nn.Conv2d(half, first.out_channels, 3, padding=1, device="meta")
         skip.weight, skip.bias = nn.Parameter(first.weight[:, half:]), first.bias
         self.skip = ActiveConv(skip, _slope(activation))
-        self.deeper = nn.ConvTranspose2d(half, first.out_channels, 4, 2, 1, bias=False)
+        self.deeper = nn.ConvTranspose2d(
+            half, first.out_channels, 4, 2, 1, bias=False, device="meta"
+        )
         sums = first.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
         weight = torch.einsum("oiyx,ay,bx->ioab", first.weight[:, :half], sums, sums)
         self.deeper.weight = nn.Parameter(weight, requires_grad=False)

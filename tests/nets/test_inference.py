@@ -55,6 +55,18 @@ def test_it_computes_the_same(
         assert half.dtype == torch.float32, "an image in bfloat16 has fewer than 256 steps"
 
 
+@pytest.mark.parametrize(("name", "config"), [*NETWORKS, ("focus_classifier", {"dense": True})])
+def test_nothing_is_drawn_from_the_random_numbers_of_the_caller(
+    name: str, config: dict[str, Any]
+) -> None:
+    network: Any = tiny(name, **config)
+    before = torch.get_rng_state()
+    merged = network.merged() if hasattr(network, "merged") else network
+    for_inference(merged, torch.bfloat16)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(tensor.is_meta for tensor in merged.state_dict().values())
+
+
 def test_the_network_given_stays_as_it_was() -> None:
     network = tiny("srgan", planes=1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
