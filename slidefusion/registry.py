@@ -200,7 +200,7 @@ def options_of(factory: Any) -> tuple[OptionInfo, ...]:
     return tuple(found)
 
 
-def get_fuser(name: str, **options: Any) -> Fuser:
+def get_fuser(name: str, /, **options: Any) -> Fuser:
     """The fuser of that name with these options, checked by name, type and range.
 
     Raises

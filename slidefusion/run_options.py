@@ -8,10 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slidefusion.errors import OptionError
 from slidefusion.geometry import as_whole
 
-__all__ = ["RunOptions"]
+__all__ = ["RunOptions", "check_flags"]
+
+
+def check_flags(**given: Any) -> None:
+    """Refuse what is neither True nor False, such as the text "no", which counts as true.
+
+    Raises
+    ------
+    OptionError
+        Naming the first such argument.
+
+    >>> check_flags(overwrite=False, verify=np.True_)
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool | np.bool_):
+            raise OptionError(f"{name}={value!r}: give True or False")
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,7 @@ class RunOptions:
     """Local JSON file to write, with times, bytes, retries and memory."""
 
     def __post_init__(self) -> None:
+        check_flags(progress=self.progress, overwrite=self.overwrite, verify=self.verify)
         retries = as_whole(self.retries)
         if retries is None or retries < 0:
             raise OptionError(
@@ -36,7 +54,16 @@ class RunOptions:
                 "0 on"
             )
         if self.report is not None:
-            _check_report(Path(self.report))
+            _check_report(_path(self.report))
+
+
+def _path(report: Any) -> Path:
+    try:
+        return Path(report)
+    except TypeError:
+        raise OptionError(
+            f"report={report!r} is no path: give that of a file to write, or leave it out"
+        ) from None
 
 
 def _check_report(path: Path) -> None:

@@ -27,7 +27,7 @@ from slidefusion.errors import (
 from slidefusion.files import clear_partials
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.store import is_url
-from slidefusion.run_options import RunOptions
+from slidefusion.run_options import RunOptions, check_flags
 from slidefusion.tasks.clients import active_client, out_of_the_way
 from slidefusion.tasks.interrupt import stopped_by
 from slidefusion.tasks.outcomes import may_pass
@@ -117,6 +117,7 @@ def batch(
     >>> import slidefusion as sf
     >>> failed = [s for s in sf.batch("slides.csv") if s.state == "failed"]  # doctest: +SKIP
     """
+    check_flags(keep_going=keep_going, overwrite=overwrite, progress=progress)
     path = Path(manifest)
     client = active_client(client)
     if at_once is None:

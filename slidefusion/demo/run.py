@@ -16,6 +16,7 @@ from slidefusion.demo.measure import Measured, Opened, measure, middle
 from slidefusion.errors import OptionError
 from slidefusion.geometry import Size, Window
 from slidefusion.phantom import Phantom
+from slidefusion.run_options import check_flags
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -81,6 +82,7 @@ def run_demo(
     import slidefusion as sf
     from slidefusion.demo.report import write_report
 
+    check_flags(overwrite=overwrite, progress=progress)
     if size < _SMALLEST_PX or planes < 2:
         raise OptionError(
             f"size={size}, planes={planes}: the demo needs a side of at least {_SMALLEST_PX} px "

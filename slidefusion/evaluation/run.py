@@ -32,6 +32,7 @@ from slidefusion.evaluation.tables import planes_text
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
 from slidefusion.registry import fusers as installed_fusers
+from slidefusion.run_options import check_flags
 from slidefusion.verbs.truths import without_truths
 
 __all__ = ["evaluate"]
@@ -124,6 +125,7 @@ def evaluate(
     >>> import slidefusion as sf
     >>> sf.evaluate(phantoms=30, fusers=["lpp", "dtcwt"], out="results")  # doctest: +SKIP
     """
+    check_flags(overwrite=overwrite)
     folder = Path(out).expanduser()
     check(folder, overwrite=overwrite)
     chosen = candidates(fusers)

@@ -24,7 +24,7 @@ from slidefusion.readers import open_reader
 from slidefusion.readers.aligned import aligned, warn_of_drift
 from slidefusion.readers.base import Reader, check_dtype
 from slidefusion.region_run import RegionTasks, run_regions
-from slidefusion.run_options import RunOptions
+from slidefusion.run_options import RunOptions, check_flags
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.clients import active_client
 from slidefusion.tasks.costs import Cost
@@ -119,6 +119,7 @@ def convert(
     >>> sf.convert("slide.ome.tif", "stack.zarr")  # doctest: +SKIP
     >>> sf.convert("field/z*.png", "stack.zarr", pixel_size_um=0.25, z_step_um=1)  # doctest: +SKIP
     """
+    check_flags(align=align)
     memory.share_one_heap()
     options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     opened = open_reader(source, reader=reader, **reader_options)

@@ -94,6 +94,7 @@ def write_phantom(
     >>> write_phantom(Phantom(2000, 3000, planes=5), "p.zarr").truth  # doctest: +SKIP
     '/data/p-truth.zarr'
     """
+    options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     share_one_heap()
     region_px = _region_px(phantom)
     paths = PhantomPaths(
@@ -104,7 +105,6 @@ def write_phantom(
         not overwrite and _is_whole(phantom, path, region_px, part)
         for path, part in zip(paths, parts, strict=True)
     ]
-    options = RunOptions(active_client(client), progress, overwrite, verify, retries, report)
     needs = needs_of_all(options.client, (), (), phantom)
     # A run that was interrupted while it finished its outputs leaves some of them whole.
     sinks: list[ZarrSink] = []

@@ -10,6 +10,7 @@ from slidefusion.omezarr.contents import images_of, lost_arrays
 from slidefusion.omezarr.record import record_of, refuse_incomplete
 from slidefusion.omezarr.store import location, open_group
 from slidefusion.progress import progress_bar
+from slidefusion.run_options import check_flags
 from slidefusion.tasks.clients import active_client
 
 __all__ = ["verify"]
@@ -51,6 +52,7 @@ def verify(store: str | Path, *, client: Any | None = None, progress: bool = Tru
     >>> verify("slide.zarr")  # doctest: +SKIP
     []
     """
+    check_flags(progress=progress)
     where, images, lost = _images(store)
     with progress_bar("verifying", count_blocks(where, images), enabled=progress) as advance:
         found = find_damage(

@@ -230,6 +230,13 @@ BAD = [
     ({"retries": -1}, OptionError, "a whole number from 0 on"),
     ({"out": None, "overwrite": True}, OptionError, "give out= as well"),
     ({"report": "."}, OptionError, "is a folder: give the path of a file"),
+    ({"report": True}, OptionError, "is no path: give that of a file to write"),
+    ({"report": b"a"}, OptionError, "is no path"),
+    ({"planes": b"\0"}, StackError, "a list of whole numbers"),
+    ({"name": "a"}, OptionError, "fuser 'lpp' has no option 'name'"),
+    ({"overwrite": "no"}, OptionError, "overwrite='no': give True or False"),
+    ({"verify": 1}, OptionError, "verify=1: give True or False"),
+    ({"progress": None}, OptionError, "progress=None: give True or False"),
 ]
 
 
