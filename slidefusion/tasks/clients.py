@@ -24,6 +24,10 @@ def active_client(client: Any | None) -> Any | None:
             raise ProcessingError(
                 f"client={client!r} is no dask.distributed.Client; give one, or None for threads"
             )
+        if getattr(client, "status", "") == "closed":
+            raise ProcessingError(
+                f"client={client!r} is closed: open another one, or leave it out for threads"
+            )
         return _synchronous(client)
     if "distributed" not in sys.modules or _inside_task():
         return None

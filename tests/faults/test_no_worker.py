@@ -55,3 +55,5 @@ def test_an_asynchronous_client_is_refused_and_a_closed_one_is_none() -> None:
             assert active_client(None) is client
             client.close()
             assert active_client(None) is None
+            with pytest.raises(ProcessingError, match="is closed: open another one, or leave it"):
+                active_client(client)
