@@ -74,7 +74,7 @@ def _known_as(path: Path) -> str:
     return path.name if len(name) <= _LONGEST_NAME_BYTES else hashlib.sha256(name).hexdigest()
 
 
-def is_zarr(folder: str | Path) -> bool:
+def is_zarr(folder: str | os.PathLike[str]) -> bool:
     """Whether there is a Zarr group or array, of version 2 or 3, at the root of a local folder.
 
     >>> is_zarr("nowhere.zarr")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from slidefusion import memory
@@ -69,7 +69,7 @@ def make_plan(
     chunks: int | Literal["auto"],
     client: Any | None,
     device: str,
-    out: str | Path | None,
+    out: str | os.PathLike[str] | None,
     options: dict[str, Any],
     retries: int = 3,
 ) -> FusePlan:
@@ -160,7 +160,7 @@ def _area(crop: tuple[int, int, int, int] | None, size: Size) -> Window | None:
     return None if area == Window(0, 0, *size) else area
 
 
-def interrupted_region_px(out: str | Path | None) -> int | None:
+def interrupted_region_px(out: str | os.PathLike[str] | None) -> int | None:
     """The region side of an unfinished run at ``out``: it continues with the same regions."""
     if out is None:
         return None

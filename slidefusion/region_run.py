@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ class _Regions:
             "again"
         )
 
-    def _write_report(self, path: str | Path, report: RunReport, state: str) -> None:
+    def _write_report(self, path: str | os.PathLike[str], report: RunReport, state: str) -> None:
         try:
             report.write(path, state)
         except OutputError as error:

@@ -42,7 +42,7 @@ class RunOptions:
     """Read all again at the end, or of an output that is complete, and repair what is damaged."""
     retries: int = 3
     """How often a region is tried again whose error may pass."""
-    report: str | Path | None = None
+    report: str | os.PathLike[str] | None = None
     """Local JSON file to write, with times, bytes, retries and memory."""
 
     def __post_init__(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
+import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,7 +100,7 @@ class FocusStack:
         )
 
 
-def open_stack(store: str | Path | zarr.Group | zarr.Array[Any]) -> xr.DataArray:
+def open_stack(store: str | os.PathLike[str] | zarr.Group | zarr.Array[Any]) -> xr.DataArray:
     """Open an OME-Zarr focus stack, 0.4 or 0.5, lazily.
 
     Parameters
@@ -133,7 +133,7 @@ def open_stack(store: str | Path | zarr.Group | zarr.Array[Any]) -> xr.DataArray
     return _to_dataarray(from_group(store))
 
 
-def open_slide(store: str | Path) -> xr.DataArray:
+def open_slide(store: str | os.PathLike[str]) -> xr.DataArray:
     """Open a fused slide (c, y, x) lazily, with coordinates in µm and provenance in ``attrs``.
 
     Raises
@@ -200,13 +200,13 @@ def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
     )
 
 
-def from_group(store: str | Path | zarr.Group, *, need_z: bool = True) -> FocusStack:
+def from_group(store: str | os.PathLike[str] | zarr.Group, *, need_z: bool = True) -> FocusStack:
     from slidefusion.omezarr.members import array_of, check_chunk
     from slidefusion.omezarr.metadata import parse_multiscales, plane_positions
     from slidefusion.omezarr.record import is_complete, record_of, refuse_incomplete
     from slidefusion.omezarr.store import location, open_group
 
-    if isinstance(store, (str, Path)):
+    if isinstance(store, str | os.PathLike):
         where, prefix = location(store), ""
         group = open_group(where)
     else:

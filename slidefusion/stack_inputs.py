@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import reprlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def as_stack(stack: Any) -> FocusStack:
     StackError
         When it is none of these, has other axes, or a dtype that is not supported.
     """
-    if isinstance(stack, (str, Path)):
+    if isinstance(stack, str | os.PathLike):
         return from_group(stack)
     if isinstance(stack, np.ndarray):
         return from_numpy(_unmasked(stack))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,7 +179,7 @@ def written_images(plan: FusePlan, client: Any | None) -> list[ImageSpec]:
     return [slide, *(_map_image(plan, slide, name, *kinds[name]) for name in kinds)]
 
 
-def write_slide(plan: FusePlan, out: str | Path, options: RunOptions) -> None:
+def write_slide(plan: FusePlan, out: str | os.PathLike[str], options: RunOptions) -> None:
     """Fuse the regions that are not finished yet into the slide at ``out`` (see ``fuse``)."""
     stack, tiling, target = plan.stack, plan.tiling, plan.tiling.target
     provenance = plan.provenance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +45,9 @@ _LOOK_SECONDS = 0.5
 
 
 def batch(
-    manifest: str | Path,
+    manifest: str | os.PathLike[str],
     *,
-    out_dir: str | Path | None = None,
+    out_dir: str | os.PathLike[str] | None = None,
     fuser: str = "lpp",
     client: Any | None = None,
     at_once: int | None = None,
@@ -139,8 +140,8 @@ def batch(
         return [table.get(row.out) for row in rows]
 
 
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def _at_once(client: Any) -> int:

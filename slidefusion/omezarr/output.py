@@ -7,9 +7,10 @@ it for a whole image, and ``slidefusion.complete`` is false.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 import numpy as np
@@ -82,12 +83,12 @@ class ImageSpec:
         return replace(self, blocks={**self.blocks, "omero": shown})
 
 
-def interrupted_settings(out: str | Path) -> dict[str, Any] | None:
+def interrupted_settings(out: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The settings of the run that was interrupted at ``out``, or None if there is none."""
     return Journal.stored_settings(location(out))
 
 
-def finished_region_px(out: str | Path) -> int | None:
+def finished_region_px(out: str | os.PathLike[str]) -> int | None:
     """The region side of the complete slide at ``out``, or None if there is none."""
     try:
         side = state_of(location(out))[1].get("region_px")
@@ -130,13 +131,13 @@ class Output:
 
     def __init__(
         self,
-        out: str | Path,
+        out: str | os.PathLike[str],
         images: Iterable[ImageSpec],
         *,
         settings: dict[str, Any],
         attributes: dict[str, Any],
         count: int,
-        inputs: Iterable[str | Path] = (),
+        inputs: Iterable[str | os.PathLike[str]] = (),
         overwrite: bool = False,
         again: bool = False,
     ) -> None:

@@ -15,7 +15,7 @@ from slidefusion.omezarr.store import is_url, location
 __all__ = ["one_name", "refuse_overlap"]
 
 
-def one_name(place: str | Path) -> str:
+def one_name(place: str | os.PathLike[str]) -> str:
     """The one name of a place that may be spelt in several ways; nothing is connected to.
 
     A local path without links, or a URL with the first name of its kind, its host where its
@@ -25,9 +25,9 @@ def one_name(place: str | Path) -> str:
     >>> one_name("s3a://bucket//slides/./x/../a.zarr/"), one_name("memory:///a.zarr")
     ('s3://bucket/slides/a.zarr', 'memory://a.zarr')
     """
-    text = str(place)
+    text = os.fspath(place)
     if not is_url(text):
-        return os.path.realpath(location(place))
+        return os.path.realpath(location(text))
     # Of a chain, ``zip://inside::s3://bucket/a.zip``, the last link is where it lies; a link
     # without a path, as of ``simplecache::s3://bucket/a.zarr``, only changes how that is read.
     *inner, outer = text.split("::")
@@ -63,7 +63,7 @@ def _plain_url(url: str) -> str:
     return f"{protocol}://{posixpath.join(host, path)}"
 
 
-def refuse_overlap(where: str | Path, inputs: Iterable[str | Path]) -> None:
+def refuse_overlap(where: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
     """Raise ``PlaceError`` if an output at ``where`` would lie at, above or inside an input."""
     ours = one_name(where)
     for given in inputs:

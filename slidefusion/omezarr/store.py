@@ -61,7 +61,7 @@ def is_url(path: str) -> bool:
     return bool(separator) and len(scheme) > 1 and scheme != "file"
 
 
-def location(path: str | Path) -> str:
+def location(path: str | os.PathLike[str]) -> str:
     """The absolute local path, or the URL unchanged.
 
     Raises
@@ -73,9 +73,9 @@ def location(path: str | Path) -> str:
     >>> location("s3://bucket/slide.zarr/")
     's3://bucket/slide.zarr'
     """
-    if not isinstance(path, str | os.PathLike) or not str(path):
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not text or not isinstance(text, str):
         raise OptionError(f"{path!r} is no place for a store: give a path or URL")
-    text = str(path)
     if text.startswith("file://"):
         text = unquote(text.removeprefix("file://"))
     if not is_url(text := text.removeprefix("local://")):
@@ -156,7 +156,7 @@ def _store(where: str, mode: str) -> str | zarr.storage.FsspecStore:
     return url_store(where, read_only=mode == "r") if is_url(where) else where
 
 
-def open_group(path: str | Path, mode: str = "r") -> zarr.Group:
+def open_group(path: str | os.PathLike[str], mode: str = "r") -> zarr.Group:
     """Open the Zarr group (v2 or v3) at a path or URL.
 
     Raises
@@ -231,7 +231,7 @@ def _check_local(where: str) -> None:
         )
 
 
-def create_group(path: str | Path, attributes: dict[str, Any]) -> zarr.Group:
+def create_group(path: str | os.PathLike[str], attributes: dict[str, Any]) -> zarr.Group:
     """Make an empty Zarr v3 group with these attributes.
 
     Raises

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -131,7 +132,7 @@ class RunReport:
             "failures": self.failures,
         }
 
-    def write(self, path: str | Path, state: str) -> None:
+    def write(self, path: str | os.PathLike[str], state: str) -> None:
         """Write the report as JSON to a local file, whole or not at all.
 
         Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -41,7 +42,7 @@ _SHARD_PX = 2048
 
 def convert(
     source: Any,
-    out: str | Path,
+    out: str | os.PathLike[str],
     *,
     pixel_size_um: float | tuple[float, float] | None = None,
     z_step_um: float | None = None,
@@ -56,7 +57,7 @@ def convert(
     overwrite: bool = False,
     verify: bool = False,
     retries: int = 3,
-    report: str | Path | None = None,
+    report: str | os.PathLike[str] | None = None,
     **reader_options: Any,
 ) -> str:
     """Convert slides into a chunked, sharded OME-Zarr 0.5 focus stack (c, z, y, x) with a pyramid.
@@ -179,7 +180,7 @@ def _check_block(reader: Reader, pixels: Any, z: int, window: Window) -> None:
 
 def _convert(
     reader: Reader,
-    out: str | Path,
+    out: str | os.PathLike[str],
     facts: StackFacts,
     chunk_px: int,
     shard_px: int,

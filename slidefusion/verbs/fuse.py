@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slidefusion.errors import OptionError
@@ -27,7 +27,7 @@ def fuse(
     fuser: str | Fuser = "lpp",
     *,
     planes: Sequence[int] | None = None,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     chunks: int | Literal["auto"] = "auto",
     client: Any | None = None,
@@ -36,7 +36,7 @@ def fuse(
     overwrite: bool = False,
     verify: bool = False,
     retries: int = 3,
-    report: str | Path | None = None,
+    report: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> xr.DataArray:
     """Fuse a focus stack into one all-in-focus image; the answer does not depend on the cutting.
@@ -44,10 +44,10 @@ def fuse(
     Parameters
     ----------
     stack
-        Path or URL of an OME-Zarr stack, a Zarr group or array, a DataArray, a Dask or NumPy array
-        (unnamed axes are c, z, y, x) of uint8, uint16 or float32; any number of channels. Of a
-        DataArray the coordinates z, y and x count whose ``attrs["units"]`` are a length
-        (``"micrometer"``, ``"nm"``), and ``focus_offset`` along z.
+        Path (a str, or any ``os.PathLike`` of one) or URL of an OME-Zarr stack, a Zarr group or
+        array, a DataArray, a Dask or NumPy array (unnamed axes are c, z, y, x) of uint8, uint16 or
+        float32; any number of channels. Of a DataArray the coordinates z, y and x count whose
+        ``attrs["units"]`` are a length (``"micrometer"``, ``"nm"``), and ``focus_offset`` along z.
     fuser
         Name of an installed fuser (``slidefusion.fusers()`` lists them), or a fuser object.
     planes
@@ -128,12 +128,12 @@ def fuse(
 
 
 def _run_options(
-    out: str | Path | None,
+    out: str | os.PathLike[str] | None,
     progress: bool,
     overwrite: bool,
     verify: bool,
     retries: int,
-    report: str | Path | None,
+    report: str | os.PathLike[str] | None,
 ) -> RunOptions:
     from slidefusion.run_options import RunOptions
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["describe"]
 
 
-def describe(store: str | Path) -> dict[str, Any]:
+def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the OME-Zarr image, 0.4 or 0.5, at a path or URL; JSON-able.
 
     An output that an interrupted run left is described too: ``complete`` is False, and ``regions``

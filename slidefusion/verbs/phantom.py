@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -68,14 +68,14 @@ class Sink(Protocol):
 
 def write_phantom(
     phantom: Phantom,
-    out: str | Path,
+    out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     client: Any | None = None,
     progress: bool = True,
     verify: bool = False,
     retries: int = 3,
-    report: str | Path | None = None,
+    report: str | os.PathLike[str] | None = None,
 ) -> PhantomPaths:
     """Write a phantom as an OME-Zarr stack at ``out``, truth and depth beside it.
 
@@ -119,13 +119,15 @@ def write_phantom(
     return paths
 
 
-def ensure_phantom(phantom: Phantom, out: str | Path, *, client: Any | None = None) -> None:
+def ensure_phantom(
+    phantom: Phantom, out: str | os.PathLike[str], *, client: Any | None = None
+) -> None:
     """:func:`write_phantom`, unless this very phantom and its truth are there, complete."""
     if not all(_is_phantom(phantom, place) for place in (out, beside(out, "truth"))):
         write_phantom(phantom, out, client=client, progress=False)
 
 
-def _is_phantom(phantom: Phantom, store: str | Path) -> bool:
+def _is_phantom(phantom: Phantom, store: str | os.PathLike[str]) -> bool:
     """Whether ``store`` holds (a part of) this very phantom, complete."""
     try:
         own = record_of(dict(open_group(location(store)).attrs))
@@ -170,8 +172,8 @@ class _ZarrWriter:
 
 def truth_sinks(
     phantom: Phantom,
-    truth: str | Path,
-    depth: str | Path,
+    truth: str | os.PathLike[str],
+    depth: str | os.PathLike[str],
     region_px: int,
     options: RunOptions,
 ) -> list[ZarrSink]:
@@ -195,7 +197,7 @@ def _close(sinks: Sequence[ZarrSink]) -> None:
 
 def _sink(
     phantom: Phantom,
-    out: str | Path,
+    out: str | os.PathLike[str],
     region_px: int,
     part: Part,
     options: RunOptions,

@@ -88,7 +88,7 @@ def plan_fuse(
     fuser: str | Fuser = "lpp",
     *,
     planes: Sequence[int] | None = None,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     chunks: int | Literal["auto"] = "auto",
     client: Any | None = None,
@@ -260,7 +260,7 @@ def _with_regions_for(plan: FusePlan, pool: _Pool) -> FusePlan:
     return dataclasses.replace(plan, tiling=smaller)
 
 
-def _check_disk(out: str | Path | None, needed: int) -> int | None:
+def _check_disk(out: str | os.PathLike[str] | None, needed: int) -> int | None:
     """Bytes free for the output, what an earlier run left there included."""
     if out is None or is_url(where := location(out)):
         return None

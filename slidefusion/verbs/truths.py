@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 __all__ = ["beside", "without_truths"]
 
 
-def beside(out: str | Path, what: str) -> str:
+def beside(out: str | os.PathLike[str], what: str) -> str:
     """The path next to ``out`` for its truth or depth.
 
     >>> beside("data/p.zarr", "truth"), beside("p.ome.zarr", "depth")
     ('data/p-truth.zarr', 'p-depth.ome.zarr')
     """
-    text = str(out).rstrip("/")
+    text = os.fspath(out).rstrip("/")
     for ending in (".ome.zarr", ".zarr"):
         if text.endswith(ending):
             return f"{text.removesuffix(ending)}-{what}{ending}"
@@ -31,10 +31,10 @@ def without_truths(stacks: Iterable[Any]) -> list[Any]:
     ['a.zarr', 'b-truth.zarr']
     """
     stacks = list(stacks)
-    paths = [str(stack) for stack in stacks if isinstance(stack, str | Path)]
+    paths = [os.fspath(stack) for stack in stacks if isinstance(stack, str | os.PathLike)]
     others = {beside(path, what) for path in paths for what in ("truth", "depth")}
     return [
         stack
         for stack in stacks
-        if not isinstance(stack, str | Path) or str(stack).rstrip("/") not in others
+        if not isinstance(stack, str | os.PathLike) or os.fspath(stack).rstrip("/") not in others
     ]

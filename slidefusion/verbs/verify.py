@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage
@@ -16,7 +16,9 @@ from slidefusion.tasks.clients import active_client
 __all__ = ["verify"]
 
 
-def verify(store: str | Path, *, client: Any | None = None, progress: bool = True) -> list[Damage]:
+def verify(
+    store: str | os.PathLike[str], *, client: Any | None = None, progress: bool = True
+) -> list[Damage]:
     """Read every shard of every level of an OME-Zarr, and list what is not as it was written.
 
     Checked are: every array and every shard is there, whole, and decodes; every chunk has the
@@ -61,7 +63,7 @@ def verify(store: str | Path, *, client: Any | None = None, progress: bool = Tru
     return lost + found
 
 
-def _images(store: str | Path) -> tuple[str, list[CheckedImage], list[Damage]]:
+def _images(store: str | os.PathLike[str]) -> tuple[str, list[CheckedImage], list[Damage]]:
     where = location(store)
     group = open_group(where)
     refuse_incomplete(record_of(dict(group.attrs)), where, ", then verify")
