@@ -30,9 +30,9 @@ class Brenner:
     It leaves rims around cells; docs/fusers.md says how the fusers built in avoid them.
     """
 
-    name: ClassVar[str] = "brenner"
-    planes: ClassVar[PlaneRange] = PlaneRange(1)  # one or more
-    device: ClassVar[str] = "cpu"
+    name = "brenner"
+    planes = PlaneRange(1)  # one or more
+    device = "cpu"
     radius: int = option(4, "px to each side over which focus is summed", minimum=1, maximum=32)
 
     @property
@@ -59,12 +59,17 @@ class Brenner:
         """(Y, X): squared differences as fractions of the range, averaged around each pixel."""
         white = 1.0 if plane.dtype.kind == "f" else np.iinfo(plane.dtype).max
         gray = np.pad(plane.mean(axis=0) / white, 1, mode="edge")
-        found = (gray[2:, 1:-1] - gray[:-2, 1:-1]) ** 2 + (gray[1:-1, 2:] - gray[1:-1, :-2]) ** 2
+        found: np.ndarray = (gray[2:, 1:-1] - gray[:-2, 1:-1]) ** 2 + (
+            gray[1:-1, 2:] - gray[1:-1, :-2]
+        ) ** 2
         side = 2 * self.radius + 1
         for _ in range(2):  # along y, then along x
             padded = np.pad(found, ((self.radius, self.radius), (0, 0)), mode="edge")
             # Shifted copies: the rounding of a running sum depends on where a window begins.
-            found = sum(padded[k : k + len(found)] for k in range(side)).T / side
+            total = np.zeros_like(found)
+            for k in range(side):
+                total += padded[k : k + len(found)]
+            found = total.T / side
         return found
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from slidefusion.verbs.plan_fuse import plan_fuse
     from slidefusion.verbs.verify import verify
 
+    __version__: str
+
 __all__ = [
     "batch",
     "convert",

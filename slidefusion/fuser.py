@@ -7,10 +7,10 @@ write one::
     @dataclass(frozen=True)
     class Middle:
         "Takes the middle plane."
-        name: ClassVar[str] = "middle"
-        planes: ClassVar[PlaneRange] = PlaneRange(1)
-        footprint: ClassVar[Footprint] = Footprint()
-        device: ClassVar[str] = "cpu"
+        name = "middle"
+        planes = PlaneRange(1)
+        footprint = Footprint()
+        device = "cpu"
 
         def working_bytes(self, planes, channels, height, width):
             return 0

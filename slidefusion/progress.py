@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["progress_bar"]
+__all__ = ["is_terminal", "progress_bar"]
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at what is written there; None is what is closed from the start."""
+    return stream is not None and stream.isatty()
 
 
 @contextlib.contextmanager
@@ -27,7 +32,7 @@ def progress_bar(
     >>> with progress_bar("fusing", 2, enabled=False) as advance:
     ...     advance()
     """
-    if not (enabled and sys.stderr.isatty()):
+    if not (enabled and is_terminal(sys.stderr)):
         yield lambda: None
         return
     from rich.console import Console

@@ -58,6 +58,8 @@ class RegionTasks:
     needs: Requirement | None = None
     threads: int | None = None
     """How many run at once on this machine, if not as many as usual."""
+    check_input: Callable[[], None] = lambda: None
+    """Called before all counts as done; raises if what was read was changed meanwhile."""
 
     def describe(self, key: tuple[int, ...]) -> str:
         """A region in words."""
@@ -74,7 +76,6 @@ def run_regions(
     outputs: Sequence[Output], tasks: RegionTasks, job: Any, options: RunOptions
 ) -> None:
     """Make what is not finished yet of ``outputs``, and finish them; closes them in any case.
-
     Each task makes its region of all of them; the report names the first.
 
     Raises
@@ -126,6 +127,7 @@ class _Regions:
             if options.verify:
                 self._repair(report)
             self._look_for_all(report)
+            tasks.check_input()
             for output in outputs:
                 output.finish()
             state = "complete"

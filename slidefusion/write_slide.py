@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import ImageSpec, Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.rendering import image_label, omero
+from slidefusion.omezarr.sources import check_unchanged
 from slidefusion.omezarr.store import is_url
 from slidefusion.plan import FusePlan, RegionJob
 from slidefusion.region_run import RegionTasks, run_regions
@@ -223,6 +225,7 @@ def write_slide(plan: FusePlan, out: str | os.PathLike[str], options: RunOptions
         megapixels=target.height * target.width * len(plan.planes) / 1e6,
         resources=resources_for(plan.fuser),
         needs=needs,
+        check_input=partial(check_unchanged, stack.source, stack.identity),
     )
     slide, *maps = images
     layouts = {image.name: image.layout for image in maps}

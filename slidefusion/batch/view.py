@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from slidefusion.batch.status import SlideStatus, StatusTable
+from slidefusion.progress import is_terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +27,7 @@ def live_table(
     total: int, before: int, table: StatusTable, *, enabled: bool
 ) -> Iterator[Callable[[SlideStatus], None]]:
     """Show slides in work, those that ended last, and failures; yields what is told of each end."""
-    if not (enabled and sys.stderr.isatty()):
+    if not (enabled and is_terminal(sys.stderr)):
         yield lambda status: None
         return
     from rich.console import Console

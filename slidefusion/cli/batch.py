@@ -16,6 +16,7 @@ from slidefusion.cli.shared_options import (
     cluster,
 )
 from slidefusion.errors import ProcessingError
+from slidefusion.progress import is_terminal
 from slidefusion.wording import counted
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def batch(
     import slidefusion as sf
 
     started = time.perf_counter()
-    plain = not (progress and sys.stderr.isatty())
+    plain = not (progress and is_terminal(sys.stderr))
     with cluster(client) as connected:
         found = sf.batch(
             manifest,

@@ -12,6 +12,7 @@ import typer
 from slidefusion.cli.option_values import fuser_options
 from slidefusion.cli.shared_options import ClientOption, cluster, numbers
 from slidefusion.errors import OptionError
+from slidefusion.progress import is_terminal
 
 if TYPE_CHECKING:
     from slidefusion.evaluation import Evaluation
@@ -176,7 +177,7 @@ def _print(found: Evaluation) -> None:
 
     from slidefusion.evaluation.tables import ablation_table, notes, tables
 
-    terminal = sys.stdout.isatty()
+    terminal = is_terminal(sys.stdout)
     console = Console(width=None if terminal else _WIDTH, highlight=False)
     for table in tables(found):
         grid = Table(title=table.title, title_justify="left", title_style="bold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -10,7 +11,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import typer
 
@@ -47,6 +49,7 @@ def run(args: list[str]) -> int:
     args = [arg for k, arg in enumerate(args) if arg != "--debug" or k >= end]
     # What zarr had begun when Ctrl-C came goes with the process; Python need not tell the user.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    sys.stdout, sys.stderr = _opened(sys.stdout), _opened(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a µ on a terminal that knows ASCII only
             stream.reconfigure(errors="backslashreplace")
@@ -62,10 +65,13 @@ def run(args: list[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _output_is_closed():
-            # Python flushes standard output once more at exit, and would complain again.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             return _PIPE_CLOSED
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full and (reason := _output_fault()):
+            _forget_output()
+            print(f"error: standard output cannot be written to: {reason}", file=sys.stderr)
+            return FAILURE
         if debug:
             import traceback
 
@@ -75,6 +81,26 @@ def run(args: list[str]) -> int:
         return code
     finally:
         _end_requests()  # also of what failed once, and was had at the next attempt
+
+
+def _opened(stream: TextIO | None) -> TextIO:
+    """A stream, or one for what nobody can read, where it was closed by whoever began this."""
+    return stream or Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _output_fault() -> str:
+    """Why standard output takes nothing more; empty if it does. An empty line tells."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _forget_output() -> None:
+    """Python flushes standard output once more at exit, and would complain again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(args: list[str]) -> str:

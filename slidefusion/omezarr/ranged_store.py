@@ -41,7 +41,7 @@ class RangedStore(FsspecStore):
         return found[part]
 
     def _say(self) -> None:
-        where = str(self.fs.unstrip_protocol(self.path))
+        where = self.path if "://" in self.path else str(self.fs.unstrip_protocol(self.path))
         host = "/".join(where.split("/")[:3])
         if host not in _said:
             _said.add(host)

@@ -18,9 +18,9 @@ from slidefusion.errors import OptionError, near_match
 
 if TYPE_CHECKING:
     from fsspec.asyn import AsyncFileSystem
-    from zarr.storage import FsspecStore
+    from zarr.storage import FsspecStore, StorePath
 
-__all__ = ["check_url", "close_connections", "url_store"]
+__all__ = ["check_url", "close_connections", "url_exists", "url_store"]
 
 _CLOSE_SECONDS = 5.0
 """A server that does not answer must not hold up the end of the process for longer."""
@@ -78,6 +78,11 @@ def url_store(where: str, *, read_only: bool) -> FsspecStore:
             atexit.register(close_connections)  # after zarr's own, so called before it
         _used[id(store.fs)] = store.fs
     return store
+
+
+def url_exists(place: StorePath) -> bool:
+    """Whether there is an object at a place in a store."""
+    return bool(_in_zarr_loop(place.exists()))
 
 
 def close_connections() -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import StackError
+from slidefusion.errors import ProcessingError, StackError
 from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
 from slidefusion.omezarr.access import reading
 from slidefusion.omezarr.read_shards import read_part
+from slidefusion.omezarr.remote import url_exists
 from slidefusion.omezarr.store import is_url, open_array
 from slidefusion.stack_shape import check_shape
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ZarrSource",
     "axes_of",
+    "check_unchanged",
     "place_of",
     "read_planes",
     "root_of",
@@ -100,7 +102,22 @@ class ZarrSource:
             data = read_planes(
                 self.path, self.array, array, self.axes, planes, window, whole=self.whole
             )
+            # What is not there is no chunk left out, to be filled, if nothing is there any more.
+            if not self.whole and (not is_url(self.path) or np.all(data == array.fill_value)):
+                self.check_there(array)
         return data.astype(self.dtype, copy=False)
+
+    def check_there(self, array: zarr.Array[Any]) -> None:
+        """Raise ``FileNotFoundError`` if the opened ``array`` is gone meanwhile."""
+        name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+        if is_url(self.path):
+            there = url_exists(array.store_path / name)
+        else:
+            there = Path(self.path, self.array, name).exists()
+        if not there:
+            raise FileNotFoundError(
+                f"{name} of it is gone: it was deleted, moved or unmounted while it was being read"
+            )
 
 
 def read_planes(
@@ -238,6 +255,23 @@ def store_identity(source: ZarrSource, run: Any = None) -> dict[str, Any]:
     if run is None and not is_url(source.path):
         known["files"] = _files_below(str(Path(source.path, source.array)))
     return known
+
+
+def check_unchanged(source: Any, known: dict[str, Any]) -> None:
+    """Raise ``ProcessingError`` if an array that something else wrote is not what it was.
+
+    ``known`` is its :func:`store_identity` from before. In an object store it is only looked at
+    whether it is still there.
+    """
+    if not isinstance(source, ZarrSource) or source.whole:
+        return
+    with reading(f"the array {source.path}/{source.array}".rstrip("/")):
+        source.check_there(open_array(source.path, source.array, "r", source.stamp))
+    if known.get("files") != store_identity(source, known.get("run")).get("files"):
+        raise ProcessingError(
+            f"{source.path} was changed while it was read, so that what was made of it is of no "
+            "one state: leave it alone, and run again with overwrite=True (--overwrite)"
+        )
 
 
 def _files_below(folder: str) -> dict[str, Any]:

@@ -86,15 +86,25 @@ def location(path: str | os.PathLike[str]) -> str:
 
 def _absolute(text: str) -> str:
     try:
-        path = Path(text).expanduser().absolute()
-        path.lstat()
-        return str(path)
-    except (ValueError, RuntimeError) as error:  # a NUL in it; there is no such user's home
+        text.encode()
+        path = Path(text).expanduser()
+        path = path if path.is_absolute() else Path.cwd() / path
+    except UnicodeEncodeError:
+        reason = "it is not UTF-8, as names in a Zarr store are"
+    except RuntimeError as error:  # there is no such user's home
         reason = str(error)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # nothing there, say, as for an output
+    except OSError:
+        reason = "the working directory, which it counts from, is gone"
+    else:
+        try:
+            path.lstat()
             return str(path)
-        reason = "it is too long"
+        except ValueError as error:  # a NUL in it
+            reason = str(error)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # nothing there, say, as for an output
+                return str(path)
+            reason = "it is too long"
     raise OptionError(f"{text[:80]!r} is no path that a store can have ({reason}): give another")
 
 

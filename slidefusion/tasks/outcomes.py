@@ -161,6 +161,8 @@ def is_out_of_reach(error: BaseException, *, remote: bool = False) -> bool:
     for cause in _causes(error):
         if isinstance(cause, PermissionError) or _is_of_a_network(cause):
             return True
+        if remote and isinstance(cause, (AttributeError, NotImplementedError, TypeError)):
+            return True  # the store's library cannot do what it was asked, whatever the data
         # zarrs, which reads local files, calls what it cannot decode an OSError, without a number.
         numbered = isinstance(cause, OSError) and (remote or cause.errno)
         if numbered and not isinstance(cause, _NOT_THERE):

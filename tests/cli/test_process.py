@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -205,3 +206,23 @@ def test_what_becomes_of_the_work_is_said(
     monkeypatch.setattr(run, "_say_nothing_at_exit", lambda: None)
     assert run.run([*before, name, "info", "--out", "x"]) == run.INTERRUPTED
     assert capsys.readouterr().err.startswith(f"interrupted; {ending}")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_were_closed_from_the_start(
+    kept_stack: Path, tmp_path: Path, closed: str
+) -> None:
+    run_it = shlex.join(command("fuse", kept_stack, "lpp", "--out", tmp_path / "a.zarr"))
+    ended = subprocess.run(["sh", "-c", f"{run_it} {closed}"], capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert (tmp_path / "a.zarr" / "zarr.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_standard_output_is_named(kept_stack: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command("info", kept_stack), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: standard output cannot be written to: No space left")

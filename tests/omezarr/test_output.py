@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -155,12 +156,23 @@ def test_fingerprints_differ_with_any_setting() -> None:
         ("/tmp/a\0b", r"is no path that a store can have \(.*embedded null"),
         ("/tmp/" + "a" * 300, r"is no path that a store can have \(it is too long"),
         ("~nobody-of-this-name/a.zarr", r"is no path that a store can have \(.*home"),
+        (os.fsdecode(b"/tmp/lat\xfc.zarr"), r"is no path that a store can have \(it is not UTF-8"),
     ],
 )
 def test_a_place_that_nothing_can_be_at(out: str, message: str) -> None:
     for use in (interrupted_settings, begin):
         with pytest.raises(UsageError, match=message):
             use(out)  # type: ignore[operator]
+
+
+def test_a_path_counts_from_no_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match=r"'a\.zarr' is no path .*working directory.* is gone"):
+        begin("a.zarr")  # type: ignore[arg-type]
 
 
 def test_what_is_left_of_a_deleted_run_is_told_and_left(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ the detail. The fused image is the weighted mean of the bases plus that of the d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,9 +55,9 @@ class Guided:
     (3, 40, 50)
     """
 
-    name: ClassVar[str] = "guided"
-    planes: ClassVar[PlaneRange] = PlaneRange(1)
-    device: ClassVar[str] = "cpu"
+    name = "guided"
+    planes = PlaneRange(1)
+    device = "cpu"
 
     base_radius: int = option(
         15, "radius in px of the box mean that separates base from detail", minimum=1, maximum=63

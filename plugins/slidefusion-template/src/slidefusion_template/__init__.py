@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,12 +27,12 @@ class Sharpest:
     (3, 40, 50)
     """
 
-    # ClassVar: the same for all instances, so no option.
-    name: ClassVar[str] = "sharpest"
+    # Not annotated: the same for all instances, so no option.
+    name = "sharpest"
     # How many planes it takes: one or more. PlaneRange(2, 3) would be two or three.
-    planes: ClassVar[PlaneRange] = PlaneRange(1)
+    planes = PlaneRange(1)
     # "cuda" would send it to workers that have one.
-    device: ClassVar[str] = "cpu"
+    device = "cpu"
 
     # An option: default, meaning, allowed values. `slidefusion fusers sharpest` prints them, and
     # get_fuser checks them before any work.

@@ -1,0 +1,96 @@
+"""A stack that something else wrote, which is moved, deleted or changed while it is fused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+
+import slidefusion as sf
+from slidefusion.errors import ProcessingError
+from slidefusion.omezarr.record import is_complete, record_of
+from slidefusion.omezarr.sources import ZarrSource
+
+SIDE = 300
+
+
+def foreign(where: str, sharded: bool) -> np.ndarray:
+    """An OME-Zarr stack of ones and more, as another program writes it."""
+    data = np.random.default_rng(0).integers(1, 255, (1, 3, SIDE, SIDE), dtype=np.uint8)
+    axes = [{"name": name, "type": kind} for name, kind in zip(
+        "czyx", ("channel", "space", "space", "space"), strict=True)]  # fmt: skip
+    scale = [{"type": "scale", "scale": [1.0, 1, 1, 1]}]
+    ome = {
+        "version": "0.5",
+        "multiscales": [
+            {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+        ],
+    }
+    root = zarr.create_group(where, attributes={"ome": ome})
+    shards = (1, 1, 128, 128) if sharded else None
+    root.create_array("0", data=data, chunks=(1, 1, 64, 64), shards=shards)
+    return data
+
+
+def gone(where: Path) -> None:
+    where.rename(where.with_name("elsewhere.zarr"))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("vanish", [gone, shutil.rmtree])
+def test_what_vanished_is_not_black(
+    tmp_path: Path, sharded: bool, vanish: Callable[[Path], None]
+) -> None:
+    where = tmp_path / "a.zarr"
+    data = foreign(str(where), sharded)
+    lazy = sf.fuse(where, "lpp", chunks=128)
+    assert lazy[:, :64, :64].values.any()
+    vanish(where)
+    with pytest.raises(ProcessingError, match="gone: it was deleted, moved or unmounted"):
+        lazy.compute()
+    assert data.min() == 1
+
+
+@pytest.mark.parametrize("how", ["moved", "changed"])
+def test_a_slide_is_not_complete_whose_source_became_another(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, out = tmp_path / "a.zarr", tmp_path / "slide.zarr"
+    foreign(str(where), sharded=False)
+    read, reads = ZarrSource.read, []
+
+    def meddling(self: ZarrSource, *given: Any) -> np.ndarray:
+        reads.append(given)
+        if len(reads) == 90:  # the overview is read, and some regions are
+            if how == "moved":
+                gone(where)
+            else:
+                (where / "0/c/0/1/2/3").unlink()
+        return read(self, *given)
+
+    monkeypatch.setattr(ZarrSource, "read", meddling)
+    said = "gone: it was deleted" if how == "moved" else "was changed while it was read"
+    with pytest.raises(ProcessingError, match=said):
+        sf.fuse(where, "lpp", out=out, chunks=32, progress=False, retries=0)
+    assert len(reads) > 90
+    assert is_complete(record_of(dict(zarr.open_group(out, mode="r").attrs))) is False
+
+
+def test_what_vanished_from_an_object_store_is_not_black() -> None:
+    where = "memory://vanishing/a.zarr"
+    store = zarr.storage.FsspecStore.from_url(where)
+    foreign(store, sharded=False)  # type: ignore[arg-type]
+    lazy = sf.fuse(where, "lpp", chunks=128)
+    assert lazy[:, :64, :64].values.any()
+    memory = fsspec.filesystem("memory")
+    memory.rm("/vanishing/a.zarr/0/c/0/1/2", recursive=True)  # chunks left out are the fill value
+    assert not sf.fuse(where, "lpp", planes=[0], chunks=128)[:, 140:180].values.any()
+    memory.rm("/vanishing/a.zarr/0", recursive=True)
+    with pytest.raises(ProcessingError, match="gone: it was deleted, moved or unmounted"):
+        lazy.compute()
