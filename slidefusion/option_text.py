@@ -20,11 +20,13 @@ def typed_value(owner: str, name: str, text: str, declared: str) -> Any:
 
     >>> typed_value("fuser 'lpp'", "levels", "4", "int"), typed_value("", "clamp", "no", "bool")
     (4, False)
+    >>> typed_value("", "stains", "eosin, orange G", "tuple[str, ...]")
+    ('eosin', 'orange G')
     """
     kinds = declared.split(" or ")
     for kind in kinds:
         try:
-            return _PARSERS.get(kind.partition("[")[0], str)(text)
+            return _PARSERS.get(kind, _PARSERS.get(kind.partition("[")[0], str))(text)
         except ValueError:
             continue
     raise OptionError(f"option {name}={text!r} of {owner} must be {declared}")
@@ -60,11 +62,20 @@ def _sequence(text: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _words(text: str) -> tuple[Any, ...]:
+    try:
+        return _sequence(text)
+    except ValueError:  # as they stand
+        return tuple(word.strip() for word in text.strip("()[]").split(",") if word.strip())
+
+
 _PARSERS: dict[str, Any] = {
     "None": _none,
     "bool": _bool,
     "int": int,
     "float": float,
+    "tuple[str, ...]": _words,
+    "list[str]": _words,
     "tuple": _sequence,
     "list": _sequence,
     "Any": free_value,

@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import logging
 import os
 import threading
 import time
@@ -49,8 +48,6 @@ _RECONNECT_SECONDS = 10.0
 
 Key = tuple[int, ...]
 """What names a task among those of its run, and is handed to its function."""
-
-_LOG = logging.getLogger("slidefusion")
 
 
 def has_resources(worker: Mapping[str, Any], resources: Mapping[str, float]) -> bool:
@@ -204,8 +201,7 @@ class ClusterPool:
     def _notice(self, awake: int, there: int) -> None:
         """Say that no worker is left that runs anything after a while; give up after a long one.
 
-        A worker whose memory is nearly full is paused by Dask: it ends what it has begun, and
-        begins nothing until there is room, which there may never be.
+        One that Dask pauses, for want of memory, begins nothing until there is room, if ever.
         """
         now = time.monotonic()
         if awake:
@@ -258,12 +254,14 @@ class ClusterPool:
         """Copies of the pickled job on the workers, however they come and go meanwhile."""
         deadline = time.monotonic() + _ABANDONED_SECONDS
         while True:
+            while not workers_of(self._client):  # for which Dask would wait without a word
+                self.capacity()
+                check_stop()
+                time.sleep(0.1)
             try:
                 return self._client.scatter(self._payload, broadcast=True, hash=False)
             except Exception as error:  # a worker that is gone is a KeyError, none a TimeoutError
                 self.check()
-                if deadline - time.monotonic() > _ABANDONED_SECONDS - 1:
-                    _LOG.warning("copies for the workers: %s; trying again", short(error))
                 if time.monotonic() > deadline:
                     raise ProcessingError(
                         f"what the tasks share ({len(self._payload) / 1e6:.0f} MB) cannot be sent "

@@ -21,7 +21,8 @@ def _never(job: Any, y: int, x: int) -> None:
     raise AssertionError("there is nobody to run this")
 
 
-def test_it_is_said_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("job", [None, bytes(2**21)], ids=["small", "scattered"])
+def test_it_is_said_and_then_given_up(monkeypatch: pytest.MonkeyPatch, job: Any) -> None:
     from distributed import Client, LocalCluster
 
     monkeypatch.setattr(pools, "_REFRESH_SECONDS", 0.1)
@@ -33,7 +34,7 @@ def test_it_is_said_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.warns(SlidefusionWarning, match="no worker is left") as told,
         pytest.raises(ProcessingError, match="has had no worker that can run this for"),
     ):
-        run_tasks(_never, None, [(0, 0)], name="fuse", client=client, on_done=_never_done)
+        run_tasks(_never, job, [(0, 0)], name="fuse", client=client, on_done=_never_done)
     assert len(told) == 1
 
 
