@@ -53,8 +53,8 @@ def _plain_url(url: str) -> str:
         if "file" in names:
             return str(os.path.realpath(stripped))
         path = stripped
-        if "http" in names:  # its paths are whole URLs, with what signs a request
-            parts = urlsplit(stripped)
+        if {"http", "https"} & {*names}:  # its paths are whole URLs, with what signs a request
+            protocol, parts = "http", urlsplit(stripped)
             path = parts.netloc.rpartition("@")[2] + parts.path
         host = str(known.get("host") or known.get("account_name") or "")
         if known.get("port"):
