@@ -26,6 +26,7 @@ from slidefusion.omezarr.store import is_url
 from slidefusion.plan import FusePlan, RegionJob
 from slidefusion.region_run import RegionTasks, run_regions
 from slidefusion.run_options import RunOptions
+from slidefusion.tasks.clients import out_of_the_way
 from slidefusion.tasks.costs import Cost, MeteredSource
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.placement import resources_for
@@ -127,11 +128,12 @@ def _ask_for_maps(plan: FusePlan, client: Any | None) -> dict[str, tuple[int, st
     if client is None or resources is None:
         return _kinds_of_maps(*question)
     # This machine need not have what the fuser runs on.
-    asked = client.submit(_kinds_of_maps, *question, resources=resources, pure=False)
-    while not asked.done():
-        check_stop()
-        time.sleep(_POLL_SECONDS)
-    return dict(asked.result())
+    with out_of_the_way(client):
+        asked = client.submit(_kinds_of_maps, *question, resources=resources, pure=False)
+        while not asked.done():
+            check_stop()
+            time.sleep(_POLL_SECONDS)
+        return dict(asked.result())
 
 
 def _map_image(plan: FusePlan, slide: ImageSpec, name: str, count: int, dtype: str) -> ImageSpec:

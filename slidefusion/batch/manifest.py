@@ -64,6 +64,11 @@ class Row:
         """What is written."""
         return [self.out] if self.stack is None else [self.stack, self.out]
 
+    @property
+    def temporary(self) -> str | None:
+        """The stack that is deleted when the slide is done, if there is one."""
+        return None if self.keeps_stack else self.stack
+
     def digest(self) -> str:
         """Of all that the output depends on: the settings, and what the source is like.
 
@@ -193,8 +198,10 @@ def _row(
     convert = dict(value(CONVERT, name, cells.pop(name)) for name in CONVERT if name in cells)
     fuse = dict(value(FUSE, name, cells.pop(name)) for name in FUSE if name in cells)
     options, reader = fuser_values(fuser, fusers[fuser], cells)
-    if "reader" in convert:
-        find(READERS, convert["reader"])
+    reader_name = convert.get("reader", "")
+    if reader_name and reader_name not in checked:
+        find(READERS, reader_name)
+        checked.add(reader_name)
     question = repr((fuser, sorted(options.items())))
     if question not in checked:  # thousands of rows ask for the same
         get_fuser(fuser, **options)

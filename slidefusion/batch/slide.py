@@ -9,6 +9,7 @@ fingerprint does, which the table keeps.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,43 +81,54 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
     if row.missing:
         raise UnknownNameError(f"there is nothing at the source {row.source}")
     record, digest = table.get(row.out), row.digest()
-    anew = {"began": "", "slide_run": "", "attempts": 0, "error": ""}
+    # With its old state, "done", a slide that is yet to be made would count as made.
+    anew = {"state": "waiting", "began": "", "slide_run": "", "attempts": 0, "error": ""}
     if record.digest != digest:
         _make_way(row, record, run.overwrite)
-        table.update(row.out, digest=digest, stack_run="", **anew)
+        table.update(row.out, digest=digest, stack_run="", temporary="", **anew)
     elif record.slide_run and not _is_made(row.out, record.slide_run):  # deleted since, or replaced
         _clear(row.out, run.overwrite, ours=False, later=True)
         table.update(row.out, **anew)
     record = table.get(row.out)
+    if row.stack is not None and not row.keeps_stack:  # where it was begun, the manifest renamed
+        row = dataclasses.replace(row, stack=record.temporary or row.stack)
     record = table.update(
-        row.out, state="running", attempts=record.attempts + 1, source=row.source, line=row.line
+        row.out,
+        state="running",
+        attempts=record.attempts + 1,
+        source=row.source,
+        line=row.line,
+        temporary=row.temporary or "",
     )
     if not record.slide_run:
         stack = row.source
         if row.stack is not None:
             stack = row.stack
             if not (record.stack_run and _is_made(stack, record.stack_run)):
-                record = table.update(row.out, began="convert", stack_run="")
+                record = table.update(row.out, began=record.began or "convert", stack_run="")
                 table.update(row.out, stack_run=_convert(row, run))
         if record.began != "fuse":
             _clear(row.out, run.overwrite, ours=False)
             table.update(row.out, began="fuse")
-        table.update(row.out, slide_run=_fuse(row, stack, run))
+        try:
+            table.update(row.out, slide_run=_fuse(row, stack, run))
+        except OutputError:  # what is there is not ours, nor will be when the row is changed
+            table.update(row.out, began=record.began)
+            raise
     for place in row.places:
         _tidy(place)
-    if row.stack is not None and not row.keeps_stack:
-        discard(row.stack)
+    if row.temporary is not None:
+        discard(row.temporary)
+        table.update(row.out, temporary="")
 
 
 def _make_way(row: Row, old: SlideStatus, overwrite: bool) -> None:
     """For a row that was never begun with these settings: what lies at its outputs' places."""
-    changed = bool(old.began)
-    _clear(row.out, overwrite, ours=changed, later=True)
-    if row.stack is not None:
-        if row.keeps_stack:
-            _clear(row.stack, overwrite, ours=changed)
-        else:
-            discard(row.stack)
+    _clear(row.out, overwrite, ours=old.began == "fuse", later=True)
+    if row.stack is not None and row.keeps_stack:
+        _clear(row.stack, overwrite, ours=bool(old.began))
+    for place in filter(None, {row.temporary, old.temporary}):
+        discard(place)
 
 
 def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,17 @@ def stamps(source: str) -> list[Any]:
     if is_zarr_source(source):
         try:
             return [as_stack(source).identity]
-        except (ReaderError, StackError, UnknownNameError):
-            pass  # no stack as it is: what lies there tells all the same
-    if is_url(source):
-        return _of_object(source)
+        except (ReaderError, StackError):  # no stack as it is; what lies there may tell
+            with contextlib.suppress(UnknownNameError):
+                return _of_object(source) if is_url(source) else _of_files(source)
+            return []
+        except UnknownNameError:
+            if is_url(source):
+                raise
+    return _of_object(source) if is_url(source) else _of_files(source)
+
+
+def _of_files(source: str) -> list[Any]:
     path = Path(source)
     if path.is_file():
         files = [path]
@@ -69,6 +77,8 @@ def _of_object(url: str) -> list[Any]:
         filesystem.invalidate_cache()
         try:
             said = filesystem.info(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if error.__cause__ is not None and not isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None  # so is a web server that does not answer
             raise UnknownNameError(f"there is nothing at the source {url}") from None
     return [[url, *(f"{name}={said[name]}" for name in _SAID if name in said)]]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slidefusion.errors import OutputError
+from slidefusion.errors import OptionError, OutputError
 from slidefusion.files import replace_file
 from slidefusion.omezarr.overlap import one_name
 
@@ -50,12 +50,14 @@ class SlideStatus:
     """Fingerprint of the run that made the stack, which the stack says of itself."""
     slide_run: str = ""
     """That of the slide."""
+    temporary: str = ""
+    """The stack that is deleted when the slide is done, as long as it is not."""
     updated: str = ""
     """When the record was changed."""
 
 
 _FIELDS = [field.name for field in dataclasses.fields(SlideStatus)]
-_LATER = {"stack_run", "slide_run"}
+_LATER = {"stack_run", "slide_run", "temporary"}
 """Fields that tables of an earlier version have not."""
 
 
@@ -91,7 +93,7 @@ class StatusTable:
                 for cells in csv.DictReader(file):
                     record = _record(cells)
                     self._set(record)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OptionError) as error:
             raise OutputError(
                 f"{path} is no table of states ({type(error).__name__}: {error}); move it away. "
                 "Slides that are done already then need --overwrite, or another out"

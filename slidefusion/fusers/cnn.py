@@ -98,37 +98,35 @@ class Cnn:
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""
-        from slidefusion.fusers.focus_maps import best_plane
+        import torch
+
+        from slidefusion.fusers.focus_maps import GuidedFilter, best_plane, chosen_planes
         from slidefusion.fusers.torch_workers import torch_workers
 
         loaded = load(self.weights, fuser=self.name, device=self.device, sha256=self.sha256)
         network = network_tiles.inference_form(loaded, self.precision)
         white = white_in(stack.dtype, self.white)
         decision = best_plane(self._odds(stack, network, white))
-        return torch_workers().submit(self._mixed, stack, decision, white).result()
-
-    def _mixed(self, stack: Planes, decision: npt.NDArray[np.int32], white: float) -> Fused:
-        """The planes, mixed as was decided for each cell (Y / 2, X / 2)."""
-        import torch
-
-        from slidefusion.fusers.focus_maps import GuidedFilter, consistent, enlarged
-
+        # Planes are read by this thread alone: a worker that read them might wait for itself, as
+        # what they come from may be computed by workers, too.
+        work = torch_workers().submit
         height, width = stack.shape[2:]
-        chosen = enlarged(consistent(torch.from_numpy(decision), len(stack)), height, width)
-        guide = torch.zeros(height, width)
+        chosen = work(chosen_planes, decision, len(stack), height, width).result()
+        guide = np.zeros((height, width), np.float32)
         for z, plane in enumerate(stack):
-            torch.where(chosen == z, torch.from_numpy(_gray(plane, white)), guide, out=guide)
-        smooth = GuidedFilter(guide, self.radius, self.eps)
+            np.copyto(guide, _gray(plane, white), where=chosen == z)
+        smooth = work(GuidedFilter, torch.from_numpy(guide), self.radius, self.eps).result()
         total = np.zeros(stack.shape[1:], np.float32)
         weights = np.zeros((height, width), np.float32)
         for z, plane in enumerate(stack):
-            weight: npt.NDArray[np.float32] = smooth((chosen == z).float()).numpy()
+            mask = torch.from_numpy((chosen == z).astype(np.float32))
+            weight: npt.NDArray[np.float32] = work(smooth, mask).result().numpy()
             weights += weight
             # A running mean: where all planes are equal the result is exactly their value.
             share = np.divide(weight, weights, out=np.zeros_like(weight), where=weights > 0)
             total += share * (plane.astype(np.float32) - total)
         image = _as_dtype(total, stack.dtype)
-        return Fused(image, chosen.numpy().astype(depth_dtype(len(stack))))
+        return Fused(image, chosen.astype(depth_dtype(len(stack))))
 
     def _odds(
         self, stack: Planes, network: nn.Module, white: float

@@ -22,6 +22,7 @@ from slidefusion.fusers.torch_workers import in_order
 __all__ = [
     "GuidedFilter",
     "best_plane",
+    "chosen_planes",
     "consistent",
     "consistent_reach",
     "enlarged",
@@ -146,6 +147,14 @@ class GuidedFilter:
 def enlarged(decision: Tensor, height: int, width: int) -> Tensor:
     """A map of cells as one of pixels (height, width)."""
     return decision.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width]
+
+
+def chosen_planes(
+    decision: npt.NDArray[np.int32], planes: int, height: int, width: int
+) -> npt.NDArray[np.int32]:
+    """The plane of each pixel (Y, X), from that of each cell (Y / 2, X / 2), made consistent."""
+    chosen = enlarged(consistent(torch.from_numpy(decision), planes), height, width)
+    return np.asarray(chosen.numpy())
 
 
 def best_plane(odds: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.int32]:

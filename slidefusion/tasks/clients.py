@@ -79,4 +79,5 @@ def out_of_the_way(client: Any | None) -> Iterator[None]:
     try:
         yield
     finally:
-        rejoin()
+        with contextlib.suppress(RuntimeError):  # the worker is being closed
+            rejoin()

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+import slidefusion as sf
 from slidefusion.fusers.cnn import Cnn
 from slidefusion.testing import FuserContract
 from slidefusion.testing.stacks import blur, texture
@@ -171,3 +173,21 @@ def test_it_works_in_a_forked_process() -> None:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(100)
+def test_planes_that_workers_compute_are_not_waited_for_by_all_workers(tmp_path: Path) -> None:
+    """Blocks of a Dask array that are computed by the threads that the fuser computes with."""
+    import dask.array as da
+
+    from slidefusion.fusers.torch_workers import torch_workers
+
+    planes = np.random.default_rng(0).integers(0, 255, (1, 3, 128, 128), dtype=np.uint8)
+
+    def by_a_worker(block: np.ndarray) -> np.ndarray:
+        return torch_workers().submit(block.copy).result()
+
+    lazy = da.from_array(planes, chunks=(1, 1, 32, 32)).map_blocks(by_a_worker)
+    found = sf.fuse(lazy, "cnn", chunks=64, out=tmp_path / "a.zarr", progress=False)
+    expected = sf.fuse(planes, "cnn", chunks=64, progress=False)
+    np.testing.assert_array_equal(found.values, expected.values)

@@ -109,9 +109,88 @@ def test_a_run_that_was_killed_before_it_was_noted(
         with pytest.raises(KeyboardInterrupt):
             run(manifest)
     out = manifest.parents[1] / "fused" / "scan-fused.zarr"
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("c/*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if "/c/" in str(path)}
     assert run(manifest) == ("done", "") and shows(manifest)
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert before and before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.parametrize("after", range(1, 8))
+def test_a_change_that_was_cut_off_anywhere_is_made_in_the_end(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The process ends after so many notes in the table; the same command is given again."""
+    manifest, _ = two
+    assert run(manifest) == ("done", "")
+    scan(manifest.with_name("scan.tif"), 5)
+    os.utime(manifest.with_name("scan.tif"), (5, 5))
+    table = import_module("slidefusion.batch.status").StatusTable
+    real, noted = table.update, []
+
+    def update(self: Any, *given: Any, **changes: Any) -> Any:
+        if len(noted) >= after:
+            raise KeyboardInterrupt  # nothing more is noted
+        noted.append(changes)
+        return real(self, *given, **changes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "update", update)
+        with pytest.raises(KeyboardInterrupt):
+            run(manifest, overwrite=True)
+    assert run(manifest, overwrite=True) == ("done", "") and shows(manifest)
+    assert [path.name for path in manifest.parents[1].glob("fused/*")] == ["scan-fused.zarr"]
+
+
+def test_a_row_that_was_refused_owns_nothing(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    interrupted(first, monkeypatch)
+    assert run(second)[0] == "failed"
+    second.write_text("source,planes," + UM.format("scan.tif,0 1"))
+    state, reason = run(second)
+    assert state == "failed" and "unfinished run with other settings" in reason
+    assert run(first) == ("done", "") and shows(first)
+
+
+def test_a_manifest_that_was_renamed_goes_on(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, _ = two
+    interrupted(manifest, monkeypatch)
+    (stack,) = manifest.parents[1].glob("fused/*batch-stack.zarr")
+    made = stack.stat().st_ino
+    renamed = manifest.rename(manifest.with_name("night.csv"))
+    manifest.with_name("slides.status.csv").rename(manifest.with_name("night.status.csv"))
+    module = import_module("slidefusion.batch.slide")
+    monkeypatch.setattr(module, "convert", None)  # the stack is there
+    assert stack.stat().st_ino == made
+    assert run(renamed) == ("done", "") and shows(renamed)
+    assert [path.name for path in renamed.parents[1].glob("fused/*")] == ["scan-fused.zarr"]
+
+
+def test_a_place_that_cannot_be_looked_at_fails_its_row_alone(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, _ = two
+    manifest.write_text("source,out,mpp,z_step\nscan.tif,/dead/a.zarr,1,1\nscan.tif,b.zarr,1,1\n")
+    real = Path.exists
+
+    def exists(self: Path, **given: Any) -> bool:
+        if str(self).startswith("/dead"):
+            raise OSError(107, "Transport endpoint is not connected")
+        return real(self, **given)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    found = sf.batch(manifest, progress=False)
+    assert [status.state for status in found] == ["failed", "done"]
+    assert "not connected" in found[0].error
+
+
+def test_a_web_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text("source,mpp,z_step\nhttp://127.0.0.1:9/a.tif,1,1\n")
+    (status,) = sf.batch(manifest, progress=False)
+    assert status.state == "failed" and "Cannot connect" in status.error
 
 
 def test_kept_stacks_are_known_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
