@@ -20,8 +20,8 @@ def typed_value(owner: str, name: str, text: str, declared: str) -> Any:
 
     >>> typed_value("fuser 'lpp'", "levels", "4", "int"), typed_value("", "clamp", "no", "bool")
     (4, False)
-    >>> typed_value("", "stains", "eosin, orange G", "tuple[str, ...]")
-    ('eosin', 'orange G')
+    >>> typed_value("", "stains", "eosin, orange G (2)", "tuple[str, ...]")
+    ('eosin', 'orange G (2)')
     """
     kinds = declared.split(" or ")
     for kind in kinds:
@@ -64,9 +64,9 @@ def _sequence(text: str) -> tuple[Any, ...]:
 
 def _words(text: str) -> tuple[Any, ...]:
     try:
-        return _sequence(text)
+        return tuple(map(str, json.loads(text if text[:1] == "[" else f"[{text}]")))
     except ValueError:  # as they stand
-        return tuple(word.strip() for word in text.strip("()[]").split(",") if word.strip())
+        return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 _PARSERS: dict[str, Any] = {

@@ -29,7 +29,7 @@ from slidefusion.omezarr.store import is_url, location
 from slidefusion.registry import FUSERS, READERS, find, fuser_options, get_fuser
 from slidefusion.wording import counted
 
-__all__ = ["Row", "read_manifest"]
+__all__ = ["Row", "is_temporary", "read_manifest"]
 
 _SHOWN = 20
 _TEMPORARY = ".batch-stack.zarr"
@@ -64,11 +64,6 @@ class Row:
         """What is written."""
         return [self.out] if self.stack is None else [self.stack, self.out]
 
-    @property
-    def temporary(self) -> str | None:
-        """The stack that is deleted when the slide is done, if there is one."""
-        return None if self.keeps_stack else self.stack
-
     def digest(self) -> str:
         """Of all that the output depends on: the settings, and what the source is like.
 
@@ -81,6 +76,11 @@ class Row:
         """The part of the digest that does not need the source."""
         stack = one_name(self.stack) if self.stack and self.keeps_stack else None
         return _digest([one_name(self.source), stack, self.fuser, self.convert, self.fuse])
+
+
+def is_temporary(stack: str | None) -> bool:
+    """Whether a stack is deleted when its slide is done."""
+    return bool(stack) and str(stack).endswith(_TEMPORARY)
 
 
 def _digest(value: Any) -> str:
@@ -209,6 +209,8 @@ def _row(
     source, missing, stem = _source(place["source"], folder)
     out = _under(places, place["out"] or f"{stem}-fused.zarr")
     stack: str | None = _under(places, place["stack"]) if place["stack"] else None
+    if is_temporary(stack):
+        raise OptionError(f"stack={stack!r}: the name of a stack that stays ends otherwise")
     if stack is None and (convert or reader or not is_zarr_source(source)):
         stack = f"{out.removesuffix('.zarr')}.{owner}{_TEMPORARY}"
     return Row(

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slidefusion.batch.manifest import Row
+from slidefusion.batch.manifest import Row, is_temporary
 from slidefusion.batch.status import SlideStatus, StatusTable
 from slidefusion.errors import (
     OutputError,
@@ -27,6 +27,7 @@ from slidefusion.errors import (
 )
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import LOCK_NAME, Lock
+from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.place import delete_store, state_of
 from slidefusion.omezarr.shards import SCRATCH_NAME, clear_scratch
 from slidefusion.omezarr.store import is_url
@@ -54,7 +55,10 @@ def is_done(row: Row, record: SlideStatus) -> bool:
     """
     if record.state != "done" or not record.digest.startswith(row.settings_digest):
         return False
-    if not _is_made(row.out, record.slide_run):
+    try:
+        if not _is_made(row.out, record.slide_run):
+            return False
+    except PlaceError:  # it does not answer, of which making it will tell
         return False
     try:
         return row.missing or record.digest == row.digest()
@@ -85,50 +89,63 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
     anew = {"state": "waiting", "began": "", "slide_run": "", "attempts": 0, "error": ""}
     if record.digest != digest:
         _make_way(row, record, run.overwrite)
-        table.update(row.out, digest=digest, stack_run="", temporary="", **anew)
+        table.update(row.out, digest=digest, stack_run="", stack="", **anew)
     elif record.slide_run and not _is_made(row.out, record.slide_run):  # deleted since, or replaced
         _clear(row.out, run.overwrite, ours=False, later=True)
         table.update(row.out, **anew)
     record = table.get(row.out)
-    if row.stack is not None and not row.keeps_stack:  # where it was begun, the manifest renamed
-        row = dataclasses.replace(row, stack=record.temporary or row.stack)
+    if is_temporary(row.stack) and record.stack:  # the manifest may have been renamed meanwhile
+        row = dataclasses.replace(row, stack=record.stack)
     record = table.update(
         row.out,
         state="running",
         attempts=record.attempts + 1,
         source=row.source,
         line=row.line,
-        temporary=row.temporary or "",
+        stack=row.stack or "",
     )
     if not record.slide_run:
         stack = row.source
         if row.stack is not None:
             stack = row.stack
             if not (record.stack_run and _is_made(stack, record.stack_run)):
-                record = table.update(row.out, began=record.began or "convert", stack_run="")
-                table.update(row.out, stack_run=_convert(row, run))
+                with _owning(record, table, stack, record.began or "convert"):
+                    table.update(row.out, stack_run="")
+                    table.update(row.out, stack_run=_convert(row, run))
+                record = table.get(row.out)
         if record.began != "fuse":
             _clear(row.out, run.overwrite, ours=False)
-            table.update(row.out, began="fuse")
-        try:
+        with _owning(record, table, row.out, "fuse"):
             table.update(row.out, slide_run=_fuse(row, stack, run))
-        except OutputError:  # what is there is not ours, nor will be when the row is changed
-            table.update(row.out, began=record.began)
-            raise
     for place in row.places:
         _tidy(place)
-    if row.temporary is not None:
-        discard(row.temporary)
-        table.update(row.out, temporary="")
+    if row.stack is not None and is_temporary(row.stack):
+        discard(row.stack)
+        table.update(row.out, stack="")
+
+
+@contextlib.contextmanager
+def _owning(record: SlideStatus, table: StatusTable, place: str, began: str) -> Iterator[None]:
+    """Within it the table says ``began``; no longer after it if ``place`` is another's."""
+    taken = record.began != began and state_of(place)[0] not in ("empty", "deleted")
+    table.update(record.out, began=began)
+    try:
+        yield
+    except OutputError:
+        if taken:  # what is there is not the row's, nor will be when the row is changed
+            table.update(record.out, began=record.began)
+        raise
 
 
 def _make_way(row: Row, old: SlideStatus, overwrite: bool) -> None:
     """For a row that was never begun with these settings: what lies at its outputs' places."""
     _clear(row.out, overwrite, ours=old.began == "fuse", later=True)
     if row.stack is not None and row.keeps_stack:
-        _clear(row.stack, overwrite, ours=bool(old.began))
-    for place in filter(None, {row.temporary, old.temporary}):
-        discard(place)
+        begun = bool(old.began and old.stack) and one_name(old.stack) == one_name(row.stack)
+        _clear(row.stack, overwrite, ours=begun)
+    for stack in (row.stack, old.stack):
+        if stack and is_temporary(stack):
+            discard(stack)
 
 
 def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> None:

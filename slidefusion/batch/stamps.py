@@ -12,6 +12,7 @@ from slidefusion.files import ZARR_NAMES, is_zarr
 from slidefusion.omezarr.access import reading
 from slidefusion.omezarr.store import is_url
 from slidefusion.stack_inputs import as_stack
+from slidefusion.tasks.outcomes import may_pass
 
 __all__ = ["is_zarr_source", "stamps"]
 
@@ -78,7 +79,8 @@ def _of_object(url: str) -> list[Any]:
         try:
             said = filesystem.info(path)
         except FileNotFoundError as error:
-            if error.__cause__ is not None and not isinstance(error.__cause__, FileNotFoundError):
-                raise error.__cause__ from None  # so is a web server that does not answer
+            cause = error.__cause__
+            if cause is not None and may_pass(cause) == "retry":
+                raise cause from None  # so is a web server that does not answer
             raise UnknownNameError(f"there is nothing at the source {url}") from None
     return [[url, *(f"{name}={said[name]}" for name in _SAID if name in said)]]

@@ -50,14 +50,14 @@ class SlideStatus:
     """Fingerprint of the run that made the stack, which the stack says of itself."""
     slide_run: str = ""
     """That of the slide."""
-    temporary: str = ""
-    """The stack that is deleted when the slide is done, as long as it is not."""
+    stack: str = ""
+    """Where the stack was begun; empty when it was deleted, since its slide is done."""
     updated: str = ""
     """When the record was changed."""
 
 
 _FIELDS = [field.name for field in dataclasses.fields(SlideStatus)]
-_LATER = {"stack_run", "slide_run", "temporary"}
+_LATER = {"stack_run", "slide_run", "stack"}
 """Fields that tables of an earlier version have not."""
 
 

@@ -27,7 +27,7 @@ from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.record import RECORD_KEY
 from slidefusion.omezarr.rendering import with_windows, without_windows
 from slidefusion.omezarr.shards import clear_scratch
-from slidefusion.omezarr.store import create_group, location, open_group
+from slidefusion.omezarr.store import check_name, create_group, location, open_group
 from slidefusion.omezarr.version import NGFF_VERSION
 
 __all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings"]
@@ -142,6 +142,7 @@ class Output:
         again: bool = False,
     ) -> None:
         self.where = location(out)
+        check_name(self.where)
         self.images = tuple(images)
         self.attributes = attributes
         self.settings = settings

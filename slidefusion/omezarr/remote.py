@@ -81,8 +81,11 @@ def url_store(where: str, *, read_only: bool) -> FsspecStore:
 
 
 def url_exists(place: StorePath) -> bool:
-    """Whether there is an object at a place in a store."""
-    return bool(_in_zarr_loop(place.exists()))
+    """Whether there is an object at a place in a store; raises what a store that is busy raises.
+
+    Asking fsspec whether it exists would call what does not answer at the moment missing.
+    """
+    return _in_zarr_loop(place.get()) is not None
 
 
 def close_connections() -> None:

@@ -103,7 +103,9 @@ class ZarrSource:
                 self.path, self.array, array, self.axes, planes, window, whole=self.whole
             )
             # What is not there is no chunk left out, to be filled, if nothing is there any more.
-            if not self.whole and (not is_url(self.path) or np.all(data == array.fill_value)):
+            if not self.whole and (
+                not is_url(self.path) or np.all(data == (array.fill_value or 0))
+            ):
                 self.check_there(array)
         return data.astype(self.dtype, copy=False)
 
@@ -270,7 +272,8 @@ def check_unchanged(source: Any, known: dict[str, Any]) -> None:
     if known.get("files") != store_identity(source, known.get("run")).get("files"):
         raise ProcessingError(
             f"{source.path} was changed while it was read, so that what was made of it is of no "
-            "one state: leave it alone, and run again with overwrite=True (--overwrite)"
+            "one state: leave it alone and run again; if it stays as it is now, with "
+            "overwrite=True (--overwrite)"
         )
 
 

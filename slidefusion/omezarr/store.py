@@ -86,11 +86,8 @@ def location(path: str | os.PathLike[str]) -> str:
 
 def _absolute(text: str) -> str:
     try:
-        text.encode()
         path = Path(text).expanduser()
         path = path if path.is_absolute() else Path.cwd() / path
-    except UnicodeEncodeError:
-        reason = "it is not UTF-8, as names in a Zarr store are"
     except RuntimeError as error:  # there is no such user's home
         reason = str(error)
     except OSError:
@@ -106,6 +103,19 @@ def _absolute(text: str) -> str:
                 return str(path)
             reason = "it is too long"
     raise OptionError(f"{text[:80]!r} is no path that a store can have ({reason}): give another")
+
+
+def check_name(where: str) -> None:
+    """Refuse a place where zarr, whose names are UTF-8, cannot make a store.
+
+    Raises :class:`OptionError`.
+    """
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        raise OptionError(
+            f"{where!r} is no path that a store can be made at (it is not UTF-8): give another"
+        ) from None
 
 
 @contextlib.contextmanager

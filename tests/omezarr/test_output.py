@@ -9,6 +9,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 import slidefusion as sf
@@ -156,13 +157,23 @@ def test_fingerprints_differ_with_any_setting() -> None:
         ("/tmp/a\0b", r"is no path that a store can have \(.*embedded null"),
         ("/tmp/" + "a" * 300, r"is no path that a store can have \(it is too long"),
         ("~nobody-of-this-name/a.zarr", r"is no path that a store can have \(.*home"),
-        (os.fsdecode(b"/tmp/lat\xfc.zarr"), r"is no path that a store can have \(it is not UTF-8"),
     ],
 )
 def test_a_place_that_nothing_can_be_at(out: str, message: str) -> None:
     for use in (interrupted_settings, begin):
         with pytest.raises(UsageError, match=message):
             use(out)  # type: ignore[operator]
+
+
+def test_a_name_that_is_not_utf_8_is_refused_for_outputs_alone(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"lat\xfc.tif")
+    with pytest.raises(UsageError, match=r"lat.* is no path that a store can be made at"):
+        begin(place)
+    assert not list(tmp_path.iterdir())
+    tifffile.imwrite(place, np.ones((2, 40, 50), np.uint8), metadata={"axes": "ZYX"})
+    given = {"pixel_size_um": 1, "z_step_um": 1, "progress": False}
+    sf.convert(place, tmp_path / "a.zarr", **given)  # type: ignore[arg-type]
+    assert sf.open_stack(tmp_path / "a.zarr").shape == (1, 2, 40, 50)
 
 
 def test_a_path_counts_from_no_folder_that_is_gone(

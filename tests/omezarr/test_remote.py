@@ -8,8 +8,10 @@ import sys
 
 import fsspec
 import pytest
+from zarr.storage import StorePath
 
 from slidefusion.errors import ProcessingError, StackError
+from slidefusion.omezarr.remote import url_exists, url_store
 from slidefusion.omezarr.store import open_group
 
 
@@ -43,3 +45,17 @@ def test_settings_of_a_store_that_are_wrong() -> None:
         "error: cannot open s3://bucket/stack.zarr: ValueError: Invalid endpoint"
     )
     assert "nonsense" in line and "settings for such stores" in line
+
+
+def test_what_does_not_answer_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/remote19/a.zarr/zarr.json", b"{}")
+    place = StorePath(url_store("memory://remote19/a.zarr", read_only=True), "zarr.json")
+    assert url_exists(place) and not url_exists(place / "0")
+
+    def busy(*_: Any, **__: Any) -> bytes:
+        raise OSError(5, "busy")
+
+    monkeypatch.setattr(type(memory), "cat_file", busy)
+    with pytest.raises(OSError, match="busy"):
+        url_exists(place)

@@ -152,6 +152,25 @@ def test_a_row_that_was_refused_owns_nothing(
     assert run(first) == ("done", "") and shows(first)
 
 
+def test_a_row_that_was_refused_owns_no_stack(tmp_path: Path) -> None:
+    manifests = []
+    for seed, name in enumerate(("p1", "p2")):
+        scan(tmp_path / name / "scan.tif", seed)
+        manifests.append(tmp_path / name / "slides.csv")
+        row = f"scan.tif,{name}.zarr,../kept.zarr,1,1"
+        manifests[-1].write_text(f"source,out,stack,mpp,z_step\n{row}\n")
+    first, second = manifests
+    with pytest.MonkeyPatch.context() as patch:
+        reader = import_module("slidefusion.readers.tiff").TiffReader
+        patch.setattr(reader, "read", lambda *_: (_ for _ in ()).throw(ProcessingError("cut")))
+        assert sf.batch(first, progress=False, retries=0)[0].state == "failed"
+    for step in ("1", "2"):
+        second.write_text(second.read_text().replace(",1,1", f",1,{step}"))
+        (status,) = sf.batch(second, progress=False)
+        assert status.state == "failed" and "unfinished run with other settings" in status.error
+    assert sf.batch(first, progress=False)[0].state == "done"
+
+
 def test_a_manifest_that_was_renamed_goes_on(
     two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +203,13 @@ def test_a_place_that_cannot_be_looked_at_fails_its_row_alone(
     found = sf.batch(manifest, progress=False)
     assert [status.state for status in found] == ["failed", "done"]
     assert "not connected" in found[0].error
+    # One that is done already, and lies at a place that is dead now.
+    table = manifest.with_name("slides.status.csv")
+    table.write_text(table.read_text().replace(",failed,", ",done,"))
+    with manifest.open("a") as file:
+        file.write("scan.tif,c.zarr,1,1\n")
+    found = sf.batch(manifest, progress=False)
+    assert [status.state for status in found] == ["failed", "done", "done"]
 
 
 def test_a_web_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
