@@ -53,9 +53,9 @@ def test_what_does_not_answer_is_not_missing(monkeypatch: pytest.MonkeyPatch) ->
     place = StorePath(url_store("memory://remote19/a.zarr", read_only=True), "zarr.json")
     assert url_exists(place) and not url_exists(place / "0")
 
-    def busy(*_: Any, **__: Any) -> bytes:
+    async def busy(*_: object, **__: object) -> bytes:
         raise OSError(5, "busy")
 
-    monkeypatch.setattr(type(memory), "cat_file", busy)
+    monkeypatch.setattr(place.store.fs, "_cat_file", busy)  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="busy"):
         url_exists(place)
