@@ -49,8 +49,6 @@ class Row:
     """The fused slide: absolute path or URL."""
     stack: str | None
     """The converted stack; None when the source is fused as it is."""
-    keeps_stack: bool
-    """Whether the stack stays."""
     fuser: str
     convert: dict[str, Any] = field(default_factory=dict)
     """Arguments of ``convert``."""
@@ -58,6 +56,11 @@ class Row:
     """Arguments of ``fuse``, the fuser's options included."""
     missing: bool = False
     """Whether nothing is at the source."""
+
+    @property
+    def keeps_stack(self) -> bool:
+        """Whether there is a stack that stays."""
+        return self.stack is not None and not is_temporary(self.stack)
 
     @property
     def places(self) -> list[str]:
@@ -213,10 +216,7 @@ def _row(
         raise OptionError(f"stack={stack!r}: the name of a stack that stays ends otherwise")
     if stack is None and (convert or reader or not is_zarr_source(source)):
         stack = f"{out.removesuffix('.zarr')}.{owner}{_TEMPORARY}"
-    return Row(
-        line, source, out, stack, bool(place["stack"]), fuser, convert | reader, fuse | options,
-        missing,
-    )  # fmt: skip
+    return Row(line, source, out, stack, fuser, convert | reader, fuse | options, missing)
 
 
 def _source(text: str, folder: Path) -> tuple[str, bool, str]:
