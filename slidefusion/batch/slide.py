@@ -91,7 +91,7 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
         _make_way(row, record, run.overwrite)
         table.update(row.out, digest=digest, stack_run="", stack="", **anew)
     elif record.slide_run and not _is_made(row.out, record.slide_run):  # deleted since, or replaced
-        _clear(row.out, run.overwrite, ours=False, later=True)
+        _clear(row.out, run.overwrite, ours=False)
         table.update(row.out, **anew)
     record = table.get(row.out)
     if is_temporary(row.stack) and record.stack:  # the manifest may have been renamed meanwhile
@@ -111,12 +111,15 @@ def make_slide(row: Row, table: StatusTable, run: SlideRun) -> None:
             if not (record.stack_run and _is_made(stack, record.stack_run)):
                 with _owning(record, table, stack, record.began or "convert"):
                     table.update(row.out, stack_run="")
-                    table.update(row.out, stack_run=_convert(row, run))
+                    replace = run.overwrite and not record.began
+                    table.update(row.out, stack_run=_convert(row, run, replace=replace))
                 record = table.get(row.out)
-        if record.began != "fuse":
+        ours = record.began == "fuse"
+        if not ours:
             _clear(row.out, run.overwrite, ours=False)
         with _owning(record, table, row.out, "fuse"):
-            table.update(row.out, slide_run=_fuse(row, stack, run))
+            replace = run.overwrite and not ours
+            table.update(row.out, slide_run=_fuse(row, stack, run, replace=replace))
     for place in row.places:
         _tidy(place)
     if row.stack is not None and is_temporary(row.stack):
@@ -139,7 +142,7 @@ def _owning(record: SlideStatus, table: StatusTable, place: str, began: str) -> 
 
 def _make_way(row: Row, old: SlideStatus, overwrite: bool) -> None:
     """For a row that was never begun with these settings: what lies at its outputs' places."""
-    _clear(row.out, overwrite, ours=old.began == "fuse", later=True)
+    _clear(row.out, overwrite, ours=old.began == "fuse")
     if row.stack is not None and row.keeps_stack:
         begun = bool(old.began and old.stack) and one_name(old.stack) == one_name(row.stack)
         _clear(row.stack, overwrite, ours=begun)
@@ -148,11 +151,10 @@ def _make_way(row: Row, old: SlideStatus, overwrite: bool) -> None:
             discard(stack)
 
 
-def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> None:
-    """Make sure that an output can be begun at ``place``.
+def _clear(place: str, overwrite: bool, *, ours: bool) -> None:
+    """Make sure that an output can be begun at ``place``; what is finished there stays for now.
 
-    ``ours`` says that what is unfinished there is an older version of the row's; ``later`` that
-    what is finished stays for now, if it may be deleted at all.
+    ``ours`` says that what is unfinished there is an older version of the row's.
     """
     state, _ = state_of(place)
     if state == "unfinished":
@@ -164,44 +166,43 @@ def _clear(place: str, overwrite: bool, *, ours: bool, later: bool = False) -> N
                 f"{place} {made}, and is finished; pass overwrite=True (--overwrite) to make it "
                 "anew, or give another place"
             )
-        if not later:
-            discard(place)
     elif state == "deleted" or (state == "unfinished" and (ours or overwrite)):
         discard(place)
 
 
-def _convert(row: Row, run: SlideRun) -> str:
+def _convert(row: Row, run: SlideRun, *, replace: bool) -> str:
     """Make or continue the stack of a row; returns its fingerprint."""
     assert row.stack is not None
     more = {"client": run.client, "retries": run.retries, "progress": False, **row.convert}
     make = functools.partial(convert, row.source, row.stack, **more)
-    return _continue(make, row.stack, anew=run.overwrite or not row.keeps_stack)
+    anew = run.overwrite or not row.keeps_stack
+    return _continue(make, row.stack, anew=anew, replace=replace)
 
 
-def _fuse(row: Row, stack: str, run: SlideRun) -> str:
+def _fuse(row: Row, stack: str, run: SlideRun, *, replace: bool) -> str:
     """Make or continue the slide of a row; returns its fingerprint."""
     more = {"client": run.client, "retries": run.retries, "progress": False, **row.fuse}
     make = functools.partial(fuse, stack, row.fuser, out=row.out, **more)
-    return _continue(make, row.out, anew=run.overwrite)
+    return _continue(make, row.out, anew=run.overwrite, replace=replace)
 
 
-def _continue(make: Callable[..., Any], place: str, *, anew: bool) -> str:
+def _continue(make: Callable[..., Any], place: str, *, anew: bool, replace: bool) -> str:
     """Make an output, going on with what an earlier run left; ``anew`` if that cannot be used.
 
     Another version of slidefusion, say, does not continue what this one began. What is finished may
     be the work of a run that was killed before it was noted, or somebody else's: ``verify`` takes
-    it up if it was made with these settings. Returns the fingerprint.
+    it up if it was made with these settings. With ``replace`` nothing there is the row's. The verb
+    deletes it, once it knows that what takes its place can begin. Returns the fingerprint.
     """
     check_stop()
     try:
-        make(verify=is_complete(place))
+        make(overwrite=replace, verify=not replace and is_complete(place))
     except PlaceError:
         raise  # what is there is somebody's input, or could not be looked at
     except OutputError:
         if not anew:
             raise
-        discard(place)
-        make()
+        make(overwrite=True)
     return _fingerprint(place)
 
 

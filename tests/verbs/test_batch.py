@@ -450,9 +450,9 @@ def test_what_did_not_answer_once_is_not_thrown_away(
     with monkeypatch.context() as patch:
         patch.setattr(type(memory), "cat_file", _refuse)
         with pytest.raises(OutputError, match=r"cannot .*: ConnectionError"):
-            _continue(make, place, anew=True)
+            _continue(make, place, anew=True, replace=False)
     assert before <= set(memory.find("/batch16"))
-    _continue(make, place, anew=True)
+    _continue(make, place, anew=True, replace=False)
     assert sf.open_stack(place).shape == (1, 3, 300, 300)
 
 

@@ -93,6 +93,18 @@ def test_what_another_one_finished_is_not_this_rows(
     assert run(second) == ("done", "")
 
 
+def test_a_finished_slide_stays_until_another_can_take_its_place(two: tuple[Path, Path]) -> None:
+    manifest, _ = two
+    out = manifest.parents[1] / "fused" / "scan-fused.zarr"
+    assert run(manifest) == ("done", "")
+    manifest.write_text(manifest.read_text().replace("\n", ",planes\n", 1).replace("1.5", "1.5,9"))
+    before = out.joinpath("zarr.json").read_bytes()
+    for _ in range(2):
+        state, reason = run(manifest, overwrite=True)
+        assert state == "failed" and "9" in reason
+        assert out.joinpath("zarr.json").read_bytes() == before and sf.verify(out) == []
+
+
 def test_a_run_that_was_killed_before_it_was_noted(
     two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
