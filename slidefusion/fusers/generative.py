@@ -11,6 +11,7 @@ import numpy.typing as npt
 from slidefusion.errors import OptionError, WeightsError
 from slidefusion.fuser import Footprint, Fused, Overview, PlaneRange, Planes, option
 from slidefusion.fusers import network_tiles
+from slidefusion.fusers.darkness import keep_black
 from slidefusion.fusers.dtcwt import Dtcwt
 from slidefusion.fusers.grain import FAINT, keep_grain, noise_level
 from slidefusion.fusers.lpp import Lpp
@@ -201,7 +202,8 @@ class GenerativeFuser:
 
         If there are several planes, the tiles that it is given hold their fusion by `_sharpest`
         behind them. Where a map says that a single plane is blurred it has noise and no grain, and
-        none is added. Where every plane is blurred nothing can have been erased either.
+        none is added. Where every plane is blurred nothing can have been erased either. Where every
+        plane is black, so is the image.
         """
 
         def finished(tiles: torch.Tensor) -> torch.Tensor:
@@ -214,6 +216,7 @@ class GenerativeFuser:
                 sharp = 1 - maps.amin(dim=1, keepdim=True) if maps.shape[1] else 1.0
                 grain = share if fused else share * sharp
                 image = keep_grain(tiles[:, -1], image, self._noise, grain, sharp, fused=fused)
+                image = keep_black(tiles[:, :planes], tiles[:, -1], image)
             return torch.cat([image, maps], dim=1) if self._beside else image
 
         return finished
