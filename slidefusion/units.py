@@ -20,7 +20,6 @@ _MICROMETRES = {
     "μm": 1.0,  # Greek letter
     "um": 1.0,
     "micron": 1.0,
-    "microns": 1.0,
     "micrometer": 1.0,
     "micrometre": 1.0,
     "nm": 1e-3,
@@ -32,6 +31,7 @@ _MICROMETRES = {
     "picometer": 1e-6,
     "picometre": 1e-6,
     "inch": 25400.0,
+    "inche": 25400.0,  # of which there are several: inches
     "in": 25400.0,
 }
 
@@ -39,9 +39,12 @@ _MICROMETRES = {
 def micrometres(unit: str | None) -> float | None:
     """µm in one ``unit``, in capitals or small letters; None when it is no length.
 
-    >>> micrometres("nm"), micrometres("Millimeter"), micrometres("pixel")
+    >>> micrometres("nm"), micrometres("Millimeters"), micrometres("pixel")
     (0.001, 1000.0, None)
     """
     text = (unit or "").strip()
     text = text.replace("\\u00B5", "µ").replace("\\u00b5", "µ")  # as ImageJ writes it
-    return _MICROMETRES.get(text.lower())
+    text = text.lower()
+    if len(text) > 4:  # a name and no symbol, which may be in the plural
+        text = text.removesuffix("s")
+    return _MICROMETRES.get(text)

@@ -49,7 +49,7 @@ _UNRELATED = 0.3
 """Correlation of neighbouring planes below which their detail is noise: what is in the specimen
 shows in both. Noise alone gives 0.2 at most in the 256 cells of a block."""
 _LOUDEST = 0.1
-"""Range of pixels, as a fraction of the dtype's, above which no noise is believed."""
+"""Range of pixels, as a fraction of white, above which no noise is believed."""
 
 
 def with_blocks(footprint: Footprint) -> Footprint:
@@ -70,13 +70,14 @@ def background_bytes(planes: int, channels: int, height: int, width: int) -> int
     return (8 + 4) * samples + 8 * height * width + 64 * blocks
 
 
-def glass_ranges(overview: Overview) -> tuple[float, float]:
+def glass_ranges(overview: Overview, white: float | None = None) -> tuple[float, float]:
     """The ranges that noise alone has in an empty block: of pixels, and of the means of cells.
 
     Both are fractions of the dtype's range (of 1.0 for float). The noise is measured in the blocks
     whose detail is unrelated from plane to plane: what is in the specimen shows, sharper or more
     blurred, in neighbouring planes as well. It is the median, over these blocks, of the standard
-    deviation of mixed second differences, which are zero on any slope.
+    deviation of mixed second differences, which are zero on any slope. No noise is believed whose
+    range is more than a tenth of ``white``, which is the dtype's range if None.
 
     Returns (0, 0), which skips next to nothing, when the slide shows no glass or has one plane.
     """
@@ -95,7 +96,8 @@ def glass_ranges(overview: Overview) -> tuple[float, float]:
         return 0.0, 0.0
     pixels, cells = np.maximum(np.median(noise, axis=0), (rounding, rounding / CELL_PX)) / full
     ranges = float(_SIGMAS * pixels), float(_CELL_SIGMAS * cells)
-    return ranges if ranges[0] <= _LOUDEST else (0.0, 0.0)
+    loudest = _LOUDEST * (full if white is None else white) / full
+    return ranges if ranges[0] <= loudest else (0.0, 0.0)
 
 
 def _noise_of(patch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

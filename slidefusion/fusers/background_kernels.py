@@ -108,8 +108,8 @@ def measure_noise(patch: Any, place: tuple[int, int, int], cell: int) -> tuple[f
             average_cells(patch[z, c], place, cell, means)
             mean, square, both = mixed_differences(means, details[1 - z % 2], details[z % 2])
             deviation = max(deviation, np.sqrt(max(square - mean * mean, 0.0)))
-            if z > 0:
-                related = max(related, both / np.sqrt(max(square * power, 1e-12)))
+            if z > 0 and square * power > 0:
+                related = max(related, both / np.sqrt(square * power))
             power = square
     return related, deviation
 

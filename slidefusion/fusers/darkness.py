@@ -2,8 +2,8 @@
 
 Light is never negative, and blur only spreads it. So a pixel that is black in a plane, however far
 out of focus, has no light around it that blur could have carried away. A generator does not know
-that. Beside a bright edge (the border of a camera's round field, a cell in fluorescence) it leaves a
-faint glow, which is hardly seen but is all that there is in such a place.
+that. Beside a bright edge (the border of a camera's round field, a cell in fluorescence) it leaves
+a faint glow, which is hardly seen but is all that there is in such a place.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from slidefusion.fusers.background import (
     with_blocks,
 )
 from slidefusion.fusers.torch_device import DEVICES, check_device
-from slidefusion.fusers.white import check_white
+from slidefusion.fusers.white import check_white, white_in
 from slidefusion.tiling import round_up
 from slidefusion.value_range import value_range, white_of
 
@@ -113,7 +113,7 @@ class TransformFuser:
         if white is None and overview.dtype != np.uint8:
             white = white_of(overview.patches)
         if self.background != "fuse" and glass is None:
-            glass = glass_ranges(overview)
+            glass = glass_ranges(overview, white_in(overview.dtype, white))
         return replace(self, glass=glass, white=white)
 
     def noise_in(self, dtype: npt.DTypeLike) -> float:

@@ -17,6 +17,7 @@ from slidefusion.fusers.background import (
     glass_ranges,
     with_blocks,
 )
+from slidefusion.fusers.lpp import Lpp
 from slidefusion.overview import MemoryOverview
 
 GLASS = 235
@@ -151,6 +152,25 @@ def test_ranges_come_from_patches_that_differ_from_plane_to_plane() -> None:
     assert glass_ranges(overview(patches))[0] == pytest.approx(pixels, rel=0.1)
     patches[:4] += texture
     assert glass_ranges(overview(patches)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [("uint16", 65535), ("uint16", 4095), ("float32", 1), ("float32", 0.01)]
+)
+def test_what_counts_as_loud_and_related_is_the_same_on_any_scale(dtype: str, scale: float) -> None:
+    """Noise of 3 % of white is too loud to be told from things; of .3 %, in values however small,
+    it is noise, and texture that all planes share is not."""
+    rng = np.random.default_rng(1)
+    shape = (20, 3, 1, 64, 64)
+    for sigma, believed in ((0.03, False), (0.003, True)):
+        patches = (scale * rng.normal(0.7, sigma, shape)).clip(0, scale).astype(dtype)
+        found = Lpp(white=scale).prepare(overview(patches))
+        assert found.glass is not None and (found.glass[0] > 0) == believed
+        if believed:
+            full = 65535 if dtype == "uint16" else 1
+            assert found.glass[0] == pytest.approx(10 * sigma * scale / full, rel=0.05)
+    texture = rng.normal(0.7, 0.003, shape[-2:])
+    assert glass_ranges(overview((scale * np.broadcast_to(texture, shape)).astype(dtype))) == (0, 0)
 
 
 def test_no_glass_is_assumed_without_evidence() -> None:

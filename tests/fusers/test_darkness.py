@@ -14,7 +14,7 @@ BLACK = 2 / 255
 
 
 def ramp() -> torch.Tensor:
-    """Planes (1, 3, 3, 16, 256) that get lighter to the right; the light is exact but at the ends."""
+    """Planes (1, 3, 3, 16, 256) lighter to the right, one channel of one at least twice as much."""
     light = torch.linspace(0, 6 * BLACK, 256).expand(16, 256)
     return light * torch.rand(1, 3, 3, 1, 1).mul(0.5).index_put_(
         (torch.tensor(0), torch.tensor(1), torch.tensor(2)), torch.tensor(1.0)
