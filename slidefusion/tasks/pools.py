@@ -20,7 +20,7 @@ from slidefusion.errors import PluginError, ProcessingError, advise
 from slidefusion.tasks.interrupt import check_stop, stopped_by
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
-from slidefusion.tasks.shipping import attempt_there, pickled, short
+from slidefusion.tasks.shipping import attempt_there, forget, pickled, short
 
 __all__ = [
     "ClusterPool",
@@ -321,9 +321,11 @@ class ClusterPool:
 
     def close(self, unfinished: Sequence[Any], *, cancel: bool) -> None:
         """Of the protocol; tasks that are running on a worker end there, unheard."""
-        if cancel and self._client.status == "running":
-            with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
+            if cancel and self._client.status == "running":
                 self._client.cancel(list(unfinished), force=True)
+            if self._shared is not None and self._client.status == "running":
+                self._client.run(forget)
         self._shared = None
 
 

@@ -137,18 +137,17 @@ def _ask(client: Any, function: Any, *arguments: Any) -> dict[str, Any]:
         if client.status != "running":
             raise scheduler_gone(client) from error
         raise ProcessingError(f"the workers cannot be asked: {short(error)}") from error
+    found = {}
     for worker, answer in answers.items():
         if isinstance(answer, OSError):  # it ended meanwhile; those that come later are asked again
-            answers[worker] = _NOTHING
-        elif isinstance(answer, BaseException):
+            continue
+        if isinstance(answer, BaseException):
             raise PluginError(
                 f"worker {worker} cannot be asked what it has installed "
                 f"({type(answer).__name__}: {answer}): install there the same slidefusion as here"
             )
-    return {worker: answer for worker, answer in answers.items() if answer is not _NOTHING}
-
-
-_NOTHING = object()
+        found[worker] = answer
+    return found
 
 
 def _inspect(needs: Requirement, job: bytes) -> tuple[list[str], list[str]]:

@@ -58,3 +58,8 @@ def attempt_there(payload: bytes, keys: Sequence[tuple[int, ...]]) -> list[Outco
 def short(error: BaseException) -> str:
     """One line of it, for a message."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def forget() -> None:
+    """On a worker: let go of what tasks shared."""
+    _load.cache_clear()

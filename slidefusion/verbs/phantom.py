@@ -138,22 +138,6 @@ def _is_phantom(phantom: Phantom, store: str | os.PathLike[str]) -> bool:
     return {**own.get("source", {}), "reader": None} == {**phantom.provenance, "reader": None}
 
 
-@dataclass(frozen=True, eq=False)
-class ZarrSink:
-    """One OME-Zarr being filled with one part of the phantom."""
-
-    output: Output
-    layout: PyramidLayout
-    part: Part
-
-    def __reduce__(self) -> Any:  # workers need the place and the layout, not the journal
-        return _ZarrWriter, (self.output.where, self.layout, self.part)
-
-    def write(self, window: Window, region: PhantomRegion) -> int:
-        """Write the region and the levels that it determines; returns the bytes at level 0."""
-        return _ZarrWriter(self.output.where, self.layout, self.part).write(window, region)
-
-
 @dataclass(frozen=True)
 class _ZarrWriter:
     where: str
@@ -168,6 +152,15 @@ class _ZarrWriter:
         block = region.truth if self.part == "truth" else region.depth_um[np.newaxis]
         self.layout.write_region(self.where, "", window, block)
         return block.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class ZarrSink:
+    """One OME-Zarr being filled with one part of the phantom."""
+
+    output: Output
+    writer: _ZarrWriter
+    """What workers need of it: the place and the layout, not the journal."""
 
 
 def truth_sinks(
@@ -255,7 +248,7 @@ def _sink(
         overwrite=options.overwrite,
         again=options.verify,
     )
-    return ZarrSink(output, layout, part)
+    return ZarrSink(output, _ZarrWriter(output.where, layout, part))
 
 
 def _settings(phantom: Phantom, region_px: int, part: Part) -> dict[str, Any]:
@@ -298,7 +291,9 @@ def render_into(
         needs=needs,
     )
     outputs = [sink.output for sink in sinks]
-    run_regions(outputs, tasks, _Job(phantom, tiling, (*sinks, *also)), options)
+    run_regions(
+        outputs, tasks, _Job(phantom, tiling, (*(sink.writer for sink in sinks), *also)), options
+    )
 
 
 @dataclass(frozen=True, eq=False)
