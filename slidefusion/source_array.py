@@ -18,8 +18,8 @@ class SourceArray:
 
     ndim = 4
 
-    def __init__(self, source: PlaneSource) -> None:
-        self.source = source
+    def __init__(self, source: PlaneSource, stack: Any = None) -> None:
+        self.source, self.stack = source, stack
         self.shape = source.shape
         self.dtype = source.dtype
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,12 @@ import numpy.typing as npt
 from slidefusion.engine import ArraySource, PlaneSource
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.record import is_complete, record_of, refuse_incomplete
 from slidefusion.omezarr.rendering import Look
 from slidefusion.omezarr.sources import (
     ZarrSource,
     axes_of,
+    record_around,
     root_of,
     shape_of_planes,
     store_identity,
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["FocusStack", "open_slide", "open_stack", "plane_indices"]
 
 _AXES = "czyx"
-
-# Dask arrays that open_stack made, by name: one that comes back unchanged is read from its store
-# directly, one task a region, instead of through its own graph.
-OPENED: weakref.WeakValueDictionary[str, FocusStack] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +182,9 @@ def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
         given = [axis for axis in "tczyx" if axis in axes]
         data = np.asarray(array[...]).transpose([axes.index(axis) for axis in given])
         return from_numpy(data.reshape(shape))
-    source = zarr_source(root, array.path, axes, array)
+    around = record_around(root, array.path)
+    refuse_incomplete(around, root)
+    source = zarr_source(root, array.path, axes, array, whole=is_complete(around) is True)
     return FocusStack(
         source,
         None,
@@ -203,7 +202,6 @@ def from_zarr_array(array: zarr.Array[Any]) -> FocusStack:
 def from_group(store: str | os.PathLike[str] | zarr.Group, *, need_z: bool = True) -> FocusStack:
     from slidefusion.omezarr.members import array_of, check_chunk
     from slidefusion.omezarr.metadata import parse_multiscales, plane_positions
-    from slidefusion.omezarr.record import is_complete, record_of, refuse_incomplete
     from slidefusion.omezarr.store import location, open_group
 
     if isinstance(store, str | os.PathLike):
@@ -226,7 +224,8 @@ def from_group(store: str | os.PathLike[str] | zarr.Group, *, need_z: bool = Tru
         prefix = f"{group.path}/" if group.path else ""
     attributes = dict(group.attrs)
     mine = record_of(attributes)
-    refuse_incomplete(mine, where)
+    around = mine or record_around(where, prefix.rstrip("/"))  # labels have none of their own
+    refuse_incomplete(around, where)
     image = parse_multiscales(attributes, where)
     if need_z and "z" not in image.axes:
         raise StackError(
@@ -236,10 +235,12 @@ def from_group(store: str | os.PathLike[str] | zarr.Group, *, need_z: bool = Tru
     for path in image.paths:
         array = array_of(group, path, where)
         # Every shard of a store written here is there, also one that holds nothing.
-        whole = is_complete(mine) is True
+        whole = is_complete(around) is True
         levels.append(zarr_source(where, prefix + path, image.axes, array, whole=whole))
         check_chunk(array, f"the array {path!r} of {where}")
     _check_levels(levels, image.paths, where)
+    # Planes are looked up by their number, so a level that also has fewer planes is of no use.
+    levels = [level for level in levels if level.shape[:2] == levels[0].shape[:2]]
     channels, planes = levels[0].shape[:2]
     names = image.channel_names if len(image.channel_names) == channels else default_names(channels)
     z_um, reference = plane_positions(image, mine, planes, where)
@@ -284,17 +285,16 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
         name = "stack-" + dask.base.tokenize(stack.identity, stack.shape)
         side = 2048
         data = dask.array.from_array(
-            SourceArray(stack.source),
+            SourceArray(stack.source, stack),
             chunks=(stack.shape[0], 1, side, side),
             name=name,
             meta=np.empty((0,) * 4, stack.dtype),
         )
-        OPENED[data.name] = stack
     z_units = "micrometer" if stack.z_um is not None else "plane"
     z = stack.z_um if stack.z_um is not None else tuple(map(float, range(stack.shape[1])))
     units = "micrometer" if stack.pixel_size_um else "pixel"
     y, x = stack.places(Window(0, 0, *stack.shape[2:]))
-    array = xr.DataArray(
+    return xr.DataArray(
         data,
         dims=tuple(_AXES),
         coords={
@@ -307,9 +307,6 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
         name=(stack.store or "stack").rstrip("/").rpartition("/")[2],
         attrs={"slidefusion": stack.provenance, "source": stack.store or "memory"},
     )
-    # The weak dictionary lets go of the stack with the array that was made of it.
-    array.encoding["slidefusion"] = stack
-    return array
 
 
 def plane_indices(stack: FocusStack, planes: Sequence[int] | None) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.stack import (
-    OPENED,
     FocusStack,
     from_group,
     from_numpy,
@@ -113,8 +112,11 @@ def _provenance(given: Any, what: str, or_else: str) -> dict[str, Any]:
 
 
 def _from_dask(array: dask.array.Array) -> FocusStack:
-    if array.name in OPENED:
-        return OPENED[array.name]
+    # One that open_stack made, and that comes back unchanged, is read from its store directly.
+    name = f"original-{array.name}"
+    opened = getattr(array.dask.layers.get(name, {}).get(name), "stack", None)
+    if isinstance(opened, FocusStack):
+        return opened
     if any(np.isnan(length) for length in array.shape):
         raise StackError(
             f"the Dask array has unknown sizes {array.shape}; call its compute_chunk_sizes() first"

@@ -11,8 +11,9 @@ import xarray as xr
 import zarr
 
 import slidefusion as sf
-from slidefusion.errors import OptionError, StackError, UnknownNameError
+from slidefusion.errors import OptionError, ProcessingError, StackError, UnknownNameError
 from slidefusion.geometry import Size
+from slidefusion.overview import SlideOverview
 from slidefusion.stack import plane_indices
 from slidefusion.stack_inputs import as_stack
 
@@ -129,6 +130,36 @@ def test_an_opened_stack_is_read_from_its_store_directly(store: Path) -> None:
     # What xarray knows is kept even so.
     assert changed.pixel_size_um == (0.5, 0.25)
     assert as_stack(opened.isel(z=[3, 1])).offsets == (1, -1)
+
+
+def test_a_stack_is_known_however_often_its_store_is_opened(store: Path) -> None:
+    opened = sf.open_stack(store)
+    sf.open_stack(store).sizes  # noqa: B018 (made and dropped)
+    for same in (opened, opened.copy(), opened.drop_encoding(), opened.data):
+        assert as_stack(same).store == str(store)
+
+
+def test_levels_with_fewer_planes_are_not_looked_at(tmp_path: Path) -> None:
+    """A pyramid that halves z as well: its planes are others, or none."""
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 255, (3, 6, 64, 64), np.uint8) // 6 + 40 * np.arange(6)[:, None, None]
+    group = zarr.open_group(tmp_path / "z.zarr", mode="w")
+    for level, step in enumerate((1, 2, 4)):
+        group.create_array(f"{level}", data=planes[:, ::step, ::step, ::step].astype(np.uint8))
+    axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space"} for n in "zyx")]
+    datasets = [
+        {
+            "path": f"{level}",
+            "coordinateTransformations": [{"type": "scale", "scale": [1, step, step, step]}],
+        }
+        for level, step in enumerate((1, 2, 4))
+    ]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    stack = as_stack(tmp_path / "z.zarr")
+    assert [level.shape for level in stack.levels] == [(3, 6, 64, 64)]
+    seen = SlideOverview(stack, [0, 5]).thumbnail
+    assert (seen[0] < 43).all() and (seen[1] >= 200).all()
+    assert sf.plan_fuse(tmp_path / "z.zarr", "lpp").regions == 1
 
 
 def test_what_is_assigned_to_an_opened_stack_counts(store: Path, tmp_path: Path) -> None:
@@ -270,6 +301,28 @@ def test_an_incomplete_stack_is_refused(store: Path) -> None:
     group.attrs["slidefusion"] = {**dict(group.attrs)["slidefusion"], "complete": False}
     with pytest.raises(StackError, match="is incomplete"):
         sf.open_stack(store)
+
+
+def test_a_part_of_a_store_of_ours_is_as_whole_as_the_store(store: Path, tmp_path: Path) -> None:
+    slide = tmp_path / "slide.zarr"
+    sf.fuse(store, out=slide, progress=False)
+    zarr.open_group(tmp_path / "study", mode="w")  # of somebody else, around
+    held = slide.rename(tmp_path / "study" / "slide.zarr")
+    for part in ("labels/depth", "confidence"):
+        sf.open_slide(held / part).compute()
+        next(path for path in (held / part / "0" / "c").rglob("*") if path.is_file()).unlink()
+        with pytest.raises(ProcessingError, match="missing"):
+            sf.open_slide(held / part).compute()
+    level = zarr.open_group(store, mode="r")["0"]
+    next(path for path in (store / "0" / "c" / "0" / "0").rglob("*") if path.is_file()).unlink()
+    with pytest.raises(ProcessingError, match="missing"):
+        sf.fuse(level, planes=[-2]).compute()
+    for place in (store, held):
+        group = zarr.open_group(place, mode="r+")
+        group.attrs["slidefusion"] = {**dict(group.attrs)["slidefusion"], "complete": False}
+    for given in (level, str(held / "confidence")):
+        with pytest.raises(StackError, match="is incomplete"):
+            (sf.open_slide if isinstance(given, str) else sf.open_stack)(given)
 
 
 def test_planes_are_chosen_by_focus_offset() -> None:

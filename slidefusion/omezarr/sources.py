@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import ProcessingError, StackError
+from slidefusion.errors import ProcessingError, SlidefusionError, StackError
 from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
 from slidefusion.omezarr.access import reading
 from slidefusion.omezarr.read_shards import read_part
+from slidefusion.omezarr.record import record_of
 from slidefusion.omezarr.remote import url_exists
-from slidefusion.omezarr.store import is_url, open_array
+from slidefusion.omezarr.store import is_url, open_array, open_group
 from slidefusion.stack_shape import check_shape
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "check_unchanged",
     "place_of",
     "read_planes",
+    "record_around",
     "root_of",
     "shape_of_planes",
     "store_around",
@@ -194,6 +196,20 @@ def store_around(place: str, inside: str) -> str:
         elif len(above.parts) < len(Path(place).parts):
             break
     return str(found)
+
+
+def record_around(place: str, inside: str = "") -> dict[str, Any]:
+    """The record (:mod:`slidefusion.omezarr.record`) of the innermost store of ours that the array
+    or group ``inside`` the store at ``place`` is a part of; empty when there is none."""
+    root = store_around(place, inside)
+    whole = f"{place.rstrip('/')}/{inside}" if inside else place
+    parts = [part for part in whole.removeprefix(root).split("/") if part]
+    for count in reversed(range(len(parts))):
+        with contextlib.suppress(SlidefusionError):
+            found = record_of(dict(open_group("/".join([root, *parts[:count]])).attrs))
+            if found:
+                return found
+    return {}
 
 
 def axes_of(array: zarr.Array[Any]) -> tuple[str, ...]:
