@@ -17,6 +17,7 @@ from slidefusion.engine import PlaneSource
 from slidefusion.errors import OptionError, StackError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import Size, Window, as_whole
+from slidefusion.omezarr.output import stored_region_px
 from slidefusion.registry import FUSERS, fuser_options, get_fuser, plugins
 from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
@@ -25,7 +26,7 @@ from slidefusion.tasks.placement import check_placement, worker_bytes
 from slidefusion.tasks.scheduling import parallelism
 from slidefusion.tiling import Tiling
 
-__all__ = ["FusePlan", "RegionJob", "interrupted_region_px", "make_plan"]
+__all__ = ["FusePlan", "RegionJob", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def make_plan(
         chosen = prepared(chosen, SlideOverview(focus_stack, indices, retries))
         _check_options(chosen)
     count = len(indices)
-    forced = interrupted_region_px(out) if chunks == "auto" else None
+    # What is there continues, or is repaired, with the same regions.
+    forced = stored_region_px(out) if chunks == "auto" and out is not None else None
     if chunks == "auto":
         side = forced or memory.choose_region_px(
             chosen, size, count, channels, itemsize, parallel, area, total
@@ -158,15 +160,6 @@ def _area(crop: tuple[int, int, int, int] | None, size: Size) -> Window | None:
         ) from None
     area = Window(y, x, height, width)
     return None if area == Window(0, 0, *size) else area
-
-
-def interrupted_region_px(out: str | os.PathLike[str] | None) -> int | None:
-    """The region side of an unfinished run at ``out``: it continues with the same regions."""
-    if out is None:
-        return None
-    from slidefusion.omezarr.output import interrupted_settings
-
-    return (interrupted_settings(out) or {}).get("region_px")
 
 
 def _check_options(fuser: Fuser) -> None:

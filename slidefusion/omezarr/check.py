@@ -24,10 +24,11 @@ from slidefusion.omezarr.read_shards import has_checksums, has_plain_chunks
 from slidefusion.omezarr.shards import chunks_of, shard_fault, shard_path, size_fault
 from slidefusion.omezarr.sources import read_planes
 from slidefusion.omezarr.store import is_url, open_array
+from slidefusion.progress import progress_bar
 from slidefusion.tasks.outcomes import Outcome, is_out_of_reach
 from slidefusion.tasks.scheduling import run_tasks
 
-__all__ = ["CheckedImage", "Damage", "count_blocks", "find_damage"]
+__all__ = ["CheckedImage", "Damage", "find_damage"]
 
 _BLOCK_PX = 2048
 
@@ -92,7 +93,7 @@ def find_damage(
     *,
     client: Any | None = None,
     retries: int = 3,
-    on_block: Any = None,
+    progress: bool = False,
 ) -> list[Damage]:
     """Read every level of these images of the store at ``where``, and list what is wrong.
 
@@ -110,23 +111,20 @@ def find_damage(
         if outcome.verdict == "done":
             found.extend(outcome.value)
 
-    run_tasks(
-        _check,
-        job,
-        list(_blocks(job)),
-        client=client,
-        name="verify",
-        on_done=on_block or (lambda key: None),
-        retries=retries,
-        describe=_names(job),
-        on_outcome=note,
-    )
+    blocks = list(_blocks(job))
+    with progress_bar("verifying", len(blocks), enabled=progress) as advance:
+        run_tasks(
+            _check,
+            job,
+            blocks,
+            client=client,
+            name="verify",
+            on_done=lambda key: advance(),
+            retries=retries,
+            describe=_names(job),
+            on_outcome=note,
+        )
     return sorted(found, key=lambda d: (d.array, d.z or 0, d.window))
-
-
-def count_blocks(where: str, images: Sequence[CheckedImage]) -> int:
-    """How many blocks :func:`find_damage` checks."""
-    return sum(1 for _ in _blocks(_Job(where, tuple(images), uuid.uuid4().hex)))
 
 
 def _blocks(job: _Job) -> Iterator[tuple[int, ...]]:
@@ -280,7 +278,7 @@ def _shard_faults(
     where: str, image: CheckedImage, level: int, array: Any, window: Window, z: int | None
 ) -> Iterator[tuple[Window, str]]:
     """Shards of the block that are missing or torn: reading would give zeros for a missing one."""
-    if array.shards is None or array.metadata.zarr_format != 3 or image.axes not in _LAID_OUT:
+    if image.method is None:  # others need not have every shard, nor name them so
         return
     side_y, side_x = array.shards[-2:]
     chunks = chunks_of(array)
@@ -291,10 +289,6 @@ def _shard_faults(
         reason = _fault(where, name, chunks)
         if reason is not None:
             yield at, f"its shard {name} {reason}"
-
-
-_LAID_OUT = ("czyx", "cyx")
-"""Axes of what this package writes, of which the name of a shard's file is known."""
 
 
 def _fault(where: str, name: str, chunks: int) -> str | None:

@@ -9,7 +9,14 @@ from typing import Any, Literal
 from slidefusion.errors import StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.check import CheckedImage, Damage
-from slidefusion.omezarr.members import array_of, check_chunk, label_names, member, metadata_of
+from slidefusion.omezarr.members import (
+    array_of,
+    check_chunk,
+    fault_of,
+    label_names,
+    member,
+    metadata_of,
+)
 from slidefusion.omezarr.metadata import parse_multiscales
 from slidefusion.omezarr.record import record_of
 from slidefusion.stack_shape import check_size
@@ -19,15 +26,15 @@ __all__ = ["images_of", "lost_arrays"]
 
 def lost_arrays(group: Any, where: str) -> list[Damage]:
     """Arrays, and groups that they lie in, that the root of an opened OME-Zarr of ours names and
-    that are not there."""
+    that are not there, or cannot be opened."""
     arrays = _named(group)
     above = [str(p) for name in arrays for p in PurePosixPath(name).parents if str(p) != "."]
-    with metadata_of(where):
-        return [
-            Damage(name, 0, None, Window(0, 0, 0, 0), "is missing")
-            for name in dict.fromkeys([*above, *arrays])
-            if member(group, name) is None
-        ]
+    faults = {name: fault_of(group, name, where) for name in dict.fromkeys([*above, *arrays])}
+    return [
+        Damage(name, 0, None, Window(0, 0, 0, 0), fault)
+        for name, fault in faults.items()
+        if fault is not None
+    ]
 
 
 def _named(group: Any) -> list[str]:
@@ -36,17 +43,16 @@ def _named(group: Any) -> list[str]:
     return list(map(str, named)) if isinstance(named, list) else []
 
 
-def images_of(group: Any, where: str) -> list[CheckedImage]:
+def images_of(group: Any, where: str, lost: Collection[str]) -> list[CheckedImage]:
     """The image at the root of an opened OME-Zarr, its label images, and other images below it.
 
-    What is lost (see `lost_arrays`) is left out.
+    What is ``lost`` (see `lost_arrays`) is left out.
 
     Raises
     ------
     StackError
         It is no OME-Zarr image, or what its metadata say cannot be.
     """
-    lost = {damage.array for damage in lost_arrays(group, where)}
     with metadata_of(where):
         ours = bool(record_of(dict(group.attrs)))
         found: list[CheckedImage] = []

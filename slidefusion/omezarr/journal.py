@@ -84,12 +84,6 @@ class Journal:
         return journal
 
     @staticmethod
-    def stored_settings(where: str) -> dict[str, Any] | None:
-        """The settings of the run that was interrupted at ``where``, or None if there is none."""
-        stored = _load(where)
-        return None if stored is None else dict(stored.get("settings", {}))
-
-    @staticmethod
     def stored_progress(where: str) -> tuple[int, int] | None:
         """Finished and all regions of the run that was interrupted at ``where``, or None."""
         stored = _load(where)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "array_of",
     "check_chunk",
+    "fault_of",
     "label_names",
     "made_group",
     "member",
@@ -69,6 +70,21 @@ def member(group: zarr.Group, name: str) -> zarr.Group | zarr.Array[Any] | None:
         return zarr.open(group.store_path, path=name, mode=mode, zarr_format=version)
     except FileNotFoundError:
         return None
+
+
+def fault_of(group: zarr.Group, name: str, where: str) -> str | None:
+    """What is wrong with the metadata of ``name`` below an opened group; None if nothing is.
+
+    Raises
+    ------
+    ProcessingError
+        The store does not answer.
+    """
+    try:
+        with metadata_of(f"{where}/{name}"):
+            return "is missing" if member(group, name) is None else None
+    except StackError:
+        return "has damaged metadata"
 
 
 def made_group(group: zarr.Group, name: str) -> zarr.Group:

@@ -19,10 +19,10 @@ from slidefusion.errors import OutputError, ProcessingError, SlidefusionError
 from slidefusion.omezarr.access import writing
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import Lock
-from slidefusion.omezarr.members import made_group, member
+from slidefusion.omezarr.members import fault_of, made_group
 from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.overlap import refuse_overlap
-from slidefusion.omezarr.place import State, delete_store, state_of
+from slidefusion.omezarr.place import State, delete_store, forget_metadata, state_of
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.record import RECORD_KEY
 from slidefusion.omezarr.rendering import with_windows, without_windows
@@ -30,7 +30,7 @@ from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import check_name, create_group, location, open_group
 from slidefusion.omezarr.version import NGFF_VERSION
 
-__all__ = ["ImageSpec", "Output", "finished_region_px", "interrupted_settings"]
+__all__ = ["ImageSpec", "Output", "stored_region_px"]
 
 _LOG = logging.getLogger("slidefusion")
 
@@ -83,17 +83,15 @@ class ImageSpec:
         return replace(self, blocks={**self.blocks, "omero": shown})
 
 
-def interrupted_settings(out: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The settings of the run that was interrupted at ``out``, or None if there is none."""
-    return Journal.stored_settings(location(out))
+def stored_region_px(out: str | os.PathLike[str]) -> int | None:
+    """The region side of the slide at ``out``, finished or not, or None if there is none.
 
-
-def finished_region_px(out: str | os.PathLike[str]) -> int | None:
-    """The region side of the complete slide at ``out``, or None if there is none."""
-    try:
-        side = state_of(location(out))[1].get("region_px")
-    except OutputError:
-        return None
+    Raises
+    ------
+    OutputError
+        When a file is there, or the place or what lies there does not answer.
+    """
+    side = state_of(location(out))[1].get("region_px")
     return side if isinstance(side, int) else None
 
 
@@ -266,7 +264,8 @@ class Output:
             )  # fmt: skip
 
     def restore_arrays(self) -> bool:
-        """Make arrays anew that a complete output lacks: empty, and the output incomplete.
+        """Make arrays anew that a complete output lacks, or whose metadata is damaged: empty, and
+        the output incomplete.
 
         Says whether there were any.
 
@@ -278,9 +277,12 @@ class Output:
         root = open_group(self.where)
         arrays = [PurePosixPath(array) for image in self.images for array in image.arrays]
         names = {str(p) for array in arrays for p in (array, *array.parents)} - {"."}
-        if all(member(root, name) is not None for name in names):
+        faults = {name: fault_of(root, name, self.where) for name in names}
+        if not any(faults.values()):
             return False
         self.reopen()
+        for name in (name for name, fault in faults.items() if fault):
+            forget_metadata(self.where, name)
         self._make_arrays()
         return True
 

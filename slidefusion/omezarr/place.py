@@ -18,7 +18,7 @@ from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
 from slidefusion.omezarr.shards import SCRATCH_NAME
 from slidefusion.omezarr.store import is_url, open_group
 
-__all__ = ["State", "delete_store", "state_of"]
+__all__ = ["State", "delete_store", "forget_metadata", "state_of"]
 
 State = Literal["empty", "unfinished", "complete", "deleted", "zarr", "other"]
 """Nothing; an output of ours, not finished or finished; one whose deletion was begun; somebody
@@ -99,6 +99,25 @@ def delete_store(where: str) -> None:
 
 
 _DELETED = {"complete": False, "deleted": True}
+
+
+def forget_metadata(where: str, name: str) -> None:
+    """Delete the metadata of the array or group ``name`` in the store at ``where``, if it has any.
+
+    Raises
+    ------
+    ProcessingError
+        When the store refuses.
+    """
+    with writing(f"the metadata of {where}/{name}"):
+        if is_url(where):
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(where)
+            if filesystem.exists(f"{root}/{name}/zarr.json"):
+                filesystem.rm_file(f"{root}/{name}/zarr.json")
+        else:
+            Path(where, name, "zarr.json").unlink(missing_ok=True)
 
 
 def _delete_local(path: Path, marker: bytes) -> None:

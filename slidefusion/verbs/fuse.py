@@ -111,10 +111,6 @@ def fuse(
     share_one_heap()
     if out is not None:
         keep_freed_memory()
-    if verify and out is not None and chunks == "auto":
-        from slidefusion.omezarr.output import finished_region_px
-
-        chunks = finished_region_px(out) or "auto"
     continued = None if overwrite else out
     plan = make_plan(
         stack, fuser, planes, crop, chunks, client, device, continued, options, run.retries

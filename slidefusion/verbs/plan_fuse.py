@@ -15,9 +15,10 @@ from slidefusion import memory
 from slidefusion.errors import OptionError, OutputError
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
+from slidefusion.omezarr.output import stored_region_px
 from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.store import is_url, location
-from slidefusion.plan import FusePlan, interrupted_region_px, make_plan
+from slidefusion.plan import FusePlan, make_plan
 from slidefusion.sampling import Timing, take_sample, window_pixels
 from slidefusion.tasks.placement import resources_for, worker_bytes
 from slidefusion.tasks.pools import has_resources, workers_of
@@ -154,7 +155,7 @@ def plan_fuse(
     if out is not None:
         refuse_overlap(location(out), plan.stack.inputs)
     pool = _Pool.of(plan, workers, threads, memory_limit)
-    forced = chunks == "auto" and interrupted_region_px(out) is not None
+    forced = chunks == "auto" and out is not None and stored_region_px(out) is not None
     if chunks == "auto" and not forced:
         plan = _with_regions_for(plan, pool)
     needed = memory.check(*_task(plan), pool.threads, pool.limit_bytes, forced=forced)

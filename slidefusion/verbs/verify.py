@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from slidefusion.omezarr.check import CheckedImage, Damage, count_blocks, find_damage
+from slidefusion.omezarr.check import Damage, find_damage
 from slidefusion.omezarr.contents import images_of, lost_arrays
 from slidefusion.omezarr.record import record_of, refuse_incomplete
 from slidefusion.omezarr.store import location, open_group
-from slidefusion.progress import progress_bar
 from slidefusion.run_options import check_flags
 from slidefusion.tasks.clients import active_client
 
@@ -55,16 +54,9 @@ def verify(
     []
     """
     check_flags(progress=progress)
-    where, images, lost = _images(store)
-    with progress_bar("verifying", count_blocks(where, images), enabled=progress) as advance:
-        found = find_damage(
-            where, images, client=active_client(client), on_block=lambda key: advance()
-        )
-    return lost + found
-
-
-def _images(store: str | os.PathLike[str]) -> tuple[str, list[CheckedImage], list[Damage]]:
     where = location(store)
     group = open_group(where)
     refuse_incomplete(record_of(dict(group.attrs)), where, ", then verify")
-    return where, images_of(group, where), lost_arrays(group, where)
+    lost = lost_arrays(group, where)
+    images = images_of(group, where, {damage.array for damage in lost})
+    return lost + find_damage(where, images, client=active_client(client), progress=progress)

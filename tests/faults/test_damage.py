@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
+from zarr.core.array import ShardsConfigParam
 
 import slidefusion as sf
 from slidefusion.cli import main
@@ -135,6 +137,19 @@ def test_an_image_or_level_that_is_lost_as_a_whole_is_missed_and_made_anew(
     assert files_of(slide) == before
 
 
+@pytest.mark.parametrize("lost", ["1/zarr.json", "labels/depth/zarr.json"])
+@pytest.mark.parametrize("damage", [empty, cut])
+def test_damaged_metadata_below_the_root_is_named_and_made_anew(
+    stack: Path, slide: Path, lost: str, damage: Callable[[Path], None]
+) -> None:
+    before = files_of(slide)
+    damage(slide / lost)
+    found, *_ = sf.verify(slide, progress=False)
+    assert str(found) == f"{lost.removesuffix('/zarr.json')}: has damaged metadata"
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
+
+
 def test_only_damaged_regions_are_read_again(tmp_path: Path, whole_stack: Files) -> None:
     out, notes = tmp_path / "stack.zarr", tmp_path / "notes"
     convert(out, Pattern())
@@ -215,6 +230,34 @@ def test_a_stack_of_another_maker_is_decoded_but_not_compared(tmp_path: Path) ->
     chunk = next(p for p in (tmp_path / "a.zarr" / "0" / "c").rglob("*") if p.is_file())
     cut(chunk)
     assert "cannot be decoded" in str(sf.verify(tmp_path / "a.zarr", progress=False)[0])
+
+
+@pytest.mark.parametrize("keys", [{}, {"name": "v2"}, {"name": "default", "separator": "."}])
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_shards_of_another_maker_may_be_named_and_laid_out_otherwise(
+    tmp_path: Path, keys: dict[str, str], place: Any
+) -> None:
+    """One that holds nothing but the fill value is not there at all."""
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array = group.create_array(
+        "0",
+        shape=(1, 2, 64, 64),
+        chunks=(1, 1, 16, 16),
+        shards=ShardsConfigParam(shape=(1, 1, 32, 32), index_location=place),
+        dtype="uint8",
+        chunk_key_encoding=keys or None,  # type: ignore[arg-type]
+    )
+    array[...] = np.broadcast_to(np.arange(64, dtype=np.uint8), array.shape)
+    array[:, 0, :32, :32] = 0
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    scale = [{"type": "scale", "scale": [1, 1, 1, 1]}]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    assert sf.verify(tmp_path / "a.zarr", progress=False) == []
+    shard = max((tmp_path / "a.zarr" / "0").rglob("*[0-9]"), key=lambda p: p.is_file())
+    cut(shard)
+    assert sf.verify(tmp_path / "a.zarr", progress=False)
 
 
 @pytest.mark.parametrize("left", [[], ["0"], ["1", "zarr.json.x.partial"]])
