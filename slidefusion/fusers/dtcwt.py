@@ -111,28 +111,28 @@ class Dtcwt(SubbandFuser):
             taps = filters.at, filters.weights, filters.parity, filters.step
             kernels.add_planes(source, low, z, last, scale, energy, rule, self.vote, *taps, sums)
 
-        summed = subbands.sum_planes(
+        levels = subbands.empty_sums(shapes, channels, 12, dtcwt.QUAD, self.lowpass)
+        image, limits = subbands.sum_planes(
             stack,
             period,
-            subbands.empty_sums(shapes, channels, 12, dtcwt.QUAD, self.lowpass),
+            levels,
             _load,
             add,
             clamp=self.clamp,
             parts=2,
         )
-        image = summed.low
         for j in reversed(range(self.levels)):
             y, x = shapes[j]
-            details = summed.levels[j].details.reshape(channels, 3, dtcwt.QUAD, y, x)
+            details = levels[j].details.reshape(channels, 3, dtcwt.QUAD, y, x)
             finer = np.empty((channels, dtcwt.QUAD if j else 1, 2 * y, 2 * x), np.float32)
             for c in range(channels):
                 dtcwt.synthesise(image[c], details[c], tree, j + 1, finer[c])
             image = finer
-        fused = finish(image[:, 0], summed.limits, stack.dtype, height, width)
+        fused = finish(image[:, 0], limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels)
         block: int = 2**level
-        index = summed.levels[level - 1].plane.astype(depth_dtype(count))
-        sure = confidence_of(summed.levels[level - 1].total)
+        index = levels[level - 1].plane.astype(depth_dtype(count))
+        sure = confidence_of(levels[level - 1].total)
         depth, confidence = (
             np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])
             for m in (index, sure)

@@ -9,7 +9,6 @@ consistent. The low pass is weighed like the coarsest level, or averaged.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVITIES",
-    "Summed",
     "activity_scale",
     "empty_sums",
     "halo_px",
@@ -83,18 +81,6 @@ def empty_sums(
     return sums
 
 
-@dataclass
-class Summed:
-    """All planes of a window, summed."""
-
-    levels: list[LevelSums]
-    """The sums of each level, finest first."""
-    low: FloatArray
-    """(C, Q, y, x) fused low pass below the coarsest level."""
-    limits: Limits | None
-    """Of the planes at each pixel of the padded window, if wanted."""
-
-
 def sum_planes(
     stack: Planes,
     period: int,
@@ -103,7 +89,7 @@ def sum_planes(
     add: Callable[[FloatArray, FloatArray, int, int, bool, LevelSums], None],
     clamp: bool,
     parts: int = 1,
-) -> Summed:
+) -> tuple[FloatArray, Limits | None]:
     """Add every plane of ``stack`` (Z, C, Y, X) to the sums, two at a time.
 
     ``load(plane, source)`` writes a padded plane (C, Y, X) to ``source`` (C, parts, Y, X / parts).
@@ -140,7 +126,7 @@ def sum_planes(
                 mean += low_of_plane
     if mean is not None:
         mean *= np.float32(1 / count)
-    return Summed(levels, levels[-1].low if mean is None else mean, limits)
+    return levels[-1].low if mean is None else mean, limits
 
 
 def activity_scale(energy: bool, coefficients: int, dtype: np.dtype[Any]) -> np.float32:

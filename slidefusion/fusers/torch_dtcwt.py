@@ -64,11 +64,10 @@ def _fuse(stack: Planes, fuser: Dtcwt, device: torch.device, compiled: bool) -> 
     shapes = dtcwt.level_shapes(fuser.levels, *padded)
     levels = [_level(tree, j + 1, channels, count, size, device) for j, size in enumerate(shapes)]
     coefficients = (12 if fuser.activity == "energy" else 6) * channels
-    summed = sum_planes(stack, fuser, levels, _moduli, coefficients, device, compiled)
-    image = summed.low
+    image, limits = sum_planes(stack, fuser, levels, _moduli, coefficients, device, compiled)
     for j in reversed(range(fuser.levels)):
         image = _synthesised(image, levels[j].sums, tree, j + 1)
-    fused = image_of(image, summed.limits, stack.dtype, height, width)
+    fused = image_of(image, limits, stack.dtype, height, width)
     shown = min(DEPTH_LEVEL, fuser.levels)
     maps = depth_of(levels[shown - 1].choice, count)
     depth, confidence = (repeated(one, 2**shown, height, width) for one in maps)

@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from slidefusion.fuser import Fused, Planes
+from slidefusion.fusers.selection import Rule, rule_for
 from slidefusion.fusers.torch_device import Range, image_of, torch_device, uploaded
 from slidefusion.fusers.torch_selection import (
     Choice,
-    Rule,
     accumulate,
     depth_of,
     repeated,
-    rule_for,
     smoothed,
     weigh,
 )
@@ -156,7 +155,7 @@ def _add(
     activity = magnitudes[0]
     for channel in magnitudes[1:]:
         activity = activity + channel
-    keep, gain = weigh(smoothed(activity, rule.taps), rule, z, level.choice)
+    keep, gain = weigh(smoothed(activity, rule), rule, z, level.choice)
     accumulate(level.detail, keep, gain, details)
     if low is not None:
         accumulate(low, keep, gain, coarse[:, INSIDE, INSIDE])

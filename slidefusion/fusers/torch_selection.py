@@ -7,8 +7,6 @@ samples (times channels and orientations).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -17,45 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from slidefusion.fusers.selection import Rule, confidence_of
 from slidefusion.value_range import depth_dtype
 
 __all__ = [
     "Choice",
-    "Rule",
     "accumulate",
     "depth_of",
     "elect",
     "repeated",
     "root",
-    "rule_for",
     "smoothed",
     "weigh",
 ]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How activities become weights: ``(window mean of activity + floor) ** 2 ** doublings``."""
-
-    taps: tuple[float, ...]
-    """(2r + 1) binomial taps of the separable averaging window; they sum to 1."""
-    floor: float
-    """Activity below which planes count alike."""
-    doublings: int | None
-    """The activity is squared this often; None for the most active plane alone."""
-
-
-def rule_for(selection: str, power: int, window: int, noise: float) -> Rule:
-    """The rule of a fuser's options.
-
-    >>> rule_for("soft", 8, 1, 0.5)
-    Rule(taps=(0.25, 0.5, 0.25), floor=0.5, doublings=3)
-    """
-    return Rule(
-        taps=tuple(comb(2 * window, k) / 4**window for k in range(2 * window + 1)),
-        floor=float(np.float32(noise)),
-        doublings=None if selection == "max" else power.bit_length() - 1,
-    )
 
 
 class Choice:
@@ -72,8 +44,9 @@ class Choice:
         """The plane of the highest activity, the first of equals."""
 
 
-def smoothed(activity: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Average ``activity`` (Y, X) with ``taps``, along y, then along x; the border repeats."""
+def smoothed(activity: Tensor, rule: Rule) -> Tensor:
+    """Average ``activity`` (Y, X) over the window, along y, then along x; the border repeats."""
+    taps = tuple(rule.window.tolist())
     radius = len(taps) // 2
     height, width = activity.shape
     rows = pad(activity[None], (0, 0, radius, radius), mode="replicate")[0]
@@ -95,10 +68,10 @@ def weigh(activity: Tensor, rule: Rule, z: Tensor, choice: Choice) -> tuple[Tens
     ``z`` is a tensor () of the dtype of ``choice.plane``; ``choice`` is updated. Returns the
     factors ``keep`` of the sums so far and ``gain`` of the plane, both within [0, 1].
     """
-    a = activity + rule.floor
+    a = activity + float(rule.floor)
     wins = a > choice.best
     highest = torch.maximum(a, choice.best)
-    if rule.doublings is None:
+    if rule.doublings < 0:
         gain = wins.to(torch.float32)
         keep = 1 - gain
     else:
@@ -122,7 +95,7 @@ def elect(
     (2 ``vote`` + 1) squared samples around it; activities below the floor are equal.
     """
     height, width = activity.shape
-    a = activity.clamp(min=rule.floor)
+    a = activity.clamp(min=float(rule.floor))
     wins = (a > choice.best).to(torch.float32)
     choice.best.copy_(torch.maximum(a, choice.best))
     around = pad(wins[None], (vote, vote, vote, vote), mode="replicate")[0]
@@ -161,8 +134,7 @@ def depth_of(choice: Choice, planes: int) -> tuple[npt.NDArray[Any], npt.NDArray
     The confidence is the share of the most active plane in the weights.
     """
     plane = choice.plane.cpu().numpy().astype(depth_dtype(planes))
-    total = choice.total.cpu().numpy()
-    return plane, np.rint(255 / np.maximum(total, np.float32(1))).astype(np.uint8)
+    return plane, confidence_of(choice.total.cpu().numpy())
 
 
 def repeated(samples: npt.NDArray[Any], block: int, height: int, width: int) -> npt.NDArray[Any]:

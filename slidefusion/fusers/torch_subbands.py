@@ -18,24 +18,23 @@ import torch
 from torch import Tensor
 
 from slidefusion.fuser import Planes
+from slidefusion.fusers.selection import Rule, rule_for
+from slidefusion.fusers.subbands import activity_scale
 from slidefusion.fusers.torch_device import Range, uploaded
 from slidefusion.fusers.torch_selection import (
     Choice,
-    Rule,
     accumulate,
     elect,
     root,
-    rule_for,
     smoothed,
     weigh,
 )
-from slidefusion.value_range import value_range
 
 if TYPE_CHECKING:
     from slidefusion.fusers.dtcwt import Dtcwt
     from slidefusion.fusers.wt import Wt
 
-__all__ = ["Level", "Summed", "Transform", "sum_planes"]
+__all__ = ["Level", "Transform", "sum_planes"]
 
 
 class Transform(Protocol):
@@ -62,18 +61,6 @@ class Level:
     """(y, x)."""
 
 
-@dataclass
-class Summed:
-    """All planes of a window, summed."""
-
-    levels: list[Level]
-    """The sums of each level, finest first."""
-    low: Tensor
-    """Fused low pass below the coarsest level, of the shape of its `Level.low`."""
-    limits: Range
-    """Range of the planes at each pixel, if wanted."""
-
-
 def sum_planes(
     stack: Planes,
     options: Wt | Dtcwt,
@@ -82,7 +69,7 @@ def sum_planes(
     bands: int,
     device: torch.device,
     compiled: bool,
-) -> Summed:
+) -> tuple[Tensor, Range]:
     """Add every plane of ``stack`` (Z, C, Y, X) to the sums of ``levels``, which become means.
 
     ``modulus`` makes of details (C, B, y, x) the magnitudes (C, M, y, x) that are summed when the
@@ -90,7 +77,7 @@ def sum_planes(
     """
     rule = rule_for(options.selection, options.power, options.window, options.noise_in(stack.dtype))
     energy = options.activity == "energy"
-    scale = float(np.float32(1 / (bands**0.5 if energy else bands) / value_range(stack.dtype)))
+    scale = float(activity_scale(energy, bands, stack.dtype))
     measure = _Activity(scale, None if energy else modulus)
     add = torch.compile(_add) if compiled else _add
     coarsest = levels[-1]
@@ -111,7 +98,7 @@ def sum_planes(
             low.add_(coarsest.low)
     if weighed is None:
         low.mul_(float(np.float32(1 / len(stack))))
-    return Summed(levels, low, limits)
+    return low, limits
 
 
 def _add(
@@ -126,8 +113,8 @@ def _add(
 ) -> None:
     """Add plane ``z`` to the sums of ``level``; with the ``last`` plane they become means."""
     level.transform(source, level.low, level.details)
-    activity = smoothed(measure(level.details), rule.taps)
-    if rule.doublings is None:
+    activity = smoothed(measure(level.details), rule)
+    if rule.doublings < 0:
         keep, gain = elect(activity, rule, vote, z, level.choice)
     else:
         keep, gain = weigh(activity, rule, z, level.choice)

@@ -62,11 +62,10 @@ def _fuse(stack: Planes, fuser: Wt, device: torch.device, compiled: bool) -> Fus
     padded = round_up(height, period), round_up(width, period)
     sizes = [padded, *dwt.level_shapes(bank, fuser.levels, *padded)]
     levels = [_level(bank, channels, count, finer, size, device) for finer, size in pairwise(sizes)]
-    summed = sum_planes(stack, fuser, levels, torch.abs, 3 * channels, device, compiled)
-    image = summed.low
+    image, limits = sum_planes(stack, fuser, levels, torch.abs, 3 * channels, device, compiled)
     for level, size in zip(reversed(levels), reversed(sizes[:-1]), strict=True):
         image = _synthesised(image, level.sums, bank, size)
-    fused = image_of(image, summed.limits, stack.dtype, height, width)
+    fused = image_of(image, limits, stack.dtype, height, width)
     shown = min(DEPTH_LEVEL, fuser.levels)
     y, x = (nearest(bank, shown, n, m) for n, m in zip((height, width), sizes[shown], strict=True))
     maps = depth_of(levels[shown - 1].choice, count)

@@ -102,29 +102,29 @@ class Wt(SubbandFuser):
         energy = self.activity == "energy"
         scale = subbands.activity_scale(energy, 3 * channels, stack.dtype)
         taps = bank.analysis.at, bank.analysis.weights
-        summed = subbands.sum_planes(
+        levels = subbands.empty_sums(shapes, channels, 3, 1, self.lowpass)
+        image, limits = subbands.sum_planes(
             stack,
             period,
-            subbands.empty_sums(shapes, channels, 3, 1, self.lowpass),
+            levels,
             lambda plane, source: np.copyto(source[:, 0], plane),
             lambda source, low, _, z, last, sums: kernels.add_planes(
                 source, low, z, last, scale, energy, rule, self.vote, *taps, sums
             ),
             clamp=self.clamp,
         )
-        image = summed.low
-        for sums, size in zip(reversed(summed.levels), [*shapes[-2::-1], padded], strict=True):
+        for sums, size in zip(reversed(levels), [*shapes[-2::-1], padded], strict=True):
             finer = np.empty((channels, 1, *size), np.float32)
             for c in range(channels):
                 dwt.synthesise(image[c], sums.details[c], bank, finer[c])
             image = finer
-        fused = finish(image[:, 0], summed.limits, stack.dtype, height, width)
+        fused = finish(image[:, 0], limits, stack.dtype, height, width)
         level = min(DEPTH_LEVEL, self.levels)
-        index = summed.levels[level - 1].plane.astype(depth_dtype(count))
+        index = levels[level - 1].plane.astype(depth_dtype(count))
         y, x = (
             nearest(bank, level, n, m) for n, m in zip((height, width), index.shape, strict=True)
         )
-        sure = confidence_of(summed.levels[level - 1].total)
+        sure = confidence_of(levels[level - 1].total)
         depth, confidence = (np.ascontiguousarray(m[y[:, np.newaxis], x]) for m in (index, sure))
         return Fused(fused, depth, confidence)
 
