@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from slidefusion.omezarr.store import is_url
 from slidefusion.progress import progress_bar
 from slidefusion.run_options import RunOptions
 from slidefusion.tasks.interrupt import check_stop
-from slidefusion.tasks.outcomes import Outcome
 from slidefusion.tasks.preflight import check_workers_reach, check_workers_see
 from slidefusion.tasks.report import RunReport
 from slidefusion.tasks.requirements import Requirement
@@ -36,6 +34,7 @@ _LOG = logging.getLogger("slidefusion")
 
 _REPAIRS = 2
 """How often damage that ``verify`` finds is repaired before it is called lasting."""
+_VERIFIED = "every shard was read again and agrees with its neighbours"
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,11 @@ class _Regions:
         if all(output.was_complete for output in outputs):
             restored = [output.restore_arrays() for output in outputs]
             damaged = self._verify()
-            if damaged is None:
-                if not any(restored):
-                    return
-                damaged = []
+            if damaged is None and not any(restored):
+                report = self._report()
+                report.verified = _VERIFIED
+                return self._write_report(report, "complete")
+            damaged = damaged or []
             self._unmark(damaged)
             self._reopen()  # incomplete from here on, before anything is deleted
             self._take_back(damaged)
@@ -117,8 +117,7 @@ class _Regions:
             places = [output.where for output in outputs]
             check_workers_reach(options.client, filter(is_url, places))
             check_workers_see(options.client, [Path(p, LOCK_NAME) for p in places if not is_url(p)])
-        before = int(self._done().sum())
-        report = RunReport(tasks.name, self.where, len(tasks.keys), before, tasks.megapixels)
+        report = self._report()
         if options.report is not None:
             report.write(options.report, "running")  # what cannot be written to, is told now
         state = "failed"
@@ -136,8 +135,7 @@ class _Regions:
             raise
         finally:
             _LOG.info("output=%s state=%s %s", self.where, state, report.summary())
-            if options.report is not None:
-                self._write_report(options.report, report, state)
+            self._write_report(report, state)
 
     def _repair(self, report: RunReport) -> None:
         """Read all again and make anew what is damaged, until nothing is."""
@@ -146,7 +144,7 @@ class _Regions:
                 output.write_upper()
             damaged = self._verify()
             if damaged is None:
-                report.verified = "every shard was read again and agrees with its neighbours"
+                report.verified = _VERIFIED
                 return
             self._take_back(damaged)
             if repairs < _REPAIRS:
@@ -156,9 +154,14 @@ class _Regions:
             "again"
         )
 
-    def _write_report(self, path: str | os.PathLike[str], report: RunReport, state: str) -> None:
+    def _report(self) -> RunReport:
+        tasks, before = self.tasks, int(self._done().sum())
+        return RunReport(tasks.name, self.where, len(tasks.keys), before, tasks.megapixels)
+
+    def _write_report(self, report: RunReport, state: str) -> None:
         try:
-            report.write(path, state)
+            if self.options.report is not None:
+                report.write(self.options.report, state)
         except OutputError as error:
             if state == "complete":
                 raise
@@ -198,9 +201,6 @@ class _Regions:
                     output.journal.mark(self.index[key])
                 advance()
 
-            def on_outcome(key: tuple[int, ...], outcome: Outcome) -> None:
-                report.note(tasks.describe(key), outcome)
-
             run_tasks(
                 tasks.function,
                 self.job,
@@ -213,7 +213,7 @@ class _Regions:
                 threads=tasks.threads,
                 needs=tasks.needs,
                 describe=tasks.describe,
-                on_outcome=on_outcome,
+                on_outcome=lambda key, outcome: report.note(tasks.describe(key), outcome),
             )
 
     def _files(self, key: tuple[int, ...]) -> Iterator[tuple[str, int]]:

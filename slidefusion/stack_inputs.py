@@ -75,6 +75,8 @@ def _unmasked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _from_source(source: Any) -> FocusStack:
+    import dask.base
+
     shape = check_shape(source.shape, source.dtype, f"the source {type(source).__name__}")
     provenance = _provenance(
         getattr(source, "provenance", {}),
@@ -87,7 +89,7 @@ def _from_source(source: Any) -> FocusStack:
         None,
         shape,
         np.dtype(source.dtype),
-        {"source": provenance or type(source).__name__},
+        {"source": provenance or {type(source).__name__: dask.base.tokenize(source)}},
         z_um=getattr(source, "z_um", None),
         offsets=tuple(z - reference for z in range(shape[1])),
         pixel_size_um=getattr(source, "pixel_size_um", None),
@@ -112,6 +114,10 @@ def _provenance(given: Any, what: str, or_else: str) -> dict[str, Any]:
 
 
 def _from_dask(array: dask.array.Array) -> FocusStack:
+    import dask.array
+
+    if not isinstance(array, dask.array.Array):
+        raise StackError(f"a Dask {type(array).__name__} is no focus stack; give a Dask array")
     # One that open_stack made, and that comes back unchanged, is read from its store directly.
     name = f"original-{array.name}"
     opened = getattr(array.dask.layers.get(name, {}).get(name), "stack", None)

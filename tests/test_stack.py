@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import pytest
 import xarray as xr
@@ -160,6 +162,21 @@ def test_levels_with_fewer_planes_are_not_looked_at(tmp_path: Path) -> None:
     seen = SlideOverview(stack, [0, 5]).thumbnail
     assert (seen[0] < 43).all() and (seen[1] >= 200).all()
     assert sf.plan_fuse(tmp_path / "z.zarr", "lpp").regions == 1
+
+
+def test_a_source_is_known_by_what_it_holds(small_stack: np.ndarray) -> None:
+    """Without a provenance; a run on one must not go on with the pixels of another."""
+    first, second = (Planes(array, (-4, -2, 0, 3, 8)) for array in (small_stack, 255 - small_stack))
+    first.provenance = second.provenance = {}
+    known = as_stack(first).identity
+    assert as_stack(first).identity == known != as_stack(second).identity
+
+
+@pytest.mark.parametrize("kind", ["delayed", "bag"])
+def test_other_collections_of_dask_are_no_stacks(kind: str) -> None:
+    given = dask.delayed(np.zeros)((1, 3, 8, 8)) if kind == "delayed" else db.from_sequence([1])
+    with pytest.raises(StackError, match="a Dask .* is no focus stack"):
+        as_stack(given)
 
 
 def test_what_is_assigned_to_an_opened_stack_counts(store: Path, tmp_path: Path) -> None:
@@ -374,6 +391,7 @@ def test_the_files_of_a_store_of_ours_are_not_looked_at(store: Path) -> None:
         ((1, 2, 3, 8, 9), "tczyx", (2, 3, 8, 9)),
         ((1, 3, 8, 9), "tzyx", (1, 3, 8, 9)),
         ((3, 9, 8, 2), "zxyc", (2, 3, 8, 9)),
+        ((3, 2, 8, 9), "ZCYX", (2, 3, 8, 9)),
         ((3, 8, 9), None, (1, 3, 8, 9)),
         ((2, 2, 3, 8, 9), "tczyx", "2 time points"),
         ((1, 3, 8, 9), ("time", "z", "y", "x"), r"has axes \('time', 'z', 'y', 'x'\)"),
@@ -395,7 +413,9 @@ def test_the_axes_of_zarr_arrays(
         return
     opened = sf.open_stack(array)
     letters = names or "zyx"
-    kept = xr.DataArray(data, dims=list(letters)).isel({"t": 0} if "t" in letters else {})
+    kept = xr.DataArray(data, dims=[letter.lower() for letter in letters]).isel(
+        {"t": 0} if "t" in letters else {}
+    )
     kept = kept if "c" in letters else kept.expand_dims("c")
     assert opened.shape == expected
     assert np.array_equal(opened.values, kept.transpose("c", "z", "y", "x").values)

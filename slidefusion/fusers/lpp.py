@@ -21,7 +21,7 @@ import numpy.typing as npt
 from slidefusion.fuser import Footprint, Fused, Planes, option
 from slidefusion.fusers.transform_fuser import Limits, TorchTwin, TransformFuser, finish
 from slidefusion.tiling import round_up
-from slidefusion.transforms.laplacian import expand_reach_px, pad_to_period, reduce_reach_px
+from slidefusion.transforms.laplacian import pad_to_period, reach_px
 from slidefusion.value_range import depth_dtype, value_range
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def halo_px(levels: int, window: int) -> int:
     reach = 0
     activity = 0
     for j in range(levels):
-        detail = expand_reach_px(1) * 2**j + reduce_reach_px(j + 1)
+        detail = reach_px(1) * 2**j + reach_px(j + 1)
         activity = detail + (window * 2 + 1) * 2**j
-        reach = max(reach, activity + expand_reach_px(j))
-    return max(reach, activity + expand_reach_px(levels))
+        reach = max(reach, activity + reach_px(j))
+    return max(reach, activity + reach_px(levels))
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,7 @@ class Journal:
             journal.flush()
             return journal
         journal._check(stored.get("settings", {}))
-        packed = np.frombuffer(base64.b64decode(stored["done"]), np.uint8)
-        journal.done = np.unpackbits(packed, count=count).astype(bool)
+        journal.done = np.unpackbits(stored["done"], count=count).astype(bool)
         return journal
 
     @staticmethod
@@ -89,8 +88,8 @@ class Journal:
         stored = _load(where)
         if stored is None:
             return None
-        packed = np.frombuffer(base64.b64decode(stored["done"]), np.uint8)
-        return int(np.unpackbits(packed).sum()), int(stored.get("count", 8 * packed.size))
+        done = np.unpackbits(stored["done"])
+        return int(done.sum()), int(stored.get("count", done.size))
 
     def _check(self, stored: dict[str, Any]) -> None:
         if stored == self.settings:
@@ -161,6 +160,7 @@ class Journal:
 
 
 def _load(where: str) -> dict[str, Any] | None:
+    """What is stored, with the bits of ``done`` as bytes (uint8); None if there is nothing."""
     with reaching(where):
         try:
             if is_url(where):
@@ -175,7 +175,8 @@ def _load(where: str) -> dict[str, Any] | None:
     with contextlib.suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict) and isinstance(found.get("done"), str):
-            return found
+            done = base64.b64decode(found["done"], validate=True)
+            return {**found, "done": np.frombuffer(done, np.uint8)}
     raise OutputError(
         f"the progress file {JOURNAL_NAME} in {where} is damaged; delete the output, or pass "
         "overwrite=True to start anew"

@@ -125,7 +125,7 @@ def _window(start: float, end: float, dtype: npt.DTypeLike) -> dict[str, float]:
 def image_label(planes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The ``image-label`` block of a depth map: what each plane index stands for.
 
-    >>> image_label([{"offset": 0, "z_um": 0.0}])["properties"][0]["label-value"]
+    >>> image_label([{"focus_offset": 0, "z_um": 0.0}])["properties"][0]["label-value"]
     0
     """
     count = max(1, len(planes) - 1)

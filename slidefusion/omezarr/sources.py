@@ -216,13 +216,20 @@ def axes_of(array: zarr.Array[Any]) -> tuple[str, ...]:
     """Names of the axes of an array: those it gives, or the last of c, z, y, x."""
     names = getattr(array.metadata, "dimension_names", None)
     if names and all(names):
-        return tuple(map(str, names))
+        return _small_letters(names, array.ndim) or tuple(map(str, names))
     named = array.attrs.get("_ARRAY_DIMENSIONS")  # as xarray writes Zarr v2; anything, elsewhere
     if isinstance(named, list):
-        letters = tuple(str(name).lower() for name in named)
-        if len(set(letters)) == array.ndim and set("yx") <= set(letters) <= set("tczyx"):
+        letters = _small_letters(named, array.ndim)
+        if letters:
             return letters
     return tuple("czyx"[-array.ndim :]) if array.ndim <= 4 else ("unnamed",) * array.ndim
+
+
+def _small_letters(names: Sequence[Any], ndim: int) -> tuple[str, ...] | None:
+    """Names of axes that may be in capitals, as letters; None if they are others."""
+    letters = tuple(str(name).lower() for name in names)
+    fitting = len(set(letters)) == ndim and set("yx") <= set(letters) <= set("tczyx")
+    return letters if fitting else None
 
 
 def shape_of_planes(

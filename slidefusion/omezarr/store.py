@@ -70,14 +70,15 @@ def location(path: str | os.PathLike[str]) -> str:
         It is empty, neither a string nor a path, no name that a file can have, or a URL of no
         known kind.
 
-    >>> location("s3://bucket/slide.zarr/")
-    's3://bucket/slide.zarr'
+    >>> location("s3://bucket/slide.zarr/"), location("file://localhost/data/slide.zarr")
+    ('s3://bucket/slide.zarr', '/data/slide.zarr')
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not text or not isinstance(text, str):
         raise OptionError(f"{path!r} is no place for a store: give a path or URL")
     if text.startswith("file://"):
-        text = unquote(text.removeprefix("file://"))
+        path = text.removeprefix("file://")
+        text = unquote(path.removeprefix("localhost") if path.startswith("localhost/") else path)
     if not is_url(text := text.removeprefix("local://")):
         return _absolute(text)
     check_url(text)

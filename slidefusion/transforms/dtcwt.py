@@ -112,27 +112,20 @@ def level_shapes(levels: int, height: int, width: int) -> list[tuple[int, int]]:
 
 
 def analyse(
-    source: FloatArray,
-    tree: DualTree,
-    level: int,
-    low: FloatArray,
-    details: FloatArray,
-    rows: slice | None = None,
+    source: FloatArray, tree: DualTree, level: int, low: FloatArray, details: FloatArray
 ) -> None:
-    """Make ``level`` (1 is the finest), or its ``rows`` only, of ``source``, in place.
+    """Make ``level`` (1 is the finest) of ``source``, in place.
 
     ``source`` is the image for level 1, as columns (2, 2y, x): the samples at even and at odd x;
-    above it, the low pass (4, 2y, 2x) of the level before. ``low`` (4, y, x) is written at those
-    rows, ``details`` (3, 4, at least the rows, x) from its first row on; both hold quads, see
-    :data:`QUAD`. The squared magnitudes of the two complex sub-bands that a quad makes sum to the
-    sum of its squares. All arrays are contiguous.
+    above it, the low pass (4, 2y, 2x) of the level before. ``low`` (4, y, x) and ``details``
+    (3, 4, y, x) hold quads, see :data:`QUAD`. The squared magnitudes of the two complex sub-bands
+    that a quad makes sum to the sum of its squares. All arrays are contiguous.
     """
     from slidefusion.transforms import dtcwt_kernels as kernels
 
-    top, bottom = (0, low.shape[1]) if rows is None else (rows.start, rows.stop)
     filters = tree.analysis(level)
     taps = filters.at, filters.weights, filters.parity, filters.step
-    kernels.analyse(source, low, details, top, bottom, *taps)
+    kernels.analyse(source, low, details, 0, low.shape[1], *taps)
 
 
 def synthesise(

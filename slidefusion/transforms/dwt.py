@@ -75,23 +75,14 @@ def level_shapes(bank: FilterBank, levels: int, height: int, width: int) -> list
     return shapes
 
 
-def analyse(
-    source: FloatArray,
-    bank: FilterBank,
-    low: FloatArray,
-    details: FloatArray,
-    rows: slice | None = None,
-) -> None:
-    """Make the next level of ``source`` (1, Y, X), or its ``rows`` only, in place.
-
-    ``low`` (1, y, x) is written at those rows, ``details`` (3, at least the rows, x) from its
-    first row on. All arrays are contiguous.
-    """
+def analyse(source: FloatArray, bank: FilterBank, low: FloatArray, details: FloatArray) -> None:
+    """Make the next level of ``source`` (1, Y, X), in place: ``low`` (1, y, x) and ``details``
+    (3, y, x). All arrays are contiguous."""
     from slidefusion.transforms import dwt_kernels as kernels
 
-    top, bottom = (0, low.shape[1]) if rows is None else (rows.start, rows.stop)
     taps = bank.analysis
-    kernels.analyse(source, low, details, top, bottom, taps.at, taps.weights, bank.periodic)
+    rows = 0, low.shape[1]
+    kernels.analyse(source, low, details, *rows, taps.at, taps.weights, bank.periodic)
 
 
 def synthesise(low: FloatArray, details: FloatArray, bank: FilterBank, image: FloatArray) -> None:

@@ -16,28 +16,20 @@ from slidefusion.errors import StackError
 from slidefusion.geometry import as_whole
 from slidefusion.transforms.levels import whole_levels
 
-__all__ = ["expand_reach_px", "forward", "inverse", "pad_to_period", "reduce_reach_px"]
+__all__ = ["forward", "inverse", "pad_to_period", "reach_px"]
 
 TAPS = 5
 """Length of the generating kernel in samples."""
 
 
-def reduce_reach_px(level: int) -> int:
+def reach_px(level: int) -> int:
     """How far in pixels a sample of Gaussian ``level`` looks around its own position.
 
-    Each reduction from level j adds the half-length of the filter, at a sample distance of 2**j.
+    As far as it is felt when it is expanded down to level 0. Each step from level j to the next
+    adds the half-length of the filter, at a sample distance of 2**j.
 
-    >>> reduce_reach_px(1), reduce_reach_px(2)
+    >>> reach_px(1), reach_px(2)
     (2, 6)
-    """
-    return sum(TAPS // 2 * 2**j for j in range(level))
-
-
-def expand_reach_px(level: int) -> int:
-    """How far in pixels a sample of ``level`` is felt when it is expanded down to level 0.
-
-    >>> expand_reach_px(1)
-    2
     """
     return sum(TAPS // 2 * 2**j for j in range(level))
 

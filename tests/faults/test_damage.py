@@ -167,6 +167,14 @@ def test_verify_of_a_new_output_reads_it_once(tmp_path: Path, whole_stack: Files
     assert json.loads(report.read_text())["verified"]
 
 
+def test_verify_of_what_is_whole_reports_that(tmp_path: Path, whole_stack: Files) -> None:
+    report = tmp_path / "report.json"
+    convert(tmp_path / "stack.zarr", Pattern())
+    convert(tmp_path / "stack.zarr", Pattern(), verify=True, report=report)
+    told = json.loads(report.read_text())
+    assert told["verified"] and told["state"] == "complete"
+
+
 def test_a_disk_that_damages_everything_ends_in_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,9 +106,10 @@ def test_a_link_does_not_hide_the_input(tmp_path: Path) -> None:
         begin(tmp_path / "link", inputs=[source], overwrite=True)
 
 
-def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", '{"settings": {"a": 1}, "count": 4, "done": "YA="}'])
+def test_a_damaged_journal_is_named(tmp_path: Path, text: str) -> None:
     begin(tmp_path / "a.zarr").close()
-    (tmp_path / "a.zarr" / JOURNAL_NAME).write_text("{")
+    (tmp_path / "a.zarr" / JOURNAL_NAME).write_text(text)
     with pytest.raises(OutputError, match=rf"{JOURNAL_NAME} .* is damaged"):
         begin(tmp_path / "a.zarr")
 

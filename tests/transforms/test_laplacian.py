@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from slidefusion.errors import OptionError, StackError
 from slidefusion.transforms.laplacian import (
-    expand_reach_px,
     forward,
     inverse,
     pad_to_period,
-    reduce_reach_px,
+    reach_px,
 )
 
 
@@ -34,10 +33,10 @@ def test_equals_opencv_in_the_interior(levels: int) -> None:
             gaussian.append(cv2.pyrDown(gaussian[-1]))
         for j in range(levels):
             expected = gaussian[j] - cv2.pyrUp(gaussian[j + 1])
-            margin = -(-(2 + reduce_reach_px(j + 1)) // 2**j) + 2  # away from the border rules
+            margin = -(-(2 + reach_px(j + 1)) // 2**j) + 2  # away from the border rules
             inside = (slice(margin, -margin), slice(margin, -margin))
             assert np.abs(pyramid[j][channel][inside] - expected[inside]).max() < 1e-5
-        margin = -(-reduce_reach_px(levels) // 2**levels)
+        margin = -(-reach_px(levels) // 2**levels)
         inside = (slice(margin, -margin), slice(margin, -margin))
         assert np.abs(pyramid[-1][channel][inside] - gaussian[-1][inside]).max() < 1e-5
 
@@ -83,12 +82,12 @@ def test_reaches_are_exact(level: int) -> None:
         image[..., position] = 1
         samples = np.flatnonzero(forward(image, level)[-1][0, 0]) * 2**level
         felt = max(felt, np.abs(samples - position).max())
-    assert felt == reduce_reach_px(level)
+    assert felt == reach_px(level)
     low = np.zeros((1, 1, 8), np.float32)
     low[..., 4] = 1
     zeros = [np.zeros((1, 2 ** (level - j), size >> j), np.float32) for j in range(level)]
     expanded = np.flatnonzero(inverse([*zeros, low])[0, 0])
-    assert np.abs(expanded - 4 * 2**level).max() == expand_reach_px(level)
+    assert np.abs(expanded - 4 * 2**level).max() == reach_px(level)
 
 
 def test_a_shape_off_the_period_is_refused() -> None:
