@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -97,23 +96,43 @@ def correlation(image: Gray, other: Gray) -> float:
 
 def plane_shifts(
     planes: Iterable[Sequence[Gray]], reference: int, empty: float
-) -> npt.NDArray[np.float64]:
+) -> tuple[npt.NDArray[np.float64], list[int]]:
     """How far (down, right) each plane lies from the plane ``reference``: (Z, 2) px.
 
-    ``planes`` gives each plane's images of the same places, in turn. Neighbours are compared, since
-    they are blurred alike, at all places where both vary by more than ``empty``. A plane of which
-    nothing can be told, as it shows nothing or something else, lies where its neighbour does.
+    ``planes`` gives each plane's images of the same places, in turn. Each is compared with the last
+    one before it that could be told, since neighbours are blurred alike, at all places where both
+    vary by more than ``empty``. A plane of which nothing can be told, as it shows nothing or
+    something else, lies where its neighbour does. The second result are the planes that no other
+    one is like.
     """
-    steps = [np.zeros(2)]
-    for before, after in itertools.pairwise(planes):
-        pairs = [
-            pair
-            for pair in zip(after, before, strict=True)
-            if min(one.std() for one in pair) > empty
-        ]
-        way = _common_displacement(pairs) if pairs else (0.0, 0.0)
-        moved = [overlap(*pair, round(way[0]), round(way[1])) for pair in pairs]
-        alike = bool(pairs) and np.median([correlation(*pair) for pair in moved]) >= _ALIKE
-        steps.append(np.array(way if alike else (0.0, 0.0)))
-    places = np.cumsum(steps, axis=0)
-    return np.asarray(places - places[reference])
+    places: list[npt.NDArray[np.float64]] = []
+    alone: list[int] = []
+    seen: list[tuple[int, Sequence[Gray]]] = []  # the last plane that was told, and the last one
+    for z, images in enumerate(planes):
+        place, told = (places[-1] if places else np.zeros(2)), False
+        for before, its in seen:
+            way = _way(images, its, empty)
+            if way is not None:
+                place, told = places[before] + way, True
+                alone = [one for one in alone if one != before]
+                break
+        if not told:
+            alone.append(z)
+        places.append(place)
+        seen = [(z, images)] if told or not seen else [seen[0], (z, images)]
+    return np.array(places) - places[reference], alone
+
+
+def _way(
+    images: Sequence[Gray], others: Sequence[Gray], empty: float
+) -> npt.NDArray[np.float64] | None:
+    """How far a plane lies from another one, seen at the same places; None if nothing tells."""
+    pairs = [
+        pair for pair in zip(images, others, strict=True) if min(one.std() for one in pair) > empty
+    ]
+    if not pairs:
+        return None
+    way = _common_displacement(pairs)
+    moved = [overlap(*pair, round(way[0]), round(way[1])) for pair in pairs]
+    alike = np.median([correlation(*pair) for pair in moved]) >= _ALIKE
+    return np.array(way) if alike else None

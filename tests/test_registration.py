@@ -55,6 +55,25 @@ def test_of_noise_any_displacement_within_a_quarter_is_had(seed: int, side: int)
 def test_planes_that_show_nothing_lie_where_their_neighbours_do() -> None:
     whole = cells(3)
     seen = [whole[40:200, 40:200], whole[38:198, 40:200], np.full((SIDE, SIDE), 9, np.float32)]
-    places = plane_shifts([[plane] for plane in seen], 0, 3)
+    places, alone = plane_shifts([[plane] for plane in seen], 0, 3)
     assert places == pytest.approx(np.array([[0, 0], [2, 0], [2, 0]]), abs=0.2)
-    assert plane_shifts([[seen[0]]], 0, 3).tolist() == [[0, 0]]
+    assert alone == [2]
+    places, alone = plane_shifts([[seen[0]]], 0, 3)
+    assert places.tolist() == [[0, 0]] and alone == [0]
+
+
+@pytest.mark.parametrize("odd", range(5))
+@pytest.mark.parametrize("reference", [0, 2, 4])
+def test_a_plane_that_shows_nothing_does_not_cut_the_others_in_two(
+    odd: int, reference: int
+) -> None:
+    whole = cells(3)
+    seen = [whole[40 - 3 * z : 200 - 3 * z, 40 + z : 200 + z] for z in range(5)]
+    rng = np.random.default_rng(0)
+    for nothing in (np.full((SIDE, SIDE), 9), rng.normal(0, 50, (SIDE, SIDE))):
+        seen[odd] = nothing.astype(np.float32)
+        places, alone = plane_shifts([[plane] for plane in seen], reference, 3)
+        assert alone == [odd]
+        others = [z for z in range(5) if z != odd]
+        steps = np.diff(places[others], axis=0) / np.diff(others)[:, None]
+        assert steps == pytest.approx(np.tile([3.0, -1.0], (3, 1)), abs=0.2)

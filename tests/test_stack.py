@@ -175,7 +175,7 @@ def test_a_source_is_known_by_what_it_holds(small_stack: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", ["delayed", "bag"])
 def test_other_collections_of_dask_are_no_stacks(kind: str) -> None:
     given = dask.delayed(np.zeros)((1, 3, 8, 8)) if kind == "delayed" else db.from_sequence([1])
-    with pytest.raises(StackError, match="a Dask .* is no focus stack"):
+    with pytest.raises(StackError, match=r"a Dask .* is no focus stack"):
         as_stack(given)
 
 
@@ -412,10 +412,8 @@ def test_the_axes_of_zarr_arrays(
             sf.fuse(array)
         return
     opened = sf.open_stack(array)
-    letters = names or "zyx"
-    kept = xr.DataArray(data, dims=[letter.lower() for letter in letters]).isel(
-        {"t": 0} if "t" in letters else {}
-    )
+    letters = (names or "zyx").lower()
+    kept = xr.DataArray(data, dims=list(letters)).isel({"t": 0} if "t" in letters else {})
     kept = kept if "c" in letters else kept.expand_dims("c")
     assert opened.shape == expected
     assert np.array_equal(opened.values, kept.transpose("c", "z", "y", "x").values)

@@ -21,8 +21,12 @@ __all__ = ["AlignedReader", "Shifts", "aligned", "drift_of", "warn_of_drift"]
 Shifts = tuple[tuple[int, int], ...]
 """(down, right) of each plane, in px."""
 
-_GRID = 4
 _SIDE_PX = 512
+_FEWEST, _MOST = 4, 16
+"""Places of that side that are looked at along an axis, beside each other unless the slide is so
+large that there would be more: tissue of 2 mm on one of 15 x 15 mm is met."""
+_LOOK_PX = 128
+"""Of each place, what is read to see what is there."""
 _PLACES = 12
 """Of the places of the grid, those with the most in them are compared."""
 _EMPTY = 0.02
@@ -84,9 +88,16 @@ class AlignedReader:
 def aligned(reader: Reader, reference: int, retries: int = 3) -> Reader:
     """``reader`` with its planes moved to where the plane ``reference`` lies.
 
-    Raises :class:`ProcessingError` when it cannot be read, nor after so many ``retries``.
+    Warns of planes of which nothing can be told. Raises :class:`ProcessingError` when it cannot be
+    read, nor after so many ``retries``.
     """
-    shifts = drift_of(reader, reference, reader.tile, retries=retries)
+    shifts, alone = drift_of(reader, reference, reader.tile, retries=retries)
+    if alone and len(shifts) > 1:
+        listed = ", ".join(f"{z - reference:+d}" if z != reference else "0" for z in alone)
+        advise(
+            f"planes {listed} show nothing that another plane shows, too, so that it cannot be "
+            "told where they lie: they are moved as the planes before them"
+        )
     return cast("Reader", AlignedReader(reader, shifts))  # what it does not say, the reader does
 
 
@@ -97,35 +108,47 @@ def drift_of(
     *,
     most: int = _PLACES,
     retries: int = 3,
-) -> Shifts:
+) -> tuple[Shifts, list[int]]:
     """How far (down, right) each plane lies from the plane ``reference``, in whole px.
 
     That is found at the places, ``most`` at most, where that plane shows most, once for a whole
     plane: planes that are turned, enlarged, or moved differently from place to place have no such
     numbers. Less than a pixel counts as none, since what comes into focus beside what goes out of
-    it looks like as much. ``tile`` is what has to be read at once.
+    it looks like as much. ``tile`` is what has to be read at once. The second result are the planes
+    of which nothing can be told.
 
     Raises :class:`ProcessingError` when ``source`` cannot be read.
     """
     _, count, height, width = source.shape
     tall, wide = min(_SIDE_PX, height), min(_SIDE_PX, width)
-    ys = [(height - tall) * k // (_GRID - 1) for k in range(_GRID)]
-    xs = [(width - wide) * k // (_GRID - 1) for k in range(_GRID)]
-    grid = list(dict.fromkeys(Window(y, x, tall, wide) for y in ys for x in xs))
-    seen = dict(zip(grid, _grays(source, reference, grid, tile, retries), strict=True))
+    grid = [Window(y, x, tall, wide) for y in _starts(height, tall) for x in _starts(width, wide)]
+    looks = [_middle(place) for place in grid]
+    seen = dict(zip(grid, _grays(source, reference, looks, tile, retries), strict=True))
     places = sorted(seen, key=lambda place: -float(seen[place].std()))[:most]
     dark, bright = np.percentile(np.stack(list(seen.values())), (0.1, 99.9))
     planes = (_grays(source, z, places, tile, retries) for z in range(count))
-    found = plane_shifts(planes, reference, _EMPTY * float(bright - dark))
+    found, alone = plane_shifts(planes, reference, _EMPTY * float(bright - dark))
     shifts = found * (2 if _is_halved(tall, wide) else 1)
-    return tuple((_whole(down), _whole(right)) for down, right in shifts.tolist())
+    return tuple((_whole(down), _whole(right)) for down, right in shifts.tolist()), alone
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where places of so many px begin along an axis."""
+    count = min(max(length // side, _FEWEST), _MOST)
+    return sorted({(length - side) * k // (count - 1) for k in range(count)})
+
+
+def _middle(place: Window) -> Window:
+    height, width = min(_LOOK_PX, place.height), min(_LOOK_PX, place.width)
+    y, x = place.y + (place.height - height) // 2, place.x + (place.width - width) // 2
+    return Window(y, x, height, width)
 
 
 def warn_of_drift(where: str, reference: int) -> None:
     """Warn of a stack at ``where`` whose planes drift, as every fusion of it has double edges."""
     try:
         source: Any = from_group(where).source
-        shifts = drift_of(source, reference, most=6)
+        shifts, _ = drift_of(source, reference, most=6)
     except SlidefusionError:  # the stack is whole, read or not
         return
     down, right = max(shifts, key=lambda shift: max(map(abs, shift)))

@@ -112,14 +112,24 @@ def gap_in(ordered: Sequence[str]) -> str | None:
 
 
 def suggested_glob(ordered: Sequence[str]) -> str:
-    """A glob that takes the largest group of files with one pattern.
+    """A glob that takes of the largest group of files with one pattern those of one series.
 
     >>> suggested_glob(["s0/edf.png", "s0/z0.png", "s0/z1.png"])
     's0/z*.png'
+    >>> suggested_glob(["c0_z0.tif", "c0_z1.tif", "c1_z0.tif", "c1_z1.tif"])
+    'c0_z*.tif'
     """
     patterns = [pattern(path) for path in ordered]
-    path = PurePath(ordered[patterns.index(max(patterns, key=patterns.count))])
-    return str(path.with_name(NUMBER.sub("*", path.stem) + path.suffix))
+    most = max(patterns, key=patterns.count)
+    alike = [PurePath(path) for path, its in zip(ordered, patterns, strict=True) if its == most]
+    numbers = zip(*(NUMBER.findall(path.stem) for path in alike), strict=True)
+    varying = [k for k, column in enumerate(numbers) if len(set(column)) > 1]
+    stem = alike[0].stem
+    for k, number in enumerate(NUMBER.finditer(stem)):
+        if k == (varying or [0])[-1]:
+            stem = f"{stem[: number.start()]}*{stem[number.end() :]}"
+            break
+    return str(alike[0].with_name(stem + alike[0].suffix))
 
 
 def _fields(paths: Sequence[str]) -> dict[str, tuple[float, ...]]:

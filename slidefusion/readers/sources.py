@@ -62,7 +62,7 @@ _UNSUPPORTED = {
     ".dcm": (
         "DICOM",
         "it is not read",
-        "convert it to OME-TIFF or OME-Zarr (for example with wsidicom or bioformats2raw)",
+        "convert it to OME-Zarr (for example with bioformats2raw)",
     ),
     ".zip": ("a zip archive", "it is not read", "unpack it and pass the folder"),
 }

@@ -79,7 +79,8 @@ class TiffReader:
             coding.decode  # noqa: B018 - made once, here, not by every thread
             order_of_pages = layout.order()
             numbers = [row[0] // layout.split for row in order_of_pages]
-            first = [chosen.pages[number] for number in numbers] if chosen.kind == "ndpi" else []
+            told = chosen.kind in ("ndpi", "svs")  # by each plane's page where it lies
+            first = [chosen.pages[number].aspage() for number in numbers] if told else []
             facts = physical(tif, chosen, layout.planes, first)
             left_out = [s.name for s in tif.series if s is not chosen and s.name]
         order = list(range(layout.planes))

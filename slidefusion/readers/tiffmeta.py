@@ -53,7 +53,8 @@ def _physical(tif: Any, series: Any, planes: int, pages: Sequence[Any]) -> Physi
             return _imagej(tif, planes)
         pixel_size = _aperio(tif) if series.kind == "svs" else None
         pixel_size = pixel_size or resolution_tags(series.keyframe)
-        return Physical(pixel_size, _ndpi_z(pages) if series.kind == "ndpi" else None)
+        positions = {"ndpi": _ndpi_z, "svs": _aperio_z}.get(series.kind)
+        return Physical(pixel_size, positions(pages) if positions else None)
     except (ValueError, KeyError, IndexError, TypeError, ElementTree.ParseError):
         return Physical()  # a number that cannot be read is a number that is not stated
 
@@ -139,6 +140,17 @@ def _aperio(tif: Any) -> tuple[float, float] | None:
     found = re.search(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)", tif.pages.first.description)
     value = float(found.group(1)) if found else 0.0
     return (value, value) if value > 0 else None
+
+
+def _aperio_z(pages: Sequence[Any]) -> tuple[float, ...] | None:
+    """µm of each plane, in whatever order the file has them: the one at 0 states the stack's whole
+    depth, each of the others its offset."""
+    found = [
+        re.search(r"\|\s*(OffsetZ|TotalDepth)\s*=\s*([0-9.eE+-]+)", page.description)
+        for page in pages
+    ]
+    z_um = tuple(float(m[2]) if m[1] == "OffsetZ" else 0.0 for m in found if m is not None)
+    return z_um if len(set(z_um)) == len(pages) else None
 
 
 def resolution_tags(page: Any) -> tuple[float, float] | None:

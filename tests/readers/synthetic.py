@@ -38,8 +38,11 @@ def write_svs(
     low: Sequence[int] | None = None,
     thumbnail_at: int = 1,
     after_label: npt.NDArray | None = None,
+    z_um: Sequence[float] = (),
 ) -> Path:
     """An Aperio file of ``planes`` (Z, Y, X, 3): ``low`` says which planes level 1 has."""
+    where = [f"|OffsetZ = {z}" if z else f"|TotalDepth = {len(z_um)}.0" for z in z_um]
+    where = where or [""] * len(planes)
     low = range(len(planes)) if low is None else low
     with tifffile.TiffWriter(path) as tif:
 
@@ -57,11 +60,11 @@ def write_svs(
         for z, plane in enumerate(planes):
             if z == thumbnail_at:
                 page(planes[0, ::8, ::8])
-            page(plane, tile=(64, 64), compression="zlib")
+            page(plane, APERIO + where[z], tile=(64, 64), compression="zlib")
         if thumbnail_at >= len(planes):
             page(planes[0, ::8, ::8])
         for z in low:
-            page(planes[z, ::2, ::2], tile=(64, 64), compression="zlib")
+            page(planes[z, ::2, ::2], APERIO + where[z], tile=(64, 64), compression="zlib")
         page(planes[0, :20, :30], "Aperio label", subfiletype=1)
         page(planes[0, :25, :35], "Aperio macro", subfiletype=9)
         if after_label is not None:

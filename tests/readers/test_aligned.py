@@ -89,6 +89,23 @@ def test_the_reference_plane_stays() -> None:
     assert list(found.shifts) == [(y - DRIFT[0][0], x - DRIFT[0][1]) for y, x in DRIFT]
 
 
+def test_the_place_where_something_is_is_found() -> None:
+    """A twentieth of a slide, between the places at its borders and its middle."""
+    array = np.full((2, 6, 6000, 5500), 190, np.uint8)
+    array[:, :, 2300:3550, 1900:3100] = scan(1250, 1200, "uint8")
+    found: Any = aligned(Planes(array), REFERENCE)
+    assert list(found.shifts) == DRIFT
+
+
+def test_planes_that_show_nothing_are_told_of() -> None:
+    array = scan(500, 400, "uint8")
+    array[:, 1] = 255
+    with pytest.warns(SlidefusionWarning, match=r"planes -2 show nothing"):
+        found: Any = aligned(Planes(array), REFERENCE)
+    assert [shift for z, shift in enumerate(found.shifts) if z != 1] == [*DRIFT[:1], *DRIFT[2:]]
+
+
+@pytest.mark.filterwarnings("ignore:planes .* show nothing:slidefusion.errors.SlidefusionWarning")
 @pytest.mark.parametrize("kind", ["empty", "small", "unlike"])
 def test_what_shows_nothing_to_compare_stays(kind: str) -> None:
     rng = np.random.default_rng(0)

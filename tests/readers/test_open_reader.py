@@ -137,7 +137,7 @@ def test_lists_with_a_file_twice_or_of_mixed_kinds(stack: Path, tmp_path: Path) 
         ("a.mrxs", b"\xff\xd8\xff\xe0", "MIRAX.*no open reader.*OME-TIFF"),
         ("a.vsi", b"II*\0", "VSI.*OME-TIFF"),
         ("a.czi", b"ZISRAWFILE", "CZI"),
-        ("a.dcm", b"\0" * 128 + b"DICM", "DICOM.*wsidicom"),
+        ("a.dcm", b"\0" * 128 + b"DICM", "DICOM.*bioformats2raw"),
         ("nameless", b"\0" * 128 + b"DICM", "DICOM"),
         ("a.zip", b"PK\x03\x04", "unpack"),
         ("a.tif", b"not a tiff", "Supported are"),

@@ -95,6 +95,9 @@ def test_numbers_that_grow_together_are_one_stack() -> None:
 def test_pattern_and_glob() -> None:
     assert pattern("s0/z07.PNG") == "s#/z#.png"
     assert suggested_glob(["s0/edf.png", "s0/z0.png", "s0/z1.png"]) == "s0/z*.png"
+    assert suggested_glob(["c0_z0.tif", "c0_z1.tif", "c1_z0.tif"]) == "c0_z*.tif"
+    assert suggested_glob(["z0_t7.tif", "z1_t7.tif", "a.tif"]) == "z*_t7.tif"
+    assert suggested_glob(["a.tif", "b.tif"]) == "a.tif"
 
 
 @pytest.mark.parametrize(

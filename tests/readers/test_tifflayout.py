@@ -32,6 +32,15 @@ def test_svs_of_three_planes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(reader), planes.transpose(3, 0, 1, 2))
 
 
+def test_svs_says_where_its_planes_lie(tmp_path: Path) -> None:
+    planes = noise(3, 200, 300, 3)
+    reader = open_reader(write_svs(tmp_path / "a.svs", planes, z_um=(0, -1.5, 1.5)))
+    assert reader.z_um == (-1.5, 0.0, 1.5)
+    np.testing.assert_array_equal(whole(reader), planes[[1, 0, 2]].transpose(3, 0, 1, 2))
+    some = open_reader(write_svs(tmp_path / "b.svs", planes, z_um=(0, -1.5, -1.5)))
+    assert some.z_um is None
+
+
 @pytest.mark.parametrize(
     "damage",
     [
