@@ -81,7 +81,8 @@ def curves(
     for k, method in enumerate(methods):
         x, y = _FINER * (60 + 210 * (k % 4)), _FINER * (6 + 22 * (k // 4))
         _line(draw, [(x, y + 9 * _FINER), (x + 26 * _FINER, y + 9 * _FINER)], k)
-        draw.text((x + 32 * _FINER, y), method, fill="black", font=font)
+        label = _fitted(draw, method, font, (210 - 32 - 6) * _FINER)
+        draw.text((x + 32 * _FINER, y), label, fill="black", font=font)
     for n, (metric, lines) in enumerate(series.items()):
         _panel(draw, legend + n * height, titles[metric], lines, font)
     return sheet.resize((sheet.width // _FINER, sheet.height // _FINER), Image.Resampling.LANCZOS)
@@ -105,12 +106,15 @@ def _resized(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _fitted(draw: ImageDraw.ImageDraw, title: str, font: Any, width: int) -> str:
-    """The title, cut where it would run into the next."""
-    if draw.textlength(title, font=font) <= width:
-        return title
-    while title and draw.textlength(title + "…", font=font) > width:
-        title = title[:-1]
-    return title + "…"
+    """The title; one that would run into the next loses its first half but for a few letters, as
+    the labels of two files of weights differ in the end."""
+    cut = 0
+    shown = title
+    while cut < len(title) and draw.textlength(shown, font=font) > width:
+        cut += 1
+        first = (len(title) - cut + 1) // 3
+        shown = f"{title[:first]}…{title[first + cut :]}"
+    return shown
 
 
 def _panel(

@@ -86,6 +86,16 @@ def test_glass_has_no_content_and_a_cell_has(dtype: str, rng: np.random.Generato
     assert eight_bit(values[1]).getpixel((60, 60)) == pytest.approx((201,) * 3, abs=12)
 
 
+def test_long_labels_of_curves_stay_in_their_places() -> None:
+    labels = [f"focusgan:weights=runs/focusgan/focusgan-{k}.safetensors" for k in (1, 2, 3)]
+    picture = curves({"m": {label: [0.5, 0.7] for label in labels}}, {"m": "M"})
+    legend = np.asarray(picture.convert("L"))[:24]
+    places = [legend[:, 60 + 210 * k : 60 + 210 * (k + 1)] for k in range(3)]
+    assert all((place[:, -5:] == 255).all() for place in places)
+    texts = [place[:, 32:] for place in places]
+    assert (texts[0] != texts[1]).any() and (texts[1] != texts[2]).any()
+
+
 def test_curves_take_what_metrics_give() -> None:
     picture = curves({"m": {"a": [0.5, 0.7], "b": [0.5, float("nan")]}}, {"m": "M"})
     assert picture.getextrema() != ((255, 255),) * 3
