@@ -81,7 +81,7 @@ def curves(
     for k, method in enumerate(methods):
         x, y = _FINER * (60 + 210 * (k % 4)), _FINER * (6 + 22 * (k // 4))
         _line(draw, [(x, y + 9 * _FINER), (x + 26 * _FINER, y + 9 * _FINER)], k)
-        label = _fitted(draw, method, font, (210 - 32 - 6) * _FINER)
+        label = _fitted(draw, method, font, (210 - 32 - 10) * _FINER)
         draw.text((x + 32 * _FINER, y), label, fill="black", font=font)
     for n, (metric, lines) in enumerate(series.items()):
         _panel(draw, legend + n * height, titles[metric], lines, font)
