@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import glob
 import hashlib
@@ -13,15 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slidefusion.batch.columns import (
-    CONVERT,
-    FUSE,
-    PLACES,
-    canonical,
-    check_columns,
-    fuser_values,
-    value,
-)
+from slidefusion.batch.cells import read_cells
+from slidefusion.batch.columns import CONVERT, FUSE, PLACES, check_columns, fuser_values, value
 from slidefusion.batch.stamps import is_zarr_source, stamps
 from slidefusion.errors import OptionError, SlidefusionError
 from slidefusion.omezarr.overlap import one_name
@@ -108,7 +100,7 @@ def read_manifest(
     OptionError
         Listing the rows that cannot be done, and why.
     """
-    names, lines = _cells(manifest)
+    names, lines = read_cells(manifest)
     for _, cells in lines:
         cells.setdefault("fuser", fuser)
     named = sorted({cells["fuser"] for _, cells in lines})
@@ -141,34 +133,6 @@ def read_manifest(
             f"started: {listed}{more}"
         )
     return rows
-
-
-def _cells(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns, and of every row its line and its cells that are not empty."""
-    try:
-        text = manifest.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(
-            f"the manifest {manifest} cannot be read as UTF-8 text: {error}"
-        ) from None
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    names = [canonical(name) for name in next(reader, [])]
-    rows = []
-    for cells in reader:
-        cells = [cell.strip() for cell in cells]
-        if any(cells[len(names) :]):
-            raise OptionError(
-                f"line {reader.line_num} of {manifest} has {len(cells)} cells for {len(names)} "
-                "columns: put quotes around a cell with a comma in it"
-            )
-        if any(cells):
-            found = zip(names, cells, strict=False)
-            rows.append((reader.line_num, {name: cell for name, cell in found if cell}))
-    if names and not rows:
-        raise OptionError(f"the manifest {manifest} has no row below its first line")
-    return names, rows
 
 
 def _is_fuser(name: str) -> bool:
