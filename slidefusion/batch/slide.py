@@ -58,7 +58,7 @@ def is_done(row: Row, record: SlideStatus) -> bool:
     try:
         if not _is_made(row.out, record.slide_run):
             return False
-    except PlaceError:  # it does not answer, of which making it will tell
+    except OutputError:  # a file is there, or it does not answer: making it will tell
         return False
     try:
         return row.missing or record.digest == row.digest()

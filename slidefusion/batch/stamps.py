@@ -58,16 +58,17 @@ def stamps(source: str) -> list[Any]:
 
 def _of_files(source: str) -> list[Any]:
     path = Path(source)
-    if path.is_file():
-        files = [path]
-    elif is_zarr_source(source):
-        names = (*ZARR_NAMES, ".zattrs")  # which holds what a store of version 2 says of itself
-        files = [path / name for name in names if (path / name).is_file()]
-    elif path.is_dir():
-        files = sorted(child for child in path.iterdir() if child.is_file())
-    else:
-        files = sorted(Path(name) for name in glob.glob(source))  # noqa: PTH207
-    return [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
+    with reading(f"the source {source}"):  # a link to nothing among its files, say
+        if path.is_file():
+            files = [path]
+        elif is_zarr_source(source):
+            names = (*ZARR_NAMES, ".zattrs")  # which holds what a store of version 2 says of itself
+            files = [path / name for name in names if (path / name).is_file()]
+        elif path.is_dir():
+            files = sorted(child for child in path.iterdir() if child.is_file())
+        else:
+            files = sorted(Path(name) for name in glob.glob(source))  # noqa: PTH207
+        return [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
 
 
 def _of_object(url: str) -> list[Any]:

@@ -59,6 +59,8 @@ class SlideStatus:
 _FIELDS = [field.name for field in dataclasses.fields(SlideStatus)]
 _LATER = {"stack_run", "slide_run", "stack"}
 """Fields that tables of an earlier version have not."""
+_NAMES = "surrogateescape"
+"""How names of files that are no UTF-8 text, of an old disk, are written, and read again."""
 
 
 def status_path(manifest: Path) -> Path:
@@ -89,7 +91,7 @@ class StatusTable:
         if not path.exists():
             return
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8", errors=_NAMES) as file:
                 for cells in csv.DictReader(file):
                     record = _record(cells)
                     self._set(record)
@@ -132,7 +134,7 @@ class StatusTable:
         text = "".join([_line(_FIELDS), *self._lines.values()])
         try:
             with replace_file(self.path) as partial:
-                partial.write_text(text, encoding="utf-8", newline="")
+                partial.write_text(text, encoding="utf-8", errors=_NAMES, newline="")
         except OSError as error:
             raise OutputError(
                 f"the table of states cannot be written to {self.path}: {error.strerror or error}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,29 @@ def test_a_place_that_cannot_be_looked_at_fails_its_row_alone(
         file.write("scan.tif,c.zarr,1,1\n")
     found = sf.batch(manifest, progress=False)
     assert [status.state for status in found] == ["failed", "done", "done"]
+
+
+def test_a_row_that_became_impossible_ends_alone(tmp_path: Path) -> None:
+    """A link to nothing among its planes, a file where its slide was, a name that is no UTF-8."""
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).mkdir()
+        for z in range(2):
+            tifffile.imwrite(tmp_path / name / f"z{z}.tif", np.zeros((40, 50), np.uint8))
+    rows = [f"{name}/*.tif,{name}.zarr,0.5,1.5" for name in ("a", "b", "c", "d")]
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text("\n".join(["source,out,mpp,z_step", *rows[:2]]))
+    assert [status.state for status in sf.batch(manifest, progress=False)] == ["done"] * 2
+    for name in ("a.zarr", "b.zarr"):
+        shutil.rmtree(tmp_path / name)
+    (tmp_path / "a" / "z2.tif").symlink_to("/nowhere/z2.tif")
+    (tmp_path / "b.zarr").write_text("mine")
+    Path(os.fsdecode(bytes(tmp_path / "c") + b"/pr\xe4p.tif")).write_bytes(b"II*\0junk")
+    manifest.write_text("\n".join(["source,out,mpp,z_step", *rows]))
+    for _ in range(2):  # the second one reads what the first one wrote
+        found = sf.batch(manifest, progress=False)
+        assert [status.state for status in found] == ["failed"] * 3 + ["done"]
+        for status, says in zip(found, ("z2.tif", "is a file", "pr\udce4p"), strict=False):
+            assert says in status.error
 
 
 def test_a_web_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
