@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,29 +75,58 @@ def cluster(address: str | None) -> Iterator[Any | None]:
     if address is None:
         yield None
         return
-    scheme, separator, host = address.partition("://")
-    given = {"address": address}
-    if not separator and Path(address).is_file():
-        given = {"scheduler_file": address}
-    elif not separator or not scheme or not host:
-        raise OptionError(
-            f"--client {address!r} is no scheduler's address; give one like tcp://127.0.0.1:8786, "
-            "or the path of a scheduler file"
-        )
+    where = _scheduler(address)
     from distributed import Client
 
     try:
-        client = Client(**given, timeout=_CONNECT_TIMEOUT, set_as_default=False)
-    except ValueError as error:
-        raise OptionError(f"--client {address!r}: {error}") from error
-    except (OSError, TimeoutError) as error:
+        asyncio.run(_knock(where))
+        client = Client(where, timeout=_CONNECT_TIMEOUT, set_as_default=False)
+    except OSError as error:
         raise ProcessingError(
             f"no Dask scheduler answers at {address}; start one with 'dask scheduler', or leave "
             "--client out to use this machine's threads"
         ) from error
+    except Exception as error:  # each kind of address has errors of its own
+        raise OptionError(
+            f"--client {address!r}: {where} cannot be connected to ({type(error).__name__}: "
+            f"{error}); give an address like tcp://127.0.0.1:8786, or the path of a scheduler file"
+        ) from error
     with client:
         print(f"dashboard: {client.dashboard_link}", file=sys.stderr)
         yield client
+
+
+def _scheduler(given: str) -> str:
+    """The address that is given, or stands in the file that is. Raises :class:`OptionError`."""
+    scheme, separator, host = given.partition("://")
+    if separator and scheme and host:
+        return given
+    if separator or not Path(given).is_file():
+        raise OptionError(
+            f"--client {given!r} is no scheduler's address; give one like tcp://127.0.0.1:8786, "
+            "or the path of a scheduler file"
+        )
+    try:
+        return str(json.loads(Path(given).read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"--client {given!r} is no scheduler file, which has the address of a scheduler "
+            f"({type(error).__name__}: {error})"
+        ) from None
+
+
+async def _knock(address: str) -> None:
+    """Connect once, and raise what goes wrong.
+
+    A Dask client that cannot connect leaves tasks behind, which the end of the process waits for
+    and complains about.
+    """
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    settings = Security().get_connection_args("client")
+    comm = await connect(address, timeout=_CONNECT_TIMEOUT, **settings)
+    await comm.close()
 
 
 def numbers(

@@ -192,6 +192,34 @@ def test_no_scheduler_answers(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("client", "says"),
+    [
+        ("tcp://127.0.0.1", "missing port"),
+        ("tcp://127.0.0.1:port", "invalid literal"),
+        ("tls://127.0.0.1:8786", "TLS expects"),
+        ("odd://127.0.0.1:8786", "unknown address scheme"),
+        ("127.0.0.1:8786", "no scheduler's address"),
+        ("poem.json", "no scheduler file"),
+        ("empty.json", "no scheduler file"),
+        ("other.json", "no scheduler file"),
+    ],
+)
+def test_what_no_scheduler_can_be_behind(
+    cli: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str, says: str
+) -> None:
+    """No client of Dask's is made for it, which would try for long and leave tasks behind."""
+    import distributed
+
+    monkeypatch.setattr(distributed, "Client", None)
+    monkeypatch.chdir(tmp_path)
+    Path("poem.json").write_text("roses are red")
+    Path("empty.json").touch()
+    Path("other.json").write_text('{"id": "Scheduler-1"}')
+    ended = cli("verify", "any.zarr", "--client", client)
+    assert ended.code == 2 and says in ended.error
+
+
 def test_what_nobody_expected(
     cli: Runner, kept_stack: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
