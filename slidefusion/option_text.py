@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from slidefusion.errors import OptionError
 
-__all__ = ["free_value", "typed_value"]
+__all__ = ["free_value", "refuse_arguments", "typed_value"]
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
@@ -42,6 +44,27 @@ def free_value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def refuse_arguments(
+    verb: Callable[..., Any], names: Iterable[str], kind: str, prefix: str
+) -> None:
+    """Refuse options of a plugin that ``verb``, which passes them on, has for its own arguments.
+
+    ``kind`` is what the plugin is, ``prefix`` what stands before the names where they were given.
+
+    Raises :class:`OptionError` naming the first of them.
+
+    >>> refuse_arguments(sorted, ["axes"], "reader", "-O ")
+    """
+    own = inspect.signature(verb).parameters.values()
+    arguments = {argument.name for argument in own if argument.kind is not argument.VAR_KEYWORD}
+    for name in names:
+        if name in arguments:
+            raise OptionError(
+                f"{prefix}{name}=… is no option of a {kind} but an argument of {verb.__name__} "
+                "itself: give it as that"
+            )
 
 
 def _none(text: str) -> None:

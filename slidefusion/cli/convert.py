@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from typing import Annotated, Any
 
 import typer
 
-from slidefusion.cli.option_values import free_value, pairs
+from slidefusion.cli.option_values import free_value, pairs, refuse_arguments
 from slidefusion.cli.shared_options import (
     ClientOption,
     Options,
@@ -20,7 +19,7 @@ from slidefusion.cli.shared_options import (
     cluster,
     numbers,
 )
-from slidefusion.errors import OptionError, UsageError
+from slidefusion.errors import UsageError
 from slidefusion.wording import counted
 
 __all__ = ["convert"]
@@ -92,12 +91,7 @@ def convert(
         raise UsageError(f"convert needs a source and an output; only {paths[0]!r} was given")
     *sources, out = paths
     texts = pairs(option)
-    for argument in inspect.signature(sf.convert).parameters.values():
-        if argument.name in texts and argument.kind is not argument.VAR_KEYWORD:
-            raise OptionError(
-                f"-O {argument.name}=… is no option of a reader but an argument of convert itself: "
-                "give it as that (slidefusion convert --help)"
-            )
+    refuse_arguments(sf.convert, texts, "reader", "-O ")
     size = numbers("--pixel-size-um", pixel_size_um, float, (1, 2))
     given: dict[str, Any] = {
         "pixel_size_um": size if size is None else size[0] if len(size) == 1 else tuple(size),

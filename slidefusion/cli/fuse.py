@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slidefusion.cli.option_values import fuser_options, region_side
+from slidefusion.cli.option_values import passed_on, region_side
 from slidefusion.cli.shared_options import (
     ClientOption,
     Options,
@@ -72,12 +72,11 @@ def fuse(
       slidefusion fuse stack.zarr -o part.zarr --crop 2048 4096 1024 1024
       slidefusion fuse s3://bucket/stack.zarr -o slide.zarr --client tcp://10.0.0.5:8786
     """
-    options = fuser_options(fuser, option)
-    offsets = numbers("--planes", planes, int)
-    side = region_side(chunks)
-
     import slidefusion as sf
 
+    options = passed_on(sf.fuse, fuser, option, device)
+    offsets = numbers("--planes", planes, int)
+    side = region_side(chunks)
     started = time.perf_counter()
     with cluster(client) as connected:
         slide = sf.fuse(
@@ -88,7 +87,6 @@ def fuse(
             crop=crop,
             chunks=side,
             client=connected,
-            device=device,
             progress=progress,
             overwrite=overwrite,
             verify=verify,

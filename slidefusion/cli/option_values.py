@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from slidefusion.errors import OptionError
-from slidefusion.option_text import free_value, typed_value
+from slidefusion.option_text import free_value, refuse_arguments, typed_value
 
-__all__ = ["free_value", "fuser_options", "pairs", "region_side", "typed_value"]
+__all__ = [
+    "free_value",
+    "fuser_options",
+    "pairs",
+    "passed_on",
+    "refuse_arguments",
+    "region_side",
+    "typed_value",
+]
 
 
 def pairs(given: Iterable[str] | None) -> dict[str, str]:
@@ -52,6 +60,23 @@ def fuser_options(fuser: str, given: list[str] | None) -> dict[str, Any]:
         name: typed_value(f"fuser {fuser!r}", name, text, infos[name].type)
         for name, text in texts.items()
     }
+
+
+def passed_on(
+    verb: Callable[..., Any], fuser: str, given: list[str] | None, device: str
+) -> dict[str, Any]:
+    """The ``-O`` options of a fuser that ``verb`` makes, and its argument ``device``.
+
+    Where the fuser computes may be given as an option of it, too.
+
+    Raises :class:`OptionError` for what is given twice, or is another argument of the verb.
+    """
+    options = fuser_options(fuser, given)
+    if "device" in options and device != "auto":
+        raise OptionError(f"--device {device} and -O device={options['device']}: give one of them")
+    found = {"device": options.pop("device", device)}
+    refuse_arguments(verb, options, "fuser", "-O ")
+    return found | options
 
 
 def region_side(chunks: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slidefusion.cli.option_values import fuser_options, region_side
+from slidefusion.cli.option_values import passed_on, region_side
 from slidefusion.cli.shared_options import ClientOption, Options, cluster, numbers
 from slidefusion.wording import byte_text, counted
 
@@ -74,12 +74,11 @@ def plan(
       slidefusion plan stack.zarr wt --workers 16 --memory-limit 4GiB
       slidefusion plan stack.zarr --client tcp://10.0.0.5:8786 --json
     """
-    options = fuser_options(fuser, option)
-    offsets = numbers("--planes", planes, int)
-    side = region_side(chunks)
-
     import slidefusion as sf
 
+    options = passed_on(sf.plan_fuse, fuser, option, device)
+    offsets = numbers("--planes", planes, int)
+    side = region_side(chunks)
     with cluster(client) as connected:
         found = sf.plan_fuse(
             stack,
@@ -89,7 +88,6 @@ def plan(
             crop=crop,
             chunks=side,
             client=connected,
-            device=device,
             workers=workers,
             threads=threads,
             memory_limit=memory_limit,

@@ -35,6 +35,8 @@ from .conftest import PHYSICAL, Runner, write_tiff
         (["STACK", "--chunks", "big"], "give the side of a region in pixels, or auto"),
         (["STACK", "--chunks", "0"], "give the side of a region in pixels"),
         (["STACK", "--device", "gpu"], "is not allowed"),
+        (["STACK", "-O", "device=gpu"], "is not allowed"),
+        (["STACK", "-O", "device=cpu", "--device", "cuda"], "give one of them"),
         (["STACK", "--client", "somewhere"], "no scheduler's address"),
         (["STACK", "--plane=0"], "--planes"),
         (["nowhere.zarr"], "there is nothing at"),

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import slidefusion as sf
 from slidefusion.cli.fusers import columns
-from slidefusion.cli.option_values import free_value, pairs, typed_value
+from slidefusion.cli.option_values import free_value, pairs, passed_on, typed_value
 from slidefusion.cli.shared_options import numbers
 from slidefusion.errors import OptionError
 
@@ -60,6 +61,20 @@ def test_pairs() -> None:
     for wrong in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(OptionError):
             pairs(wrong)
+
+
+def test_what_is_passed_on() -> None:
+    """``device`` is an option of the fuser and an argument of the verb."""
+    assert passed_on(sf.fuse, "lpp", None, "auto") == {"device": "auto"}
+    given = ["device=cpu", "levels=2"]
+    assert passed_on(sf.plan_fuse, "lpp", given, "auto") == {"device": "cpu", "levels": 2}
+    with pytest.raises(OptionError, match="give one of them"):
+        passed_on(sf.fuse, "lpp", given, "cuda")
+
+    def verb(levels: int, **options: object) -> None: ...
+
+    with pytest.raises(OptionError, match=r"-O levels=… is no option .* an argument of verb itself"):
+        passed_on(verb, "lpp", given, "auto")
 
 
 @given(st.lists(st.integers(-99, 99), min_size=1))
