@@ -26,7 +26,7 @@ from slidefusion.tasks.placement import check_placement, worker_bytes
 from slidefusion.tasks.scheduling import parallelism
 from slidefusion.tiling import Tiling
 
-__all__ = ["FusePlan", "RegionJob", "make_plan"]
+__all__ = ["FusePlan", "RegionJob", "chosen_fuser", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def make_plan(
     retries: int = 3,
 ) -> FusePlan:
     """Resolve the arguments of :func:`slidefusion.fuse` (see there), in the order of their cost."""
-    chosen = _fuser(fuser, device, options)
+    chosen = chosen_fuser(fuser, device, options)
     _check_options(chosen)
     focus_stack = as_stack(stack)
     indices = plane_indices(focus_stack, planes)
@@ -115,7 +115,8 @@ def make_plan(
     return FusePlan(focus_stack, chosen, indices, tiling, client)
 
 
-def _fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
+def chosen_fuser(fuser: str | Fuser, device: str, options: dict[str, Any]) -> Fuser:
+    """The fuser that these arguments of :func:`slidefusion.fuse` (see there) mean, checked."""
     if isinstance(fuser, str):
         if device != "auto":
             if "device" in {info.name for info in fuser_options(fuser)}:

@@ -57,8 +57,17 @@ def _ints(text: str) -> list[int]:
     return [int(part) for part in text.replace(",", " ").split()]
 
 
+def _offsets(text: str) -> list[int]:
+    offsets = _ints(text)
+    if not offsets or len(set(offsets)) < len(offsets):
+        raise ValueError(text)
+    return offsets
+
+
 def _rectangle(text: str) -> tuple[int, int, int, int]:
     y, x, height, width = _ints(text)
+    if min(y, x) < 0 or min(height, width) < 1:
+        raise ValueError(text)
     return y, x, height, width
 
 
@@ -84,7 +93,7 @@ CONVERT: dict[str, _Column] = {
 }
 """Columns for ``convert``."""
 FUSE: dict[str, _Column] = {
-    "planes": ("planes", _ints, "focus offsets, such as '-1 0 1'"),
+    "planes": ("planes", _offsets, "focus offsets, none twice, such as '-1 0 1'"),
     "crop": ("crop", _rectangle, "'y x height width' in pixels"),
     "chunks": ("chunks", _side, "the side of a region in pixels, or auto"),
     "device": ("device", str, "the name of a device"),

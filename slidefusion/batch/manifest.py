@@ -16,9 +16,12 @@ from slidefusion.batch.cells import read_cells
 from slidefusion.batch.columns import CONVERT, FUSE, PLACES, check_columns, fuser_values, value
 from slidefusion.batch.stamps import is_zarr_source, stamps
 from slidefusion.errors import OptionError, SlidefusionError
+from slidefusion.fuser import Fuser
 from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import is_url, location
-from slidefusion.registry import FUSERS, READERS, find, fuser_options, get_fuser
+from slidefusion.plan import chosen_fuser
+from slidefusion.registry import FUSERS, READERS, find, fuser_options
+from slidefusion.verbs.convert import chunk_and_shard
 from slidefusion.wording import counted
 
 __all__ = ["Row", "is_temporary", "read_manifest"]
@@ -111,7 +114,7 @@ def read_manifest(
     owner = _digest(str(home))[:8]
     rows: list[Row] = []
     problems: list[tuple[int, str]] = []
-    checked: set[str] = set()
+    checked: dict[str, Fuser | None] = {}
     for line, cells in lines:
         try:
             row = _row(line, dict(cells), fusers, home.parent, places, owner, checked)
@@ -154,7 +157,7 @@ def _row(
     folder: Path,
     places: str,
     owner: str,
-    checked: set[str],
+    checked: dict[str, Fuser | None],
 ) -> Row:
     place = {name: cells.pop(name, "") for name in PLACES}
     if not place["source"]:
@@ -165,14 +168,8 @@ def _row(
     convert = dict(value(CONVERT, name, cells.pop(name)) for name in CONVERT if name in cells)
     fuse = dict(value(FUSE, name, cells.pop(name)) for name in FUSE if name in cells)
     options, reader = fuser_values(fuser, fusers[fuser], cells)
-    reader_name = convert.get("reader", "")
-    if reader_name and reader_name not in checked:
-        find(READERS, reader_name)
-        checked.add(reader_name)
-    question = repr((fuser, sorted(options.items())))
-    if question not in checked:  # thousands of rows ask for the same
-        get_fuser(fuser, **options)
-        checked.add(question)
+    _check_convert(convert, checked)
+    _check_fuse(fuser, fuse, options, checked)
     source, missing, stem = _source(place["source"], folder)
     out = _under(places, place["out"] or f"{stem}-fused.zarr")
     stack: str | None = _under(places, place["stack"]) if place["stack"] else None
@@ -181,6 +178,32 @@ def _row(
     if stack is None and (convert or reader or not is_zarr_source(source)):
         stack = f"{out.removesuffix('.zarr')}.{owner}{_TEMPORARY}"
     return Row(line, source, out, stack, fuser, convert | reader, fuse | options, missing)
+
+
+def _check_convert(convert: dict[str, Any], checked: dict[str, Fuser | None]) -> None:
+    """What can be said of these arguments without the source."""
+    reader = convert.get("reader")
+    if reader is not None and reader not in checked:
+        find(READERS, reader)
+        checked[reader] = None
+    if "z_step_um" in convert and "z_um" in convert:
+        raise OptionError("z_step and z_um both say where the planes are: give one of them")
+    sides = ("chunk_px", "shard_px")
+    chunk_and_shard(**{name: convert[name] for name in sides if name in convert})
+
+
+def _check_fuse(
+    name: str, fuse: dict[str, Any], options: dict[str, Any], checked: dict[str, Fuser | None]
+) -> None:
+    """What can be said of these arguments without the stack."""
+    device = fuse.get("device", "auto")
+    question = repr((name, device, sorted(options.items())))
+    fuser = checked.get(question)  # thousands of rows ask for the same
+    if fuser is None:
+        fuser = checked[question] = chosen_fuser(name, device, options)
+    planes = fuse.get("planes")
+    if planes is not None and len(planes) not in fuser.planes:
+        raise OptionError(f"planes={planes}: fuser {name!r} takes {fuser.planes} planes")
 
 
 def _source(text: str, folder: Path) -> tuple[str, bool, str]:

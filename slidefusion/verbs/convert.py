@@ -35,7 +35,7 @@ from slidefusion.tasks.scheduling import parallelism
 from slidefusion.verbs.stack_facts import StackFacts, name_of
 from slidefusion.wording import byte_text
 
-__all__ = ["convert"]
+__all__ = ["chunk_and_shard", "convert"]
 
 _SHARD_PX = 2048
 
@@ -135,6 +135,17 @@ def convert(
     return location(out)
 
 
+def chunk_and_shard(chunk_px: int = CHUNK_PX, shard_px: int = _SHARD_PX) -> tuple[int, int]:
+    """These two arguments of :func:`convert`, checked. Raises ``OptionError``."""
+    chunk, shard = as_whole(chunk_px), as_whole(shard_px)
+    if chunk is None or shard is None or not 1 <= chunk <= shard:
+        raise OptionError(
+            f"chunk_px={chunk_px!r}, shard_px={shard_px!r}: give whole numbers; a chunk has at "
+            "least 1 px, and a shard holds whole chunks"
+        )
+    return chunk, shard
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     """What every task shares."""
@@ -188,13 +199,7 @@ def _convert(
     *,
     align: bool,
 ) -> None:
-    chunk, shard = as_whole(chunk_px), as_whole(shard_px)
-    if chunk is None or shard is None or not 1 <= chunk <= shard:
-        raise OptionError(
-            f"chunk_px={chunk_px!r}, shard_px={shard_px!r}: give whole numbers; a chunk has at "
-            "least 1 px, and a shard holds whole chunks"
-        )
-    chunk_px, shard_px = chunk, shard
+    chunk_px, shard_px = chunk_and_shard(chunk_px, shard_px)
     dtype = check_dtype(reader.dtype, name_of(reader))
     channels, planes, height, width = check_shape(reader.shape, dtype, name_of(reader))
     slide = Size(height, width)

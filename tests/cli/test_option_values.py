@@ -73,7 +73,9 @@ def test_what_is_passed_on() -> None:
 
     def verb(levels: int, **options: object) -> None: ...
 
-    with pytest.raises(OptionError, match=r"-O levels=… is no option .* an argument of verb itself"):
+    with pytest.raises(
+        OptionError, match=r"-O levels=… is no option .* an argument of verb itself"
+    ):
         passed_on(verb, "lpp", given, "auto")
 
 

@@ -46,3 +46,20 @@ def test_as_spreadsheets_write_it(folder: Path) -> None:
         ]  # fmt: skip
     with pytest.raises(OptionError, match=r"line 2 .* has 4 cells for 2 columns"):
         rows_of(folder, "source,out,,\na.tif,a.zarr,,lost\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "says"),
+    [
+        ("device", "banana", "is not allowed"),
+        ("fuser,planes", "cnn,0", "takes 2 or more planes"),
+        ("planes", "0 0", "none twice"),
+        ("crop", "0 0 0 9", "height width"),
+        ("z_um,z_step", "0 1 2,1", "z_step and z_um"),
+        ("chunk_px,shard_px", "512,256", "a shard holds whole chunks"),
+        ("chunk_px", "4096", "a shard holds whole chunks"),
+    ],
+)
+def test_what_needs_no_slide_to_be_known(folder: Path, columns: str, cells: str, says: str) -> None:
+    with pytest.raises(OptionError, match=f"line 3: .*{says}"):
+        rows_of(folder, f"source,{columns}\na.tif\nb.tif,{cells}\n")
