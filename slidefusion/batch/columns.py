@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from slidefusion.errors import OptionError, near_match
-from slidefusion.option_text import free_value, typed_value
+from slidefusion.option_text import free_value, refuse_arguments, typed_value
+from slidefusion.verbs.convert import convert
 
 __all__ = ["CONVERT", "FUSE", "PLACES", "canonical", "check_columns", "fuser_values", "value"]
 
@@ -158,12 +159,15 @@ def fuser_values(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The other cells as options of the fuser, whose ``types`` these are, and of the reader.
 
-    Raises :class:`OptionError` for one that this fuser has not, or of another type.
+    Raises :class:`OptionError` for one that this fuser has not, or of another type, and for one of
+    the reader that ``convert`` would take for its own.
     """
     options, reader = {}, {}
     for name, text in cells.items():
         if name.startswith(_READER):
-            reader[name.removeprefix(_READER)] = free_value(text)
+            option = name.removeprefix(_READER)
+            refuse_arguments(convert, [option], "reader", _READER)
+            reader[option] = free_value(text)
         elif name in types:
             options[name] = typed_value(f"fuser {fuser!r}", name, text, types[name])
         else:

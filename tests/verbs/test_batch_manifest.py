@@ -58,6 +58,8 @@ def test_as_spreadsheets_write_it(folder: Path) -> None:
         ("z_um,z_step", "0 1 2,1", "z_step and z_um"),
         ("chunk_px,shard_px", "512,256", "a shard holds whole chunks"),
         ("chunk_px", "4096", "a shard holds whole chunks"),
+        ("reader.out", "x.zarr", "an argument of convert itself"),
+        ("reader.z_step_um", "2", "an argument of convert itself"),
     ],
 )
 def test_what_needs_no_slide_to_be_known(folder: Path, columns: str, cells: str, says: str) -> None:
