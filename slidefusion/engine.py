@@ -140,7 +140,7 @@ def read_plane(source: PlaneSource, z: int, window: Window) -> npt.NDArray[Any]:
         return source.read(z, window)
     except (SlidefusionError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProcessingError(
             f"cannot read plane {z}, y {window.y}-{window.bottom}, x {window.x}-{window.right} of "
             f"the stack: {type(error).__name__}: {error}"

@@ -103,7 +103,7 @@ def attempt(function: Callable[..., Any], job: Any, key: tuple[int, ...]) -> Out
             "out of memory; run fewer tasks at a time, or pass a smaller chunks= to fuse"
         )
         error.__cause__, verdict = raised, "retry"
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:  # a reader's sys.exit() is not ours
         error = ProcessingError(f"{type(raised).__name__}: {raised}")
         error.__cause__, verdict = raised, may_pass(raised)
     return Outcome(verdict, error, value, time.perf_counter() - start, _worker(), _peak_bytes())

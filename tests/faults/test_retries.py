@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import slidefusion as sf
+from slidefusion.engine import read_plane
 from slidefusion.errors import ProcessingError, StackError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.journal import Journal
@@ -77,6 +78,23 @@ def test_a_bug_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(ProcessingError, match=r"ValueError: a bug .*the other 31 of 32"):
         convert(tmp_path / "stack.zarr", source)
     assert len(noted(notes, "fail-256-512")) == 1
+
+
+class Leaving(Pattern):
+    """A reader that takes the process for its own."""
+
+    def read(self, z: int, window: Window) -> np.ndarray:
+        if (window.y, window.x) == (256, 512):
+            raise SystemExit(0)
+        return super().read(z, window)
+
+
+def test_a_reader_that_ends_the_process_fails_its_region(tmp_path: Path) -> None:
+    with pytest.raises(ProcessingError, match=r"plane 0: SystemExit: 0 .*the other 30 of 32 are"):
+        convert(tmp_path / "stack.zarr", Leaving())
+    source = Leaving()
+    with pytest.raises(ProcessingError, match="cannot read plane 1, y 256-512, x 512-768"):
+        read_plane(source, 1, Window(256, 512, 256, 256))
 
 
 def test_when_every_region_fails_it_ends_early(tmp_path: Path) -> None:
