@@ -113,8 +113,10 @@ def _as_dict(found: FuseEstimate) -> dict[str, Any]:
 def _show(found: FuseEstimate, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, show_header=False, title_justify="left")
+    # A path is no markup, whatever brackets it has.
+    table = Table(title=Text(title, "table.title"), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column()
     for name, text in _rows(found):

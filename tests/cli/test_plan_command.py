@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import slidefusion as sf
 
 from .conftest import Runner
@@ -29,6 +31,14 @@ def test_plan(cli: Runner, kept_stack: Path, tmp_path: Path) -> None:
         assert shown[name] == getattr(found, name)
     assert shown["wall_seconds"] > 0
     assert not out.exists()
+
+
+def test_brackets_in_a_path_are_shown(
+    cli: Runner, kept_stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "[bold]s").symlink_to(kept_stack)
+    monkeypatch.chdir(tmp_path)
+    assert cli("plan", "[bold]s", "--sample", 1).out.startswith("lpp of [bold]s\n")
 
 
 def test_what_does_not_fit(cli: Runner, kept_stack: Path) -> None:
