@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "labelled_fusers"]
 
 _WIDTH = 118  # where no terminal says how wide it is
+_OUTER_COMMA = re.compile(r",(?![^\[\]]*\])")
+"""One that is not in brackets, where the values of a list stand."""
 
 
 def evaluate(
@@ -144,9 +146,9 @@ def labelled_fusers(text: str) -> dict[str, Fuser]:
     from slidefusion.registry import get_fuser
 
     found: dict[str, Fuser] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, map(str.strip, _OUTER_COMMA.split(text))):
         # Only a colon before "option=" separates: URLs and "distribution:name" have others.
-        name, *given = re.split(r":(?=[A-Za-z_-]+=)", part)
+        name, *given = re.split(r":(?=[A-Za-z_][\w-]*=)", part)
         label = None
         options = []
         for option in given:

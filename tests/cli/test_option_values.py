@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slidefusion as sf
+from slidefusion.cli.evaluate import labelled_fusers
 from slidefusion.cli.fusers import columns
 from slidefusion.cli.option_values import free_value, pairs, passed_on, typed_value
 from slidefusion.cli.shared_options import numbers
+from slidefusion.declarations import options_of
 from slidefusion.errors import OptionError
 
 
@@ -61,6 +63,16 @@ def test_pairs() -> None:
     for wrong in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(OptionError):
             pairs(wrong)
+
+
+def test_labelled_fusers() -> None:
+    """Commas in brackets do not separate fusers; names of options may have digits."""
+    found = labelled_fusers("lpp:glass=[1,2],focusgan:sha256=0ab:label=a,lpp:levels=2:label=b")
+    assert list(found) == ["lpp glass=[1,2]", "a", "b"]
+    assert options_of(found["lpp glass=[1,2]"])["glass"] == (1, 2)
+    assert options_of(found["a"])["sha256"] == ("0ab",)
+    with pytest.raises(OptionError, match="two are called 'lpp'"):
+        labelled_fusers("lpp,lpp")
 
 
 def test_what_is_passed_on() -> None:
