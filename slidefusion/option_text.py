@@ -25,8 +25,8 @@ def typed_value(owner: str, name: str, text: str, declared: str) -> Any:
     >>> typed_value("", "stains", "eosin, orange G (2)", "tuple[str, ...]")
     ('eosin', 'orange G (2)')
     """
-    kinds = declared.split(" or ")
-    for kind in kinds:
+    # None first: it is a text as well, and how the default of many options is shown.
+    for kind in sorted(declared.split(" or "), key=lambda kind: kind != "None"):
         try:
             return _PARSERS.get(kind, _PARSERS.get(kind.partition("[")[0], str))(text)
         except ValueError:
@@ -98,8 +98,8 @@ _PARSERS: dict[str, Any] = {
     "int": int,
     "float": float,
     "tuple[str, ...]": _words,
-    "list[str]": _words,
     "tuple": _sequence,
-    "list": _sequence,
+    "list[str]": lambda text: list(_words(text)),
+    "list": lambda text: list(_sequence(text)),
     "Any": free_value,
 }

@@ -261,7 +261,8 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
                 f"option {key}={value!r} of fuser {name!r} is of type {type(value).__name__}; "
                 f"it must be {info.type}"
             )
-        numbers = value if isinstance(value, tuple | list) else (value,)
+        values = value if isinstance(value, tuple | list) else (value,)
+        numbers = [found for found in values if isinstance(found, int | float)]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise OptionError(f"option {key}={value!r} of fuser {name!r} is not finite")
         if info.choices is not None and value not in info.choices:
@@ -270,9 +271,9 @@ def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
                 f"option {key}={value!r} of fuser {name!r} is not allowed{near} "
                 f"(allowed: {', '.join(map(repr, info.choices))})"
             )
-        below = info.minimum is not None and value is not None and value < info.minimum
-        above = info.maximum is not None and value is not None and value > info.maximum
-        if below or above:
+        least = -math.inf if info.minimum is None else info.minimum
+        most = math.inf if info.maximum is None else info.maximum
+        if not all(least <= number <= most for number in numbers):
             low = "" if info.minimum is None else f"at least {info.minimum:g}"
             high = "" if info.maximum is None else f"at most {info.maximum:g}"
             raise OptionError(
@@ -295,7 +296,7 @@ def _type_name(hint: Any) -> str:
         return " or ".join(map(repr, typing.get_args(hint)))
     if hint is type(None):
         return "None"
-    if typing.get_origin(hint) is tuple:
+    if typing.get_origin(hint) is not None:
         return str(hint)
     return cast(str, getattr(hint, "__name__", str(hint)))
 

@@ -17,7 +17,7 @@ from slidefusion.fuser import Fuser
 from slidefusion.registry import FUSERS, find, fuser_options, fusers, get_fuser, plugins
 
 MODULE = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 from slidefusion.fuser import Footprint, Fused, PlaneRange, option
 
@@ -32,6 +32,9 @@ class First:
     rounds: int = option(1, "how often")
     label: str | None = None
     side: Literal["left", "right"] = "left"
+    tile: int | Literal["auto"] = option("auto", "how large", minimum=1)
+    sizes: tuple[int, ...] = option((1,), "which", minimum=1)
+    names: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         if self.rounds == 13:
@@ -158,6 +161,8 @@ def test_a_built_in_is_not_shadowed(install: Install) -> None:
         ({"rounds": 1.5}, r"rounds=1.5 .* is of type float; it must be int"),
         ({"label": 3}, r"label=3 .* it must be str or None"),
         ({"side": "top"}, r"side='top' .* it must be 'left' or 'right'"),
+        ({"tile": 0}, r"tile=0 .* out of range"),
+        ({"sizes": (2, 0)}, r"sizes=\(2, 0\) .* out of range"),
     ],
 )
 def test_options_are_checked_before_any_work(
@@ -166,6 +171,14 @@ def test_options_are_checked_before_any_work(
     install("acme-fusers", first="acme_module:First")
     with pytest.raises(OptionError, match=message):
         get_fuser("first", **options)
+
+
+def test_ranges_are_those_of_numbers(install: Install) -> None:
+    """Of an option that may be a text, or is several numbers."""
+    install("acme-fusers", first="acme_module:First")
+    assert get_fuser("first", tile="auto", sizes=(2, 3), names=["a"], label="b", rounds=10**400)
+    types = {info.name: info.type for info in fuser_options("first")}
+    assert (types["sizes"], types["names"]) == ("tuple[int, ...]", "list[str]")
 
 
 def test_a_constructor_that_fails_is_named(install: Install) -> None:
