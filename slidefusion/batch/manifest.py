@@ -88,7 +88,7 @@ def _digest(value: Any) -> str:
 
 def read_manifest(
     manifest: Path,
-    out_dir: str | None,
+    out_dir: str | os.PathLike[str] | None,
     fuser: str,
     excused: Callable[[Row], bool] = lambda row: False,
 ) -> list[Row]:

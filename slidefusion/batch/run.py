@@ -26,6 +26,7 @@ from slidefusion.errors import (
     UnknownNameError,
 )
 from slidefusion.files import clear_partials
+from slidefusion.geometry import as_whole
 from slidefusion.omezarr.lock import Lock
 from slidefusion.omezarr.store import is_url
 from slidefusion.run_options import RunOptions, check_flags
@@ -122,9 +123,11 @@ def batch(
     path = Path(manifest)
     client = active_client(client)
     if at_once is None:
-        at_once = 1 if client is None else _at_once(client)
-    elif at_once < 1:
-        raise OptionError(f"at_once={at_once}: give 1 or more slides")
+        count = 1 if client is None else _at_once(client)
+    else:
+        count = as_whole(at_once) or 0
+    if count < 1:
+        raise OptionError(f"at_once={at_once!r}: give a whole number of slides, 1 or more")
     RunOptions(retries=retries)  # refuses here what would make every slide fail
     if not path.is_file():
         raise UnknownNameError(f"there is no manifest {path}; give a CSV file")
@@ -135,13 +138,9 @@ def batch(
         def excused(row: Row) -> bool:
             return keep_going or is_done(row, table.get(row.out))
 
-        rows = read_manifest(path, _text(out_dir), fuser, excused)
-        _Batch(rows, table, SlideRun(client, retries, overwrite), at_once, on_slide).run(progress)
+        rows = read_manifest(path, out_dir, fuser, excused)
+        _Batch(rows, table, SlideRun(client, retries, overwrite), count, on_slide).run(progress)
         return [table.get(row.out) for row in rows]
-
-
-def _text(path: str | os.PathLike[str] | None) -> str | None:
-    return None if path is None else os.fspath(path)
 
 
 def _at_once(client: Any) -> int:

@@ -228,7 +228,7 @@ def _bytes(limit: int | str | None) -> int | None:
 
     try:
         found = int(parse_bytes(limit))
-    except ValueError:
+    except (AttributeError, OverflowError, TypeError, ValueError):
         found = 0
     if found < 1:
         raise OptionError(

@@ -280,8 +280,13 @@ def test_missing_sources_can_be_left_for_later(five: Path, tmp_path: Path) -> No
 def test_manifests_and_tables_that_are_none(five: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no manifest"):
         sf.batch(tmp_path / "nowhere.csv")
-    with pytest.raises(OptionError, match="at_once=0"):
-        sf.batch(five, at_once=0)
+    wrong: Any
+    for wrong in (0, "2", 1.5, float("nan")):
+        with pytest.raises(OptionError, match=r"at_once=.* whole number"):
+            sf.batch(five, at_once=wrong)
+    wrong = 5
+    with pytest.raises(OptionError, match="5 is no place for a store"):
+        sf.batch(five, out_dir=wrong)
     (tmp_path / "slides.status.csv").write_text("poem\nroses are red\n")
     with pytest.raises(OutputError, match="no table of states"):
         run(five)

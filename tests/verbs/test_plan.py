@@ -180,6 +180,8 @@ def test_an_output_that_would_damage_the_stack(tmp_path: Path, stack: np.ndarray
         {"sample": 1.5},
         {"sample": 0},
         {"memory_limit": "much"},
+        {"memory_limit": "1e400"},
+        {"memory_limit": [1]},
         {"chunks": 0},
     ],
     ids=str,
