@@ -202,7 +202,8 @@ def _explain(error: Exception) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # what typer raises for a wrong command line
         return f"{error.format_message()}{_help_hint(error)}", USAGE
     if isinstance(error, MemoryError):
-        return "out of memory: pass a smaller --chunks", FAILURE
+        remedy = "run fewer tasks at a time (DASK_NUM_WORKERS=1), or smaller ones (fuse --chunks)"
+        return f"out of memory: {remedy}", FAILURE
     return f"internal: {type(error).__name__}: {error} (--debug shows where)", FAILURE
 
 

@@ -19,8 +19,8 @@ def reading(what: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise ProcessingError(
-            f"cannot read {what}: out of memory; pass a smaller chunks= or run fewer tasks at a "
-            "time, or its data is damaged and only claims to be large"
+            f"cannot read {what}: out of memory; run fewer tasks at a time, or smaller ones "
+            "(chunks= of fuse), or its data is damaged and only claims to be large"
         ) from error
     except Exception as error:  # each codec and object store has exceptions of its own
         raise ProcessingError(

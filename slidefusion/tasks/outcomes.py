@@ -100,7 +100,7 @@ def attempt(function: Callable[..., Any], job: Any, key: tuple[int, ...]) -> Out
         error, verdict = raised, may_pass(raised)
     except MemoryError as raised:
         error = ProcessingError(
-            "out of memory; run fewer tasks at a time, or pass a smaller chunks= to fuse"
+            "out of memory; run fewer tasks at a time, or smaller ones (chunks= of fuse)"
         )
         error.__cause__, verdict = raised, "retry"
     except (Exception, SystemExit) as raised:  # a reader's sys.exit() is not ours

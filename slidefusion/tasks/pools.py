@@ -218,7 +218,7 @@ class ClusterPool:
             self._warned = True
             advise(
                 f"all workers at {self._address} are paused by Dask, since their memory is nearly "
-                "full: give each fewer threads or more memory, or pass a smaller chunks= to fuse"
+                "full: give each fewer threads, more memory, or smaller tasks (chunks= of fuse)"
                 if there
                 else f"no worker is left at {self._address}: waiting for new ones"
             )
@@ -345,6 +345,6 @@ def _killed(error: Any) -> ProcessingError:
     last = getattr(getattr(error, "last_worker", None), "address", "") or "a worker"
     return ProcessingError(
         f"its worker ended without a word, again and again (the last one was {last}); most often "
-        "the machine was out of memory: give each worker fewer threads or more memory, or pass a "
-        "smaller chunks= to fuse (see the worker's log)"
+        "the machine was out of memory: give each worker fewer threads or more memory, or run "
+        "smaller tasks (chunks= of fuse; see the worker's log)"
     )

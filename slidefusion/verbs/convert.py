@@ -38,6 +38,8 @@ from slidefusion.wording import byte_text
 __all__ = ["chunk_and_shard", "convert"]
 
 _SHARD_PX = 2048
+_MOST_PX = 2**20
+"""Of a shard: no slide is larger, and how larger ones divide would be looked for for ever."""
 
 
 def convert(
@@ -138,10 +140,10 @@ def convert(
 def chunk_and_shard(chunk_px: int = CHUNK_PX, shard_px: int = _SHARD_PX) -> tuple[int, int]:
     """These two arguments of :func:`convert`, checked. Raises ``OptionError``."""
     chunk, shard = as_whole(chunk_px), as_whole(shard_px)
-    if chunk is None or shard is None or not 1 <= chunk <= shard:
+    if chunk is None or shard is None or not 1 <= chunk <= shard <= _MOST_PX:
         raise OptionError(
             f"chunk_px={chunk_px!r}, shard_px={shard_px!r}: give whole numbers; a chunk has at "
-            "least 1 px, and a shard holds whole chunks"
+            f"least 1 px, and a shard holds whole chunks and has at most {_MOST_PX} px"
         )
     return chunk, shard
 

@@ -217,6 +217,7 @@ def test_a_slide_of_one_plane_needs_no_step(tmp_path: Path) -> None:
         {"z_um": "abcd"},
         {"chunk_px": 1.5},
         {"shard_px": None},
+        {"chunk_px": 10**22 + 1, "shard_px": 10**23 + 1},
         {"chunk_px": 0},
         {"chunk_px": 512, "shard_px": 256},
         {"colour": "red"},
