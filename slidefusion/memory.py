@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from slidefusion.declarations import declared_bytes
@@ -30,6 +31,7 @@ __all__ = [
     "keep_freed_memory",
     "process_bytes",
     "share_one_heap",
+    "shared_by",
     "task_bytes",
 ]
 
@@ -54,15 +56,36 @@ _SHARE = 0.8
 """Part of the machine's memory that a run may plan for."""
 
 
+_SHARERS: ContextVar[int] = ContextVar("_SHARERS", default=1)
+
+
+@contextlib.contextmanager
+def shared_by(runs: int) -> Iterator[None]:
+    """Within it, and in threads that have its context, so many runs at once share the memory.
+
+    Each is planned by itself, and knows nothing of what the others will use.
+
+    >>> whole = available_bytes()
+    >>> with shared_by(4):
+    ...     available_bytes() == whole // 4
+    True
+    """
+    token = _SHARERS.set(runs)
+    try:
+        yield
+    finally:
+        _SHARERS.reset(token)
+
+
 def available_bytes() -> int:
-    """Memory that this process may use: of the machine, or of its control group if that is less."""
+    """Memory that a run may use: of the machine, or of its control group if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in _limit_files(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")):
         try:
             total = min(total, int(file.read_text()))
         except (OSError, ValueError):  # no such file, or "max"
             continue
-    return total
+    return total // _SHARERS.get()
 
 
 def _limit_files(root: Path, own: Path) -> Iterator[Path]:
@@ -193,10 +216,12 @@ def check(
                     else f"pass chunks={side}, or "
                 )
                 break
+        runs = 1 if total else _SHARERS.get()
+        shared = f", shared by {runs} slides at once" if runs > 1 else ""
         raise MemoryBudgetError(
             f"a process needs {byte_text(needed)} with {counted(at_once, 'region')} of "
             f"{tiling.region_px} px at a time, and {byte_text(allowed)} may be used ({_SHARE:.0%} "
-            f"of the memory that it has): {smaller}give it fewer threads or more memory"
+            f"of the memory that it has{shared}): {smaller}give it fewer threads or more memory"
         )
     return needed
 

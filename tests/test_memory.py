@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from slidefusion.errors import MemoryBudgetError
+from slidefusion.fuser import Footprint
 from slidefusion.fusers.lpp import Lpp
 from slidefusion.geometry import Size
-from slidefusion.memory import _limit_files, budget_bytes, check, choose_region_px
+from slidefusion.memory import _limit_files, budget_bytes, check, choose_region_px, shared_by
 from slidefusion.phantom import Phantom
 from slidefusion.tiling import Tiling
 from slidefusion.verbs.phantom import write_phantom
@@ -68,3 +69,14 @@ def test_regions_fit_into_the_process_that_fuses_them() -> None:
     smallest = Tiling(size, 256, fuser.footprint)
     with pytest.raises(MemoryBudgetError, match=r"that it has\): give it fewer threads"):
         check(fuser, smallest, 5, 3, 1, 2, total=2**20)
+
+
+def test_runs_at_once_share_the_memory() -> None:
+    """A process with a limit of its own, of a cluster, shares it with nobody."""
+    cut = Tiling(Size(20_000, 20_000), 2048, Footprint())
+    needed = check(Lpp(), cut, 5, 3, 1, 1)
+    runs = budget_bytes() // needed + 1
+    with shared_by(runs):
+        with pytest.raises(MemoryBudgetError, match=rf"has, shared by {runs} slides at once\)"):
+            check(Lpp(), cut, 5, 3, 1, 1)
+        check(Lpp(), cut, 5, 3, 1, 1, total=2**33)

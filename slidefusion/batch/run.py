@@ -13,6 +13,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
+from slidefusion import memory
 from slidefusion.batch.manifest import Row, read_manifest
 from slidefusion.batch.slide import SlideRun, is_done, make_slide
 from slidefusion.batch.status import SlideStatus, StatusTable, status_path
@@ -87,7 +88,8 @@ def batch(
         A ``dask.distributed.Client``; by default the active one (see :func:`slidefusion.fuse`), or
         this machine's threads.
     at_once
-        Slides in work at a time: by default one, on a cluster up to four.
+        Slides in work at a time: by default one, on a cluster up to four. Without a cluster they
+        share this machine's memory evenly.
     keep_going
         Do the other rows if some sources are missing; those count as failed. (The source of a slide
         that is done may always be missing.)
@@ -198,9 +200,15 @@ class _Batch:
             if row.missing:
                 self.table.update(row.out, source=row.source, line=row.line)
         pool = ThreadPoolExecutor(self.at_once, "slidefusion-batch")
-        with live_table(len(self.rows), before, self.table, enabled=progress) as show:
+        here = self.options.client is None  # workers of a cluster run no more tasks than they have
+        sharers = min(self.at_once, len(todo)) if here and todo else 1
+        with (
+            memory.shared_by(sharers),
+            live_table(len(self.rows), before, self.table, enabled=progress) as show,
+        ):
             try:
-                # With its context a thread knows whether it works for a task of a cluster.
+                # With its context a thread knows whether it works for a task of a cluster, and with
+                # how many it shares the memory.
                 left = {pool.submit(copy_context().run, self._make, row) for row in todo}
                 self._follow(left, show)
             except BaseException:

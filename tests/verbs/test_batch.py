@@ -21,6 +21,7 @@ import tifffile
 import zarr
 
 import slidefusion as sf
+from slidefusion import memory
 from slidefusion.batch.manifest import read_manifest
 from slidefusion.batch.slide import _continue
 from slidefusion.errors import (
@@ -293,6 +294,19 @@ def test_manifests_and_tables_that_are_none(five: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_slides_at_once_share_the_memory(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def noting(*args: Any, **more: Any) -> Any:
+        seen.append(memory.available_bytes())
+        return sf.fuse(*args, **more)
+
+    monkeypatch.setattr(sys.modules["slidefusion.batch.slide"], "fuse", noting)
+    whole = memory.available_bytes()
+    assert [s.state for s in run(five, at_once=4)] == ["done"] * 5
+    assert seen == [whole // 4] * 5 and memory.available_bytes() == whole
+
+
 def test_a_full_disk_stops_the_batch(
     five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,13 +464,13 @@ def test_what_did_not_answer_once_is_not_thrown_away(
         patch.setattr(TiffReader, "read", failing)
         with pytest.raises(ProcessingError, match="power cut"):
             make()
-    memory = fsspec.filesystem("memory")
-    before = set(memory.find("/batch16"))
+    store = fsspec.filesystem("memory")
+    before = set(store.find("/batch16"))
     with monkeypatch.context() as patch:
-        patch.setattr(type(memory), "cat_file", _refuse)
+        patch.setattr(type(store), "cat_file", _refuse)
         with pytest.raises(OutputError, match=r"cannot .*: ConnectionError"):
             _continue(make, place, anew=True, replace=False)
-    assert before <= set(memory.find("/batch16"))
+    assert before <= set(store.find("/batch16"))
     _continue(make, place, anew=True, replace=False)
     assert sf.open_stack(place).shape == (1, 3, 300, 300)
 
