@@ -55,21 +55,19 @@ def run_regions(address: str, scheduler: int, count: int, folder: Path) -> None:
         print("".join(f"{name:>11}" for name in names), flush=True)
         memory: list[list[float]] = []
 
-        def on_done(key: tuple[int, ...]) -> None:
+        def on_outcome(key: tuple[int, ...], outcome: Outcome) -> None:
+            report.note(f"row {key[0]}, column {key[1]}", outcome)
+            if outcome.verdict != "done":
+                return
             journal.mark(index[key])
             if report.finished in marks:
                 memory.append([resident_mb(pid) for pid in pids])
                 print(f"{report.finished:10d}{time.perf_counter() - clock:8.1f}", end="")
                 print("".join(f"{mb:11.0f}" for mb in memory[-1]), flush=True)
 
-        def on_outcome(key: tuple[int, ...], outcome: Outcome) -> None:
-            report.note(f"row {key[0]}, column {key[1]}", outcome)
-
         before = [processor_seconds(pid) for pid in pids]
         clock = time.perf_counter()
-        run_tasks(
-            nothing, None, keys, client=client, name="scale", on_done=on_done, on_outcome=on_outcome
-        )
+        run_tasks(nothing, None, keys, client=client, name="scale", on_outcome=on_outcome)
         wall_ms = 1e3 * (time.perf_counter() - clock) / len(keys)
         busy = [processor_seconds(pid) - b for pid, b in zip(pids, before, strict=True)]
     busy_ms = [1e3 * seconds / len(keys) for seconds in busy]

@@ -146,7 +146,6 @@ def read_parts(
         parts,
         client=None,
         name="overview",
-        on_done=lambda part: None,
         retries=retries,
         threads=threads,
         give_up_after=1,

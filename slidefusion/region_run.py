@@ -195,11 +195,13 @@ class _Regions:
             megapixels=tasks.megapixels,
         ) as advance:
 
-            def on_done(key: tuple[int, ...]) -> None:
-                for output in self.outputs:
-                    output.check()
-                    output.journal.mark(self.index[key])
-                advance()
+            def note(key: tuple[int, ...], outcome: Outcome) -> None:
+                report.note(tasks.describe(key), outcome)
+                if outcome.verdict == "done":
+                    for output in self.outputs:
+                        output.check()
+                        output.journal.mark(self.index[key])
+                    advance()
 
             run_tasks(
                 tasks.function,
@@ -207,13 +209,12 @@ class _Regions:
                 pending,
                 client=self.options.client,
                 name=tasks.name,
-                on_done=on_done,
                 retries=self.options.retries,
                 resources=tasks.resources,
                 threads=tasks.threads,
                 needs=tasks.needs,
                 describe=tasks.describe,
-                on_outcome=lambda key, outcome: report.note(tasks.describe(key), outcome),
+                on_outcome=note,
             )
 
     def _files(self, key: tuple[int, ...]) -> Iterator[tuple[str, int]]:

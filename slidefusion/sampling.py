@@ -254,7 +254,6 @@ def _run(plan: FusePlan, job: WriteJob, keys: Sequence[tuple[int, int]]) -> list
         [(*key, number) for number, key in enumerate(keys)],
         client=plan.client,
         name="sample",
-        on_done=lambda key: None,
         resources=resources_for(plan.fuser),
         describe=lambda key: f"the sample, region {key[:2]} (row, column)",
         on_outcome=note,

@@ -107,19 +107,20 @@ def find_damage(
     found: list[Damage] = []
     job = _Job(where, tuple(images), uuid.uuid4().hex)
 
-    def note(_: Any, outcome: Outcome) -> None:
-        if outcome.verdict == "done":
-            found.extend(outcome.value)
-
     blocks = list(_blocks(job))
     with progress_bar("verifying", len(blocks), enabled=progress) as advance:
+
+        def note(_: Any, outcome: Outcome) -> None:
+            if outcome.verdict == "done":
+                found.extend(outcome.value)
+                advance()
+
         run_tasks(
             _check,
             job,
             blocks,
             client=client,
             name="verify",
-            on_done=lambda key: advance(),
             retries=retries,
             describe=_names(job),
             on_outcome=note,

@@ -35,7 +35,6 @@ def stamps_of(urls: Sequence[str]) -> dict[str, tuple[str | None, str]]:
             [(k,) for k in range(len(urls))],
             client=None,
             name="reach",
-            on_done=lambda key: None,
             threads=len(urls),
             describe=lambda key: f"looking at {urls[key[0]]}",
             on_outcome=note,

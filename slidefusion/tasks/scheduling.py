@@ -49,7 +49,6 @@ def run_tasks(
     *,
     client: Any | None,
     name: str,
-    on_done: Callable[[Key], None],
     retries: int = 3,
     resources: Mapping[str, float] | None = None,
     threads: int | None = None,
@@ -58,7 +57,7 @@ def run_tasks(
     describe: Callable[[Key], str] | None = None,
     on_outcome: Callable[[Key, Outcome], None] | None = None,
 ) -> None:
-    """Call ``function(job, *key)`` for every key; ``on_done(key)`` in this thread after each.
+    """Call ``function(job, *key)`` for every key, and again where the error may pass.
 
     Parameters
     ----------
@@ -69,8 +68,6 @@ def run_tasks(
         A ``dask.distributed.Client``, or None for this machine's threads.
     name
         Of the tasks, for messages and for Dask's dashboard.
-    on_done
-        Called after each task that finished.
     retries
         How often a task is repeated whose error may pass.
     resources
@@ -85,7 +82,7 @@ def run_tasks(
     describe
         Names a task by its key in messages.
     on_outcome
-        Called after every attempt, with how it ended.
+        Called in this thread after every attempt, with how it ended (``"done"`` once a key).
 
     Raises
     ------
@@ -106,7 +103,7 @@ def run_tasks(
     named = describe or (lambda key: f"{name} {key}")
     note = on_outcome or (lambda key, outcome: None)
     with out_of_the_way(client):
-        _Run(pool, keys, name, named, retries, give_up_after, on_done, note).run()
+        _Run(pool, keys, name, named, retries, give_up_after, note).run()
 
 
 class _Run:
@@ -120,12 +117,11 @@ class _Run:
         named: Callable[[Key], str],
         retries: int,
         give_up_after: int,
-        on_done: Callable[[Key], None],
         on_outcome: Callable[[Key, Outcome], None],
     ) -> None:
         self.pool, self.name, self.named = pool, name, named
         self.give_up_after = give_up_after
-        self.retries, self.on_done, self.on_outcome = retries, on_done, on_outcome
+        self.retries, self.on_outcome = retries, on_outcome
         self.total = len(keys)
         self.fresh = deque(keys)
         self.later: list[tuple[float, int, Key, int]] = []  # due, order, key, attempt
@@ -214,7 +210,6 @@ class _Run:
             self.finished += 1
             self.in_a_row = 0
             self._learn(outcome.seconds)
-            self.on_done(key)
         elif outcome.verdict == "retry":
             delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**outcome.attempt)
             delay *= random.uniform(0.5, 1.5)  # many that failed together come back apart

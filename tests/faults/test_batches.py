@@ -93,6 +93,7 @@ def test_each_task_ends_once_whatever_becomes_of_batches(
 
     def on_outcome(key: tuple[int, ...], outcome: Outcome) -> None:
         tries[key] += 1
+        done[key] += outcome.verdict == "done"
         ends[key] += outcome.verdict != "retry"
 
     failing = {k for k in {*bad, killer} if k is not None and k < count}
@@ -108,7 +109,6 @@ def test_each_task_ends_once_whatever_becomes_of_batches(
                 client=None,
                 name="test",
                 retries=99,  # what the script loses is no task's fault
-                on_done=lambda key: done.update([key]),
                 on_outcome=on_outcome,
             )
 
@@ -130,7 +130,7 @@ def test_slow_tasks_travel_alone() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scheduling, "ThreadPool", lambda *_: pool)
         keys = [(k,) for k in range(50)]
-        run_tasks(None, None, keys, client=None, name="test", on_done=lambda key: None)
+        run_tasks(None, None, keys, client=None, name="test")
     assert pool.sent == [[key] for key in keys]
 
 
@@ -153,6 +153,11 @@ def test_a_task_that_kills_its_worker_among_quick_ones(tmp_path: Path) -> None:
     import distributed  # noqa: F401 - first: its defaults are lost with settings older than they
 
     done: list[tuple[int, ...]] = []
+
+    def note_done(key: tuple[int, ...], outcome: Outcome) -> None:
+        if outcome.verdict == "done":
+            done.append(key)
+
     with (
         # One task at a time on a worker: what waits there would be blamed for its end as well.
         dask.config.set(
@@ -174,7 +179,7 @@ def test_a_task_that_kills_its_worker_among_quick_ones(tmp_path: Path) -> None:
                 client=client,
                 name="quick",
                 retries=1,
-                on_done=done.append,
+                on_outcome=note_done,
             )
     text = str(caught.value)
     assert "quick (250,): its worker ended without a word" in text

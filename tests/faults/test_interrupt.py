@@ -86,7 +86,7 @@ def test_what_waits_for_tasks_is_stopped(kind: str, monkeypatch: pytest.MonkeyPa
                     [(number,) for number in range(10_000)],
                     client=client,
                     name="wait",
-                    on_done=done.append,
+                    on_outcome=lambda key, outcome: done.append(key),
                 )
 
         stopper = threading.Thread(target=stop_then_open)
@@ -123,7 +123,6 @@ def test_a_run_that_gives_up_says_why() -> None:
             [(number,) for number in range(10)],
             client=None,
             name="disk",
-            on_done=lambda key: None,
         )
 
 
@@ -142,7 +141,6 @@ def test_what_runs_on_threads_ends_where_it_looks() -> None:
                 [(0,), (1,), (2,)],
                 client=None,
                 name="wait",
-                on_done=lambda key: None,
             )
 
     stopper = threading.Thread(target=stop_then)
@@ -162,7 +160,7 @@ def test_retries_are_not_waited_for() -> None:
         with stopped_by(stop):
             run_tasks(
                 fail, None, [(0,)], client=None, name="fail", retries=99,
-                on_done=lambda key: None, on_outcome=lambda key, outcome: stop.set(),
+                on_outcome=lambda key, outcome: stop.set(),
             )  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt):

@@ -10,10 +10,11 @@ import pytest
 from slidefusion.errors import ProcessingError, SlidefusionWarning
 from slidefusion.tasks import pools
 from slidefusion.tasks.clients import active_client
+from slidefusion.tasks.outcomes import Outcome
 from slidefusion.tasks.scheduling import run_tasks
 
 
-def _never_done(key: tuple[int, ...]) -> None:
+def _never_done(key: tuple[int, ...], outcome: Outcome) -> None:
     raise AssertionError("nothing can have been done")
 
 
@@ -34,7 +35,7 @@ def test_it_is_said_and_then_given_up(monkeypatch: pytest.MonkeyPatch, job: Any)
         pytest.warns(SlidefusionWarning, match="no worker is left") as told,
         pytest.raises(ProcessingError, match="has had no worker that can run this for"),
     ):
-        run_tasks(_never, job, [(0, 0)], name="fuse", client=client, on_done=_never_done)
+        run_tasks(_never, job, [(0, 0)], name="fuse", client=client, on_outcome=_never_done)
     assert len(told) == 1
 
 
