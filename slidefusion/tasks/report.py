@@ -92,7 +92,7 @@ class RunReport:
         )
 
     def as_dict(self, state: str) -> dict[str, Any]:
-        """The report, JSON-able; ``state`` is complete, failed or interrupted."""
+        """The report, JSON-able; ``state`` is running, complete, failed or interrupted."""
         seconds = time.monotonic() - self._clock
         share = self.finished / self.total if self.total else 0.0
         cost = self.cost
