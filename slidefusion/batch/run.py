@@ -61,12 +61,13 @@ def batch(
 ) -> list[SlideStatus]:
     """Convert and fuse the slides of a manifest; a slide that fails does not stop the others.
 
-    All rows are checked before anything is begun. What became of each is kept in
-    ``slides.status.csv`` beside ``slides.csv``, and the same call goes on from there: slides that
-    are done are skipped, those that failed or were interrupted are continued. A row that was
-    changed since (or whose source was) is refused if its slide is finished, unless ``overwrite`` is
-    given; so is one whose slide something else replaced. Of an array in an object store that
-    something else wrote, a change of its metadata alone is noticed.
+    All rows are checked before anything is begun, as far as that can be without opening their
+    sources and weights. What became of each is kept in ``slides.status.csv`` beside
+    ``slides.csv``, and the same call goes on from there: slides that are done are skipped, those
+    that failed or were interrupted are continued. A row that was changed since (or whose source
+    was) is refused if its slide is finished, unless ``overwrite`` is given; so is one whose slide
+    something else replaced. Of an array in an object store that something else wrote, a change of
+    its metadata alone is noticed.
 
     Parameters
     ----------
