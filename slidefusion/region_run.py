@@ -23,6 +23,7 @@ from slidefusion.omezarr.store import is_url
 from slidefusion.progress import progress_bar
 from slidefusion.run_options import RunOptions
 from slidefusion.tasks.interrupt import check_stop
+from slidefusion.tasks.outcomes import Outcome
 from slidefusion.tasks.preflight import check_workers_reach, check_workers_see
 from slidefusion.tasks.report import RunReport
 from slidefusion.tasks.requirements import Requirement
