@@ -263,10 +263,10 @@ def _fabric(recipe: Recipe, count: int, accelerator: str) -> Fabric:
 def _set_up(fabric: Fabric, job: _Run) -> None:
     learner, average = job.learner, job.average
     for name, module in learner.modules.items():
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        learner.modules[name], learner.optimisers[name] = fabric.setup(
-            module, learner.optimisers[name]
-        )
+        optimiser = learner.optimisers[name]
+        module.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser.load_state_dict(optimiser.state_dict())  # a checkpoint's, to where weights are
+        learner.modules[name], learner.optimisers[name] = fabric.setup(module, optimiser)
     average.network.to(fabric.device)
     frozen = getattr(learner, "blur_model", None)
     if frozen is not None:

@@ -20,8 +20,9 @@ from slidefusion.errors import OptionError, OutputError, ProcessingError, Weight
 from slidefusion.fusers.network_tiles import resolve_precision
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.training import trainer
+from slidefusion.training.average import WeightAverage
 from slidefusion.training.recipe import Recipe, compact
-from slidefusion.training.run import train
+from slidefusion.training.run import _learner, train
 
 SMALL = {
     "focusgan": {"network": {"width": 4, "edge_kernel": 3, "residual": True}, "warm_up": 2},
@@ -319,3 +320,31 @@ def test_other_weights_to_start_from_are_another_run(corpus: list[Path], tmp_pat
         first.with_suffix(suffix).write_bytes(other.with_suffix(suffix).read_bytes())
     with pytest.raises(OptionError, match="start_sha256"):
         train(recipe, corpus, tmp_path / "run", accelerator="cpu")
+
+
+def test_moments_of_a_checkpoint_lie_where_the_weights_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen without a GPU: "meta" is another device that weights can be moved to."""
+    from lightning_fabric.accelerators import CPUAccelerator
+    from lightning_fabric.strategies import SingleDeviceStrategy
+
+    learner = _learner(small("blur"), None, None)
+    model, optimiser = learner.modules["model"], learner.optimisers["model"]
+    model(torch.zeros(1, 3, 64, 64)).sum().backward()
+    optimiser.step()  # as a checkpoint's: read before the fabric moves anything
+    optimiser.zero_grad()
+    job = trainer._Run(learner, WeightAverage(model, 0.9, 1.0), None, tmp_path, 1, None, "{}")
+    fabric = trainer._fabric(learner.recipe, 1, "cpu")
+    fabric.launch()
+    monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
+    monkeypatch.setattr(SingleDeviceStrategy, "root_device", torch.device("meta"))
+    torch.__future__.set_swap_module_params_on_conversion(True)  # as to a GPU: the same objects
+    try:
+        trainer._set_up(fabric, job)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    (weight, *_), moments = model.parameters(), optimiser.state_dict()["state"][0]
+    where = {key: value.device.type for key, value in moments.items()}
+    assert weight.device.type == "meta"
+    assert where == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
