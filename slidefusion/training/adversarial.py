@@ -32,6 +32,9 @@ class AdversarialLearner:
     def __init__(self, recipe: Recipe, crops: Crops, blur_model: nn.Module | None) -> None:
         self.recipe = recipe
         self.crops = crops
+        self.losses: tuple[str, ...] = ("content",)
+        if recipe.adversarial:
+            self.losses += ("adversarial", "discriminator")
         self.blur_model = (
             None
             if blur_model is None

@@ -23,6 +23,7 @@ class BlurLearner:
     """The blur model in training (section 3.3 of the method paper)."""
 
     exported = "model"
+    losses: tuple[str, ...] = ("cross_entropy", "accuracy")
 
     def __init__(self, recipe: Recipe, crops: Crops) -> None:
         self.recipe = recipe

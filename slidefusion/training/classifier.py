@@ -35,6 +35,7 @@ class ClassifierLearner:
     """
 
     exported = "model"
+    losses: tuple[str, ...] = ("cross_entropy", "accuracy")
 
     def __init__(self, recipe: Recipe, crops: Crops) -> None:
         self.recipe = recipe

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from slidefusion.errors import OptionError
 from slidefusion.files import replace_file
 from slidefusion.training.losses import ssim
 
@@ -28,10 +29,18 @@ VALIDATION_STEP = 2**31
 class Curves:
     """Curves as CSV, and for TensorBoard where it is installed."""
 
-    def __init__(self, folder: Path, done: int) -> None:
+    def __init__(self, folder: Path, done: int, losses: Sequence[str]) -> None:
         self.folder = folder
         for name in ("losses.csv", "validation.csv"):
             _forget_after(folder / name, done)
+        self.columns = ["step", *losses]
+        """Of the losses: those of all updates, of which the first may not have some."""
+        found = _whole_lines(folder / "losses.csv")
+        if found and found[0].strip().split(",") != self.columns:
+            raise OptionError(
+                f"{folder / 'losses.csv'} has the columns {found[0].strip()} of an earlier version "
+                f"(now {','.join(self.columns)}): move it elsewhere, and the run goes on"
+            )
         self.board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -41,7 +50,7 @@ class Curves:
             pass
 
     def losses(self, step: int, losses: dict[str, float]) -> None:
-        self._row("losses.csv", step, losses)
+        self._row("losses.csv", self.columns, step, losses)
 
     def validate(self, step: int, learner: Learner, network: nn.Module, fabric: Fabric) -> None:
         values: dict[str, list[float]] = {"mae": []}
@@ -58,7 +67,7 @@ class Curves:
                 values["ssim_input"].append(float(ssim(inputs, truths)))
             values["mae"].append(float((outputs - truths).abs().mean()))
         means = {name: math.fsum(found) / len(found) for name, found in values.items()}
-        self._row("validation.csv", step, means)
+        self._row("validation.csv", ["step", *means], step, means)
         if self.board is not None:
             rows = torch.cat([image[:4].float().cpu().clamp(0, 1) for image in images])
             side = rows.shape[-1]
@@ -70,14 +79,14 @@ class Curves:
         if self.board is not None:
             self.board.close()
 
-    def _row(self, name: str, step: int, values: dict[str, float]) -> None:
+    def _row(self, name: str, columns: list[str], step: int, values: dict[str, float]) -> None:
         path = self.folder / name
         new = not path.exists()
         with path.open("a", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.DictWriter(file, columns)  # an empty cell where there is no value
             if new:
-                writer.writerow(["step", *values])
-            writer.writerow([step, *(repr(value) for value in values.values())])
+                writer.writeheader()
+            writer.writerow({"step": step, **{key: repr(value) for key, value in values.items()}})
         if self.board is not None:
             for key, value in values.items():
                 self.board.add_scalar(f"{Path(name).stem}/{key}", value, step)
@@ -87,8 +96,7 @@ def _forget_after(path: Path, done: int) -> None:
     """Drop the rows of steps that will be done again."""
     if not path.exists():
         return
-    with path.open(newline="") as file:  # line ends as they are
-        lines = file.readlines()
+    lines = _whole_lines(path)
     head, rows = lines[:1], lines[1:]
     kept = [row for row in rows if int(row.split(",")[0]) <= done]
     if not kept:
@@ -100,5 +108,13 @@ def _forget_after(path: Path, done: int) -> None:
 
 def steps_in(table: Path) -> list[int]:
     """The steps that a table has rows of; none if it is not there."""
-    rows = table.read_text().splitlines()[1:] if table.exists() else []
-    return [int(row.partition(",")[0]) for row in rows]
+    return [int(row.partition(",")[0]) for row in _whole_lines(table)[1:]]
+
+
+def _whole_lines(table: Path) -> list[str]:
+    """Its lines, line ends as they are, but for one that was being written when the disk was full
+    or the run was killed."""
+    if not table.exists():
+        return []
+    with table.open(newline="") as file:
+        return [line for line in file if line.endswith("\n")]

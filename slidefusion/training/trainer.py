@@ -50,6 +50,8 @@ class Learner(Protocol):
     """The module that is exported, of ``modules``."""
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
+    losses: tuple[str, ...]
+    """Names of all that ``update`` may return."""
 
     def sample(self, step: int, part: int = 0) -> Batch:
         """The batch of a step: a function of the recipe's seed, the step and the process."""
@@ -166,7 +168,7 @@ def _train_on(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # all batches have the same shape
     _set_up(fabric, job)
-    log = Curves(job.folder, done) if fabric.is_global_zero else None
+    log = Curves(job.folder, done, learner.losses) if fabric.is_global_zero else None
     if log and validation is not None and job.unvalidated:
         log.validate(done, validation, average.network, fabric)
     fabric.barrier()
