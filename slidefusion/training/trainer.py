@@ -255,11 +255,15 @@ def _fabric(recipe: Recipe, count: int, accelerator: str) -> Fabric:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no "Using bfloat16 …"
-    several: dict[str, Any] = {}
-    if count > 1:  # whatever cluster this may be on, the processes are ours
-        several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
-    precision = "bf16-mixed" if recipe.precision == "bfloat16" else "32-true"
-    return make(accelerator=accelerator, devices=count, precision=precision, **several)  # type: ignore[arg-type]
+    return make(
+        accelerator=accelerator,
+        devices=count,
+        strategy="ddp" if count > 1 else "auto",
+        precision="bf16-mixed" if recipe.precision == "bfloat16" else "32-true",
+        # Whatever cluster this may be on (a Slurm job says how many tasks it has), the processes
+        # are ours.
+        plugins=[LightningEnvironment()],
+    )
 
 
 def _set_up(fabric: Fabric, job: _Run) -> None:

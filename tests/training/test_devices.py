@@ -168,3 +168,11 @@ def test_what_cannot_be_is_refused(corpus: list[Path], tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(OptionError, match="this machine has 0 GPUs"):
             train(small("blur"), corpus, tmp_path, accelerator="cuda", devices=2)
+
+
+def test_a_slurm_job_of_several_tasks_is_no_matter(
+    corpus: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("NTASKS", "2"), ("JOB_NAME", "x"), ("JOB_ID", "1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert train(small("blur", steps=1), corpus, tmp_path, **CPU)
