@@ -88,7 +88,8 @@ class Recipe:
     ssim_weight: float = 0.0
     """Weight of 1 - SSIM in the content loss beside the mean absolute error."""
     average: float = 0.0
-    """Decay of the moving average of the weights that is exported; 0 exports the weights."""
+    """Decay of the moving average of the weights that is exported; 0 exports the weights. Without
+    ``start`` it rises to that: (1 + n) / (10 + n) after n updates."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the convolutions; losses and weights are always float32. ``auto``: bfloat16 where the
     processor multiplies it natively, and float32 where it would take several times as long."""

@@ -97,7 +97,9 @@ def run(
     """
     recipe = learner.recipe
     count = count_devices(devices, accelerator)
-    average = WeightAverage(learner.modules[learner.exported], recipe.average, recipe.moved)
+    average = WeightAverage(
+        learner.modules[learner.exported], recipe.average, recipe.moved, trained=bool(recipe.start)
+    )
     settings = json.dumps({**json.loads(recipe.to_json()), **(inputs or {})}, sort_keys=True)
     job = _Run(learner, average, validation, folder, checkpoint_steps, stop_after, settings)
     if job.checkpoint.exists():
@@ -186,7 +188,7 @@ def _train_on(job: _Run, fabric: Fabric, on_step: Callable[[int, dict[str, float
             _set_rates(learner, recipe, step)
             losses = _mean_of_all(learner.update(batch, step, fabric), fabric)
             _check_finite(step + 1, losses)
-            average.update()
+            average.update(step)
             finished = step + 1 == recipe.steps
             if finished:
                 average.finish()

@@ -94,7 +94,7 @@ def test_both_processes_agree(corpus: list[Path], tmp_path: Path) -> None:
         name: torch.cat([p.detach().flatten() for p in module.parameters()])
         for name, module in learner.modules.items()
     }
-    average = trainer.WeightAverage(learner.modules["generator"], recipe.average, recipe.moved)
+    average = trainer.WeightAverage(learner.modules["generator"], 0.9, 1.0, trained=False)
     job = trainer._Run(learner, average, validation, tmp_path, 2, None, "{}")
     found = in_processes(2, parts.train_and_compare, job, lambda step, losses: None)
     first, second = found.pop("crops")

@@ -334,7 +334,8 @@ def test_moments_of_a_checkpoint_lie_where_the_weights_do(
     model(torch.zeros(1, 3, 64, 64)).sum().backward()
     optimiser.step()  # as a checkpoint's: read before the fabric moves anything
     optimiser.zero_grad()
-    job = trainer._Run(learner, WeightAverage(model, 0.9, 1.0), None, tmp_path, 1, None, "{}")
+    average = WeightAverage(model, 0.9, 1.0, trained=False)
+    job = trainer._Run(learner, average, None, tmp_path, 1, None, "{}")
     fabric = trainer._fabric(learner.recipe, 1, "cpu")
     fabric.launch()
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
