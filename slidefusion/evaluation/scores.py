@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from slidefusion.declarations import options_of
 from slidefusion.evaluation.candidates import Candidate
 
 __all__ = [
@@ -190,7 +191,8 @@ def summarise(measured: Measured, fusers: Iterable[Candidate]) -> tuple[Row, ...
 
 
 def ablations(measured: Measured, fusers: Sequence[Candidate]) -> tuple[Ablation, ...]:
-    """Every fuser that was measured both with and without blur mask, patch by patch."""
+    """Every fuser that was measured both with and without blur mask and is otherwise the same, patch
+    by patch."""
     found: list[Ablation] = []
     for planes in measured.planes:
         for candidate in fusers:
@@ -200,13 +202,11 @@ def ablations(measured: Measured, fusers: Sequence[Candidate]) -> tuple[Ablation
                 (
                     other
                     for other in fusers
-                    if other.masked is False and other.fuser.name == candidate.fuser.name
+                    if other.masked is False and _unmasked(other) == _unmasked(candidate)
                 ),
                 None,
             )
-            if twin is None or twin.label in {
-                ablation.without for ablation in found if ablation.planes == planes
-            }:
+            if twin is None:
                 continue
             with_mask = _by_patch(measured, planes, candidate.label)
             without = _by_patch(measured, planes, twin.label)
@@ -230,6 +230,12 @@ def ablations(measured: Measured, fusers: Sequence[Candidate]) -> tuple[Ablation
                 )
             )
     return tuple(found)
+
+
+def _unmasked(candidate: Candidate) -> tuple[str, dict[str, Any]]:
+    """What fusers have in common that differ in the mask alone."""
+    options = options_of(candidate.fuser)
+    return candidate.fuser.name, {key: options[key] for key in options if key != "blur_mask"}
 
 
 def _summary(scores: list[PatchScore], metrics: Sequence[str]) -> dict[str, tuple[float, float]]:

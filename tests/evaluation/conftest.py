@@ -14,7 +14,7 @@ from slidefusion.fuser import Footprint, Fused, PlaneRange
 
 @dataclass(frozen=True)
 class Lighter:
-    """The middle plane, ``by`` gray values lighter: a fuser with a blur mask to switch off."""
+    """The middle plane, ``by`` gray values lighter, and twice that without its blur mask."""
 
     name: ClassVar[str] = "lighter"
     planes: ClassVar[PlaneRange] = PlaneRange(1, 3)
@@ -27,7 +27,7 @@ class Lighter:
         return 8 * channels * height * width
 
     def __call__(self, stack: Any) -> Fused:
-        middle = stack[len(stack) // 2].astype(np.int64) + self.by
+        middle = stack[len(stack) // 2].astype(np.int64) + self.by * (1 if self.blur_mask else 2)
         top = np.iinfo(stack.dtype).max
         return Fused(np.clip(middle, 0, top).astype(stack.dtype))
 

@@ -40,7 +40,7 @@ def run(cases: list[Case], out: Path, **given: Any) -> Evaluation:
     options: dict[str, Any] = {
         "fusers": {
             "lighter": Lighter(),
-            "unmasked": Lighter(by=6, blur_mask=False),
+            "unmasked": Lighter(blur_mask=False),
             "largest": Largest(),
         },
         "truths": [case.truth for case in cases],
@@ -161,11 +161,11 @@ def test_report_stands_alone(found: Evaluation) -> None:
         rf"\| largest \| \**{found.table(*THREE)['largest'].mean['ssim']:.4f} ±", table
     )
     provenance = json.loads((found.folder / "evaluation.json").read_text())
-    assert provenance["fusers"]["unmasked"]["options"] == {"by": 6, "blur_mask": False}
+    assert provenance["fusers"]["unmasked"]["options"] == {"by": 3, "blur_mask": False}
     assert [made["method"] for made in provenance["made_by"]] == [
         "lighter", "unmasked", "lighter", "unmasked", "largest",
     ]  # fmt: skip
-    assert provenance["made_by"][1]["options"] == {"by": 6, "blur_mask": False}
+    assert provenance["made_by"][1]["options"] == {"by": 3, "blur_mask": False}
 
 
 def test_figures_show_each_method(found: Evaluation) -> None:

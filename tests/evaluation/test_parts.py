@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 import slidefusion as sf
 from slidefusion.errors import OptionError, UnknownNameError
 from slidefusion.evaluation import FIRST_SEED, held_out, write_held_out
+from slidefusion.evaluation.candidates import Candidate
 from slidefusion.evaluation.figures import curves, eight_bit
 from slidefusion.evaluation.held_out import STAINS
 from slidefusion.evaluation.patches import grid, has_content, worst_place, worst_places
-from slidefusion.evaluation.scores import mean_and_error
+from slidefusion.evaluation.scores import Measured, PatchScore, ablations, mean_and_error
 from slidefusion.geometry import Window
 from slidefusion.phantom import PhantomSettings
 
@@ -45,6 +46,23 @@ def test_repeating_a_patch_of_a_slide_does_not_shrink_the_error(
         [n for n in names for _ in range(times)], [v for v in values for _ in range(times)]
     )[1]
     assert repeated == pytest.approx(once, abs=1e-12)
+
+
+def test_fusers_that_differ_in_the_mask_alone_are_compared() -> None:
+    """Not those of other weights, which may come first."""
+    fusers = {
+        "other": Lighter(by=9, blur_mask=False),
+        "without": Lighter(blur_mask=False),
+        "with": Lighter(),
+        "lone": Lighter(by=5),
+    }
+    measured = Measured("the truth", True, ("ssim",), ((0,),), 64, 1)
+    measured.scores = [
+        PatchScore("a", 0, 0, (0,), label, {"ssim": value})
+        for label, value in zip(fusers, (0.1, 0.5, 0.75, 0.9), strict=True)
+    ]
+    (found,) = ablations(measured, [Candidate(*pair) for pair in fusers.items()])
+    assert (found.without, found.with_mask, found.difference) == ("without", "with", {"ssim": 0.25})
 
 
 @given(st.integers(32, 200), st.integers(32, 200))
