@@ -191,8 +191,8 @@ def summarise(measured: Measured, fusers: Iterable[Candidate]) -> tuple[Row, ...
 
 
 def ablations(measured: Measured, fusers: Sequence[Candidate]) -> tuple[Ablation, ...]:
-    """Every fuser that was measured both with and without blur mask and is otherwise the same, patch
-    by patch."""
+    """Every fuser that was measured with and without blur mask, all else being the same, patch by
+    patch."""
     found: list[Ablation] = []
     for planes in measured.planes:
         for candidate in fusers:

@@ -163,6 +163,9 @@ def _picture(path: Path, channels: int) -> npt.NDArray[Any]:
     try:
         with opened(str(path)) as picture:
             mode = picture.mode
+            frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise ValueError(f"it holds {frames} pictures where one is expected")
             if wide(str(path), mode):
                 pixels = decode(str(path))
             else:

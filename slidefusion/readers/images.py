@@ -195,8 +195,8 @@ def _upright(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def _orientation(image: Any) -> int:
-    # Pillow decodes a whole PNG to find out that it has none.
-    if image.format == "PNG" and "exif" not in image.info:
+    # Pillow decodes a whole PNG to find out that it has none, and turns a TIFF by itself.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return 1
     return int(image.getexif().get(0x0112, 1))
 

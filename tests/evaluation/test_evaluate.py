@@ -469,6 +469,26 @@ def test_pictures_of_other_modes(cases: list[Case], tmp_path: Path) -> None:
     colour.write_bytes(colour.read_bytes()[:200])
     deep = tmp_path / "deep.tif"
     tifffile.imwrite(deep, sixteen.astype(np.float32))
-    for path, message in ((colour, "no picture that can be read"), (deep, "pixels of 32 bits")):
+    several = tmp_path / "several.tif"
+    tifffile.imwrite(several, np.stack([sixteen, sixteen]), photometric="minisblack")
+    for path, message in (
+        (colour, "no picture that can be read"),
+        (deep, "pixels of 32 bits"),
+        (several, "holds 2 pictures where one is expected"),
+    ):
         with pytest.raises(UsageError, match=message):
             load_image(path, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_turned_tiff_is_turned_once(orientation: int, dtype: str, tmp_path: Path) -> None:
+    stored = np.arange(12, dtype=dtype).reshape(3, 4) * 20
+    path = tmp_path / "turned.tif"
+    tag = (274, "H", 1, orientation, True)
+    tifffile.imwrite(path, stored, photometric="minisblack", compression="zlib", extratags=[tag])
+    upright = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1], 5: stored.T,
+        6: stored.T[:, ::-1], 7: stored.T[::-1, ::-1], 8: stored.T[::-1],
+    }[orientation]  # fmt: skip
+    assert np.array_equal(load_image(path, 1), upright[None])
