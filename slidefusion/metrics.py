@@ -144,7 +144,8 @@ def qabf(image: Any, planes: Sequence[Any]) -> float:
     (L = 1). ``planes`` is a sequence of images like ``image``, for instance a stack (Z, C, Y, X).
     With the published constants an image that equals its only plane scores 0.9748, the maximum.
     It rewards whatever keeps edges, noise and halos included: for comparing, not for proving.
-    NaN when no plane has any edge. Errors: as for :func:`cc`, and for an empty ``planes``.
+    The mean over the channels that have an edge in some plane; NaN when none has. Errors: as for
+    :func:`cc`, and for an empty ``planes``.
     """
     if len(planes) == 0:
         raise UsageError("planes is empty: Q^AB/F needs at least one plane to compare with")
@@ -158,9 +159,8 @@ def qabf(image: Any, planes: Sequence[Any]) -> float:
             strength, quality = _edge_preservation(source, fused)
             kept += np.einsum("cyx,cyx->c", strength, quality)
             weight += strength.sum(axis=(1, 2))
-    values = np.full(len(kept), np.nan)
-    np.divide(kept, weight, out=values, where=weight > 0)
-    return float(np.mean(values))
+    edged = weight > 0
+    return float(np.mean(kept[edged] / weight[edged])) if edged.any() else math.nan
 
 
 def spatial_frequency(image: Any) -> float:

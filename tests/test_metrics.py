@@ -169,6 +169,14 @@ def test_qabf_weights_planes_by_their_edges():
     assert metrics.qabf(flat, [a]) < 0.01
 
 
+def test_qabf_leaves_out_a_channel_without_edges():
+    planes = texture((2, 3, 30, 30), "uint8")
+    planes[:, 1] = 9
+    image = planes[0]
+    with_edges = [metrics.qabf(image[c], planes[:, c]) for c in (0, 2)]
+    assert metrics.qabf(image, planes) == pytest.approx(np.mean(with_edges))
+
+
 def test_qabf_ignores_the_sign_of_an_edge_but_not_its_orientation():
     ramp = np.tile(np.arange(0, 200, 10, dtype=np.uint8), (20, 1))
     assert metrics.qabf(200 - ramp, [ramp]) == pytest.approx(metrics.qabf(ramp, [ramp]))
