@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
@@ -95,13 +96,19 @@ class ContractBase:
         ]
         metafunc.parametrize("options", cases)
 
-    def ready_fuser(self, options: Mapping[str, Any]) -> Fuser:
-        """The fuser as the engine would call it: prepared, if it wants to be."""
+    def ready_fuser(self, options: Mapping[str, Any], channels: int | None = None) -> Fuser:
+        """The fuser as the engine would call it on stacks of so many channels, by default the most
+        that are tried: prepared, if it wants to be."""
         fuser = self.make_fuser(**options)
         if isinstance(fuser, PreparingFuser):
-            few = Case(1, fuser.planes.min, 1, 64, 64, self.dtypes[0])
+            few = Case(1, fuser.planes.min, channels or max(self.channels), 64, 64, self.dtypes[0])
             return fuser.prepare(overview(few.stack()))
         return fuser
+
+    def ready_fusers(self, options: Mapping[str, Any]) -> Callable[[int], Fuser]:
+        """That fuser by the number of channels, each prepared once: it may have learnt something
+        of every channel."""
+        return functools.cache(lambda channels: self.ready_fuser(options, channels))
 
     def plane_counts(self, fuser: Fuser, least: int = 1) -> list[int]:
         """Up to four plane counts that the fuser takes, from ``least``."""

@@ -43,10 +43,11 @@ class CuttingLaws(ContractBase):
 
     def test_tiles_equal_the_whole(self, options: dict[str, Any]) -> None:
         """Any region of any grid comes out as it does when the slide is fused in one piece."""
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
 
         def law(cut: Cut) -> None:
-            stack = cut.case.stack()
+            fuser, stack = ready(cut.case.channels), cut.case.stack()
             whole = self.fuse(fuser, stack)
             tiling = tiling_of(stack, cut.region_px, fuser.footprint)
             regions = list(tiling.regions())
@@ -72,17 +73,19 @@ class CuttingLaws(ContractBase):
         try:
             self.check(law, cuts)
         except AssertionError as error:
-            error.args = (f"{error}. Reason: {diagnose(fuser, self._evidence(fuser))}.",)
+            reason = diagnose(ready(self.channels[0]), self._evidence(fuser))
+            error.args = (f"{error}. Reason: {reason}.",)
             raise
 
     def test_input_beyond_the_halo_changes_nothing(self, options: dict[str, Any]) -> None:
         """Replacing all input further than ``halo`` from a pixel leaves that pixel as it was."""
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
         halo = fuser.footprint.halo
 
         def law(drawn: tuple[Case, float, float]) -> None:
             case, down, across = drawn
-            stack = case.stack()
+            fuser, stack = ready(case.channels), case.stack()
             y, x = int(down * case.height), int(across * case.width)
             region = Window(y, x, min(3, case.height - y), min(3, case.width - x))
             near = (

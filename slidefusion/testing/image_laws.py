@@ -26,9 +26,11 @@ class ImageLaws(ContractBase):
         self, options: dict[str, Any]
     ) -> None:
         """(C, Y, X) of the input's dtype; no wrap-around, no NaN, nothing far outside."""
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
 
         def law(case: Case) -> None:
+            fuser = ready(case.channels)
             stack = self.window(fuser, case)
             fused = fuser(stack)
             if not isinstance(fused, Fused):
@@ -63,9 +65,11 @@ class ImageLaws(ContractBase):
 
     def test_depth_is_a_plane_index(self, options: dict[str, Any]) -> None:
         """(Y, X) integers from 0 to the number of planes - 1, or None."""
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
 
         def law(case: Case) -> None:
+            fuser = ready(case.channels)
             stack = self.window(fuser, case)
             depth = fuser(stack).depth
             if depth is None:
@@ -87,9 +91,11 @@ class ImageLaws(ContractBase):
 
     def test_identical_planes_are_an_identity(self, options: dict[str, Any]) -> None:
         """Fusing copies of one plane gives that plane."""
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
 
         def law(case: Case) -> None:
+            fuser = ready(case.channels)
             stack = np.repeat(case.stack()[:1], case.planes, axis=0)
             error = np.abs(self.fuse(fuser, stack).image.astype(np.float64) - stack[0])
             allowed = self.identity_tolerance * value_range(stack.dtype)
@@ -107,7 +113,8 @@ class ImageLaws(ContractBase):
 
     def test_lone_sharp_plane_wins(self, options: dict[str, Any]) -> None:
         """Among blurred copies, the sharp plane is the one that comes out."""
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
         if 2 not in fuser.planes and not self.plane_counts(fuser, least=2):
             pytest.skip("takes one plane")
 
@@ -121,6 +128,7 @@ class ImageLaws(ContractBase):
                 for z in range(case.planes)
             ]
             stack = np.stack([to_dtype(plane, case.dtype) for plane in planes])
+            fuser = ready(case.channels)
             fused = self.fuse(fuser, stack)
             distances = [rms(fused.image, plane) for plane in stack]
             nearest_other = min(d for z, d in enumerate(distances) if z != winner)

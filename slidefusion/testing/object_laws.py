@@ -174,7 +174,8 @@ class ObjectLaws(ContractBase):
 
         That is what NumPy allocates; compiled kernels and torch may allocate more unseen.
         """
-        fuser = self.ready_fuser(options)
+        ready = self.ready_fusers(options)
+        fuser = ready(max(self.channels))
         counts = self.plane_counts(fuser)
         for dtype in self.dtypes:
             fuser(self._stack(fuser, 32, 32, dtype=dtype))  # what loads once is no working memory
@@ -184,6 +185,7 @@ class ObjectLaws(ContractBase):
             (counts[-1], self.channels[0], 33, 1100, self.dtypes[0]),
             (counts[0], self.channels[-1], 301, 97, self.dtypes[0]),
         ):
+            fuser = ready(channels)
             stack = self.window(fuser, Case(3, planes, channels, height, width, dtype))
             declared = fuser.working_bytes(*stack.shape)
             for lazy in (False, True):

@@ -76,10 +76,10 @@ class GenerativeContract(FuserContract):
     def plane_counts(self, fuser: Any, least: int = 1) -> list[int]:
         return [1] if weights.look_up(fuser.weights).planes == 1 else [2, 3]
 
-    def ready_fuser(self, options: Any) -> Fuser:
+    def ready_fuser(self, options: Any, channels: int | None = None) -> Fuser:
         fuser: Any = self.make_fuser(**options)
-        few = self.plane_counts(fuser)[0]
-        prepared: Fuser = fuser.prepare(overview(focus_stack(1, few, 1, 64, 64, "uint8")))
+        stack = focus_stack(1, self.plane_counts(fuser)[0], channels or 3, 64, 64, "uint8")
+        prepared: Fuser = fuser.prepare(overview(stack))
         return prepared
 
 

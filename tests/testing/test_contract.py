@@ -36,6 +36,11 @@ class TestPrepared(FuserContract):
     examples = 4
 
 
+class TestPreparedByChannel(FuserContract):
+    fuser_class = zoo.PreparedByChannel
+    examples = 4
+
+
 @dataclass(frozen=True)
 class OnePlane(zoo.Sharpest):
     planes: ClassVar[PlaneRange] = PlaneRange(1, 1)
