@@ -379,7 +379,7 @@ class PreparedByChannel(Sharpest):
         return dataclasses.replace(self, weights=tuple(map(float, 1 / (1 + spread))))
 
     def activity(self, plane):
-        return super().activity(plane * np.array(self.weights)[:, None, None])
+        return super().activity(plane * np.reshape(self.weights, (len(plane), 1, 1)))
 
     def working_bytes(self, planes, channels, height, width):
         return height * width * (120 + 28 * channels)
