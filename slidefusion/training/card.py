@@ -69,16 +69,25 @@ def _last_row(path: Path) -> dict[str, float]:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that is running, if it is one."""
+    """The commit of the source tree that is running, if it is one.
+
+    An environment may lie in a project of its own, whose git knows nothing of this file.
+    """
+    here = Path(__file__)
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(folder: Path, *command: str) -> str:
+    found = subprocess.run(
+        ["git", *command],
+        cwd=folder,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return found.stdout.strip()
