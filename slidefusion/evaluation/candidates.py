@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ __all__ = ["DEFAULT_FUSERS", "MEAN", "PLANE_0", "Candidate", "candidates", "reas
 
 PLANE_0, MEAN = "plane 0", "mean of planes"
 """Rows that are no fuser's."""
+_COLUMN = re.compile(r"plane [+-]?\d+|truth|reference")
+"""Pictures that lie beside those of the fusers, plane 0 among them."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ def candidates(fusers: Sequence[str | Fuser] | Mapping[str, str | Fuser] | None)
                 f"two fusers are called {label!r}: tell them apart by labels, "
                 "fusers={'label': fuser, …} (--fusers NAME:label=LABEL)"
             )
-        if label in (PLANE_0, MEAN):
-            raise OptionError(f"a fuser cannot be called {label!r}, which is a row of its own")
+        if label == MEAN or _COLUMN.fullmatch(label):
+            raise OptionError(
+                f"a fuser cannot be called {label!r}, which is a row of its own, or a picture"
+            )
         made = get_fuser(fuser) if isinstance(fuser, str) else fuser
         if not isinstance(made, Fuser):
             raise OptionError(f"fusers: {made!r} is neither a fuser's name nor a fuser")
