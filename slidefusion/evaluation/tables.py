@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ __all__ = [
     "write_csv",
     "write_markdown",
 ]
+
+_LONGEST_SLUG = 60
 
 METRIC_NAMES = {
     "ssim": "SSIM",
@@ -150,7 +153,12 @@ def slug(planes: Planes) -> str:
     >>> slug((-1, 0, 1))
     'planes_-1_0_1'
     """
-    return "_".join([_planes(planes), *map(str, planes)])
+    text = "_".join([_planes(planes), *map(str, planes)])
+    if len(text) <= _LONGEST_SLUG:
+        return text
+    # Names of files end at 255 characters; the digest tells such sets apart.
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{_planes(planes)}_{planes[0]}_to_{planes[-1]}_{digest}"
 
 
 def number(value: float) -> str:
