@@ -76,8 +76,9 @@ def evaluate(
         Names of installed fusers or fuser objects; or a mapping of labels to them. By default the
         methods that the paper compares.
     out
-        Folder to make: ``report.html``, ``patches.csv``, ``summary.csv``, ``blur_mask.csv``,
-        ``tables.md``, ``evaluation.json`` and figures. It appears when everything is there.
+        Folder to make: ``report.html``, ``patches.csv``, ``summary.csv``, ``tables.md``,
+        ``evaluation.json`` and figures, and ``blur_mask.csv`` where a fuser was measured with and
+        without blur mask. It appears when everything is there.
     phantoms, first_seed
         Number of held-out phantoms (1024 x 1024 px, 11 planes) to make and measure, too, and the
         seed of the first: :func:`slidefusion.evaluation.held_out`.
@@ -157,7 +158,7 @@ def evaluate(
                 place, phantoms, first_seed=first_seed, side_px=max(_PHANTOM_PX, patch_px),
                 planes=_PHANTOM_PLANES, client=client,
             )  # fmt: skip
-            made = open_slides(paths, None, need_truth=fuse_with is None)
+            made = open_slides(paths, None, need_truth=fuse_with is None, beside=slides)
             _need_planes(made, sets)
             slides += made
         work = cleanup.enter_context(staged(folder, overwrite=overwrite))
@@ -174,7 +175,6 @@ def evaluate(
                 REFERENCE_METRICS,
                 tuple(sets),
                 patch_px,
-                len(slides),
                 skipped=skipped,
             )
             if not measured.exact:

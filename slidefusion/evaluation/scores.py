@@ -92,7 +92,6 @@ class Measured:
     metrics: tuple[str, ...]
     planes: tuple[Planes, ...]
     patch_px: int
-    slides: int
     scores: list[PatchScore] = field(default_factory=list)
     glass: int = 0
     """Patches left out because they show glass only."""
@@ -104,6 +103,11 @@ class Measured:
     weights included."""
     megapixels: float = 0.0
     """Of all slides."""
+
+    @property
+    def slides(self) -> int:
+        """Slides with a patch that was measured."""
+        return len({s.slide for s in self.scores})
 
     @property
     def patches(self) -> int:

@@ -19,7 +19,7 @@ from slidefusion.stack_inputs import as_stack
 from slidefusion.value_range import white_of
 from slidefusion.verbs.fuse import fuse
 from slidefusion.verbs.same_place import check_same_place, fullest_place
-from slidefusion.verbs.truths import beside
+from slidefusion.verbs.truths import beside as place_beside
 from slidefusion.wording import counted
 
 __all__ = ["Slide", "fused_reference", "load_image", "open_slides"]
@@ -95,12 +95,16 @@ class Slide:
 
 
 def open_slides(
-    stacks: Sequence[Any], images: Sequence[Any] | None, *, need_truth: bool
+    stacks: Sequence[Any],
+    images: Sequence[Any] | None,
+    *,
+    need_truth: bool,
+    beside: Sequence[Slide] = (),
 ) -> list[Slide]:
     """Open stacks, each with its image out of ``images`` or, without, the truth beside it.
 
     ``need_truth=False`` leaves the reference open (None) where no image is given: it is fused
-    later.
+    later. No name is that of a slide ``beside`` these.
 
     Raises
     ------
@@ -115,9 +119,11 @@ def open_slides(
         )
     slides: list[Slide] = []
     for k, given in enumerate(stacks):
-        name = _name(given, k)
-        if any(slide.name == name for slide in slides):
-            name = f"{name} ({k + 1})"
+        name = given_name = _name(given, k)
+        number = k + 1
+        while any(slide.name == name for slide in (*beside, *slides)):
+            name = f"{given_name} ({number})"
+            number += 1
         stack = as_stack(given)
         image: Any = None
         if images is not None:
@@ -185,7 +191,7 @@ def _picture(path: Path, channels: int) -> npt.NDArray[Any]:
 
 def _truth_beside(given: Any, name: str) -> Any:
     if isinstance(given, (str, Path)):
-        place = beside(given, "truth")
+        place = place_beside(given, "truth")
         try:
             return open_slide(place)
         except UnknownNameError:

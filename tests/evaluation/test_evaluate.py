@@ -30,7 +30,7 @@ from slidefusion.evaluation.slides import load_image
 from slidefusion.phantom import Phantom
 from slidefusion.verbs.phantom import write_phantom
 
-from .conftest import Case, Largest, Lighter, Weightless
+from .conftest import Case, Largest, Lighter, Weightless, make_case
 
 THREE = (-1, 0, 1)
 WINDOWS = {"stack 1": [(0, 0), (0, 64)], "stack 2": [(0, 0)]}  # the other one is glass
@@ -119,6 +119,18 @@ def test_the_blur_mask_table_is_the_paired_difference(found: Evaluation) -> None
 def test_what_is_left_out_is_said(found: Evaluation) -> None:
     assert found.measured.skipped == ["Left out of plane 0: largest (takes 2 or more planes)."]
     assert (found.measured.glass, found.measured.patches) == (1, 3)
+
+
+def test_slides_of_glass_alone_are_not_counted(tmp_path: Path) -> None:
+    cases = [make_case(1), make_case(2)]
+    cases[1].truth[:] = 240
+    found = run(
+        [cases[0], Case(np.full_like(cases[1].stack, 240), cases[1].truth)],
+        tmp_path / "r",
+        planes=[(0,)],
+        fusers=[Lighter()],
+    )
+    assert found.measured.slides == 1
 
 
 def test_csv(found: Evaluation) -> None:

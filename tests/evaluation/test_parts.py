@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 import slidefusion as sf
 from slidefusion.errors import OptionError, UnknownNameError
 from slidefusion.evaluation import FIRST_SEED, held_out, write_held_out
-from slidefusion.evaluation.candidates import Candidate
+from slidefusion.evaluation.candidates import Candidate, candidates
 from slidefusion.evaluation.figures import curves, eight_bit
 from slidefusion.evaluation.held_out import STAINS
 from slidefusion.evaluation.patches import grid, has_content, worst_place, worst_places
 from slidefusion.evaluation.scores import Measured, PatchScore, ablations, mean_and_error
+from slidefusion.evaluation.slides import open_slides
+from slidefusion.evaluation.tables import slug
 from slidefusion.geometry import Window
 from slidefusion.phantom import PhantomSettings
 
 from ..cli.conftest import Runner, cli
-from .conftest import Lighter
+from .conftest import Lighter, make_case
 
 __all__ = ["cli"]  # a fixture
 
@@ -56,7 +58,7 @@ def test_fusers_that_differ_in_the_mask_alone_are_compared() -> None:
         "with": Lighter(),
         "lone": Lighter(by=5),
     }
-    measured = Measured("the truth", True, ("ssim",), ((0,),), 64, 1)
+    measured = Measured("the truth", True, ("ssim",), ((0,),), 64)
     measured.scores = [
         PatchScore("a", 0, 0, (0,), label, {"ssim": value})
         for label, value in zip(fusers, (0.1, 0.5, 0.75, 0.9), strict=True)
@@ -141,6 +143,14 @@ def hue_of(colour: tuple[float, float, float]) -> np.ndarray:
     return np.array(colour) / sum(colour)
 
 
+def test_names_of_slides_are_unique_over_all() -> None:
+    stacks = [make_case(k).stack for k in (1, 2)]
+    first = open_slides(stacks[:1], None, need_truth=False)
+    more = open_slides(stacks, None, need_truth=False, beside=first)
+    names = [slide.name for slide in (*first, *more)]
+    assert len(set(names)) == 3, names
+
+
 def test_held_out_phantoms_stay_once_they_are_there(tmp_path: Path) -> None:
     (path,) = write_held_out(tmp_path, 1, side_px=64, planes=3)
     assert path.name == "1000000.zarr"
@@ -200,6 +210,18 @@ def test_command_line_errors_are_one_line(cli: Runner, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("label", ["plane 0", "plane +1", "plane -12", "truth", "reference"])
+def test_labels_of_other_pictures_are_refused(label: str) -> None:
+    with pytest.raises(OptionError, match="a row of its own, or a picture"):
+        candidates({label: Lighter()})
+
+
+def test_a_file_name_of_many_planes_is_short() -> None:
+    many = tuple(range(-40, 41))
+    assert slug(many).startswith("planes_-40_to_40_") and len(slug(many)) < 60
+    assert slug(many) != slug((-40, *range(-38, 41)))
+
+
 def test_help_has_examples(cli: Runner) -> None:
     ended = cli("evaluate", "--help")
     assert (ended.code, ended.err) == (0, "")
@@ -208,7 +230,7 @@ def test_help_has_examples(cli: Runner) -> None:
 
 
 def test_default_fusers_need_them_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from slidefusion.evaluation.candidates import DEFAULT_FUSERS, candidates
+    from slidefusion.evaluation.candidates import DEFAULT_FUSERS
 
     assert DEFAULT_FUSERS["focusgan without mask"] == ("focusgan", {"blur_mask": False})
 
