@@ -17,7 +17,7 @@ from slidefusion.demo.folder import DemoFolder
 from slidefusion.demo.measure import block_error, measure
 from slidefusion.demo.report import write_report
 from slidefusion.demo.run import open_results
-from slidefusion.errors import OutputError, UnknownNameError
+from slidefusion.errors import OptionError, OutputError, UnknownNameError
 from slidefusion.geometry import Window
 from slidefusion.phantom import Phantom
 
@@ -117,6 +117,12 @@ def test_again_in_its_own_folder_only(tmp_path: Path) -> None:
 def test_an_unknown_fuser_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError):
         run_demo(tmp_path / "d", size=256, planes=2, fuser="nonsense")
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_fuser_of_fewer_planes_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"focusgan takes 1 to 3 planes, and the demo's"):
+        run_demo(tmp_path / "d", size=256, planes=5, fuser="focusgan")
     assert not (tmp_path / "d").exists()
 
 

@@ -138,7 +138,7 @@ class _Page:
         )
 
     def crops(self) -> str:
-        """A row a place: plane 0, the best plane, fused, truth, both depths."""
+        """A row a place: plane 0, fused, truth, both depths."""
         rows = []
         for name, place in zip("ABC", self.places, strict=False):
             cells = "".join(

@@ -89,7 +89,12 @@ def run_demo(
             "and 2 planes"
         )
     phantom = Phantom(size, size, planes=planes, seed=seed)
-    sf.get_fuser(fuser)  # refuse an unknown one before anything is written
+    takes = sf.get_fuser(fuser).planes  # refuse what cannot be before anything is written
+    if planes not in takes:
+        raise OptionError(
+            f"{fuser} takes {takes} planes, and the demo's slide has {planes}: choose another "
+            "fuser (--fuser), or another number of planes (--planes)"
+        )
     folder = DemoFolder.begin(Path(out), overwrite=overwrite)
     timer = _Timer(say or (lambda _: None))
     timer.say(f"a synthetic slide of {size} x {size} px, {planes} planes, goes into {folder.path}")
