@@ -38,11 +38,15 @@ class Cache:
             with self._lock:
                 if key in self._held:  # another thread made it meanwhile
                     return self._held[key][0]  # type: ignore[no-any-return]
-            value, size = make()
-            with self._lock:
-                self._held[key] = (value, size)
-                self._bytes += size
-                while self._bytes > self._limit and len(self._held) > 1:
-                    self._bytes -= self._held.popitem(last=False)[1][1]
-                self._making.pop(key, None)
+            try:
+                value, size = make()
+                with self._lock:
+                    # It may be there: evicted while this thread waited, then made by another.
+                    self._bytes += size - self._held.pop(key, (None, 0))[1]
+                    self._held[key] = (value, size)
+                    while self._bytes > self._limit and len(self._held) > 1:
+                        self._bytes -= self._held.popitem(last=False)[1][1]
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
         return value

@@ -38,6 +38,26 @@ def test_cache_makes_once_and_forgets_the_oldest():
     assert made == ["a", "b", "c", "b"]
 
 
+def test_a_key_that_two_threads_make_counts_once() -> None:
+    """As when it was evicted while one waited for it, so that a third began with a new lock."""
+    cache = Cache(100)
+
+    def make() -> tuple[int, int]:
+        cache._making.clear()
+        cache.get("a", lambda: (1, 60))
+        return 2, 60
+
+    assert cache.get("a", make) == 2
+    assert cache._bytes == 60
+
+
+def test_a_failed_make_leaves_no_lock() -> None:
+    cache = Cache(100)
+    with pytest.raises(ZeroDivisionError):
+        cache.get("a", lambda: (1 // 0, 1))
+    assert not cache._making
+
+
 def test_cache_tries_again_after_a_failure():
     cache = Cache(10)
     with pytest.raises(ZeroDivisionError):
