@@ -113,7 +113,7 @@ def train(
     folder = Path(out)
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    count_devices(devices, accelerator)
+    count = count_devices(devices, accelerator)
     recipe = recipe.changed({"precision": resolve_precision(recipe.precision, accelerator)})
     pairs = open_pairs(stacks, truths)
     kept = min(_VALIDATION, len(pairs) // 10)
@@ -163,6 +163,8 @@ def train(
                 "slides": f"{len(pairs)}, {digest_of(pairs)}",
                 "blur_model": blur.card.sha256 if blur else None,
                 "start_sha256": begun["sha256"] if begun else None,
+                # each takes a batch of its own; None for one, as checkpoints without it mean
+                "devices": str(count) if count > 1 else None,
             },
             validation=validation,
             devices=devices,

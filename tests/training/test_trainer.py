@@ -249,6 +249,8 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         train(small("blur", steps=9), corpus, tmp_path, accelerator="cpu")
     with pytest.raises(OptionError, match=r"other settings \(slides: '\d+, .* then, '1, "):
         train(small("blur"), corpus[:1], tmp_path, accelerator="cpu")
+    with pytest.raises(OptionError, match=r"other settings \(devices: None then, '2' now"):
+        train(small("blur"), corpus, tmp_path, accelerator="cpu", devices=2)
     checkpoint = tmp_path / "checkpoint.safetensors"
     whole = checkpoint.read_bytes()
     assert whole.count(b'"step":"4"') == 1
