@@ -13,7 +13,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["PARTIAL_SUFFIX", "ZARR_NAMES", "clear_partials", "is_zarr", "replace_file"]
+from slidefusion.errors import OutputError
+
+__all__ = [
+    "PARTIAL_SUFFIX",
+    "ZARR_NAMES",
+    "clear_partials",
+    "is_zarr",
+    "local_folder",
+    "replace_file",
+]
 
 PARTIAL_SUFFIX = ".partial"
 """Ends the name of a file that is not whole yet; of a killed process it may stay behind."""
@@ -21,6 +30,18 @@ ZARR_NAMES = ("zarr.json", ".zgroup", ".zarray")
 """Files by which a folder is a Zarr group or array; ``.zattrs`` only says more of one."""
 _LONGEST_NAME_BYTES = 200
 """Of a target that gives its name to the temporary file, which may not grow too long."""
+
+
+def local_folder(out: str | os.PathLike[str]) -> Path:
+    """The path of a folder to write.
+
+    Raises :class:`~slidefusion.errors.OutputError` when it is a URL, of which a folder of that
+    name would be made here.
+    """
+    text = os.fspath(out)
+    if "://" in text:
+        raise OutputError(f"{text} is a URL, and this is written on this machine: give a folder")
+    return Path(text).expanduser()
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def train(
     from slidefusion.errors import OptionError
     from slidefusion.training.corpus import write_corpus
     from slidefusion.training.recipe import compact, published
-    from slidefusion.training.run import check_installed
+    from slidefusion.training.run import check_installed, check_request
     from slidefusion.training.run import train as run
 
     check_installed()
@@ -100,6 +100,9 @@ def train(
     given: list[Any] = list(stacks or [])
     if phantoms < 0:
         raise OptionError(f"--phantoms {phantoms}: give a number from 0 on")
+    model = None if blur_model == "none" else blur_model
+    count: int | str = devices if devices == "auto" else int(devices)
+    check_request(recipe, out, model, count, accelerator)  # before phantoms are made, for minutes
     if phantoms:
         say = _print_line if progress else None
         given += write_corpus(corpus or f"{out}/corpus", phantoms, say=say)
@@ -111,8 +114,8 @@ def train(
         out,
         truths=truth,
         name=name,
-        blur_model=None if blur_model == "none" else blur_model,
-        devices=devices if devices == "auto" else int(devices),
+        blur_model=model,
+        devices=count,
         accelerator=accelerator,
         command=shlex.join(["slidefusion", *sys.argv[1:]]),
         on_step=_Lines(recipe.steps) if progress else None,

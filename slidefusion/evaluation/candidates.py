@@ -16,7 +16,15 @@ from slidefusion.registry import get_fuser
 from slidefusion.value_range import value_range
 from slidefusion.verbs.fuse import fuse
 
-__all__ = ["DEFAULT_FUSERS", "MEAN", "PLANE_0", "Candidate", "candidates", "reason_to_skip"]
+__all__ = [
+    "DEFAULT_FUSERS",
+    "MEAN",
+    "PLANE_0",
+    "Candidate",
+    "candidates",
+    "reason_to_skip",
+    "sample",
+]
 
 PLANE_0, MEAN = "plane 0", "mean of planes"
 """Rows that are no fuser's."""
@@ -79,6 +87,8 @@ def candidates(fusers: Sequence[str | Fuser] | Mapping[str, str | Fuser] | None)
                 f"two fusers are called {label!r}: tell them apart by labels, "
                 "fusers={'label': fuser, …} (--fusers NAME:label=LABEL)"
             )
+        if not isinstance(label, str) or not label.isprintable() or not label.strip():
+            raise OptionError(f"a fuser cannot be called {label!r}: give a text of one line")
         if label == MEAN or _COLUMN.fullmatch(label):
             raise OptionError(
                 f"a fuser cannot be called {label!r}, which is a row of its own, or a picture"
@@ -100,18 +110,18 @@ def reason_to_skip(
     """
     if planes not in candidate.fuser.planes:
         return f"takes {candidate.fuser.planes} planes"
-    sample = _sample(planes, channels, dtype)
+    given = sample(planes, channels, dtype)
     try:
-        fused = fuse(sample, candidate.fuser, progress=False).values
+        fused = fuse(given, candidate.fuser, progress=False).values
     except OtherPlanesError:
         return "its weights are for another number of planes"
     has_weights = hasattr(candidate.fuser, "weights")  # which may have learnt nothing yet
-    if planes == 1 and not has_weights and np.array_equal(fused, sample[:, 0]):
-        return "gives a single plane back as it is, which is the row 'plane 0'"
+    if planes == 1 and not has_weights and np.array_equal(fused, given[:, 0]):
+        return "gives a single plane back as it is, which has a row of its own"
     return None
 
 
-def _sample(planes: int, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def sample(planes: int, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """A stack (C, Z, 64, 64) of a bright ground with dark spots."""
     y, x = np.mgrid[:64, :64] / 64.0
     spots = np.stack([np.sin(9 * y + z) * np.sin(11 * x - z) for z in range(planes)])

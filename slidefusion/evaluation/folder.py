@@ -40,6 +40,11 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
         if out.is_dir():
             shutil.rmtree(out)
         folder.rename(out)
+    except OSError as error:
+        raise OutputError(
+            f"the evaluation cannot be written into {out.parent} ({error}), and nothing of it is "
+            "kept: make room, or choose another place, and run it again"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

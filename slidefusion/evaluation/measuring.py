@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion import metrics
-from slidefusion.errors import StackError
-from slidefusion.evaluation.candidates import MEAN, PLANE_0, Candidate
+from slidefusion.errors import ProcessingError, StackError
+from slidefusion.evaluation.candidates import MEAN, PLANE_0, Candidate, sample
 from slidefusion.evaluation.patches import grid, has_content, worst_place
 from slidefusion.evaluation.scores import Measured, PatchScore, Planes
 from slidefusion.evaluation.slides import Slide
@@ -110,6 +110,7 @@ def measure(
     and disk stay bounded whatever the number of slides and fusers.
     """
     order: dict[tuple[Planes, str], list[PatchScore]] = {}
+    warm: set[Any] = set()
 
     def into(planes: Planes, method: str) -> list[PatchScore]:
         return order.setdefault((planes, method), [])
@@ -118,13 +119,14 @@ def measure(
         started = time.perf_counter()
         own = [patch for patch in patches if patch.slide == k]
         for planes, fusers in usable.items():
-            job = _Job(slide, own, shown, planes, measured)
+            job = _Job(slide, own, shown, planes, measured, warm)
             into(planes, PLANE_0).extend(
                 _score(slide, patch, planes, PLANE_0, patch.values) for patch in own
             )
             job.show_inputs()
-            if len(planes) > 1:
-                into(planes, MEAN).extend(job.scores(MEAN, _Mean(slide, planes)))
+            if planes != (0,):
+                name = MEAN if len(planes) > 1 else _title(planes[0])
+                into(planes, name).extend(job.scores(name, _Mean(slide, planes)))
             for candidate in fusers:
                 # Asked for in any case, so that rows keep the order of the fusers.
                 scores = into(planes, candidate.label)
@@ -140,6 +142,11 @@ def measure(
     measured.scores = [score for scores in order.values() for score in scores]
 
 
+def _title(offset: int) -> str:
+    """What the plane at a focus offset is called."""
+    return f"plane {offset:+d}" if offset else PLANE_0
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     """One slide with one set of planes."""
@@ -149,29 +156,34 @@ class _Job:
     shown: Sequence[Patch]
     planes: Planes
     measured: Measured
+    warm: set[Any]
+    """What was fused once, untimed: the first time, kernels are compiled and weights loaded."""
 
     def show_inputs(self) -> None:
         """Keep pictures of the planes."""
         for patch in self.patches:
             if patch in self.shown:
                 for offset in (0, *self.planes):
-                    title = f"plane {offset:+d}" if offset else PLANE_0
-                    patch.shown[self.planes, title] = self.slide.plane(offset, patch.window)
+                    pixels = self.slide.plane(offset, patch.window)
+                    patch.shown[self.planes, _title(offset)] = pixels
 
     def fuse_and_score(
         self, candidate: Candidate, out: Path, client: Any | None
     ) -> list[PatchScore]:
         """Fuse the slide into ``out``, measure it, and delete it."""
-        begun = time.perf_counter()
-        image = fuse(
-            self.slide.given,
-            candidate.fuser,
-            planes=list(self.planes),
-            out=out,
-            client=client,
-            progress=False,
-        )
+        options: dict[str, Any] = {"out": out, "client": client, "progress": False}
         key = self.planes, candidate.label
+        dtype, channels = self.slide.stack.dtype, self.slide.shape[0]
+        if (*key, dtype, channels) not in self.warm:
+            self.warm.add((*key, dtype, channels))
+            fuse(sample(len(self.planes), channels, dtype), candidate.fuser, **options)
+            shutil.rmtree(out)
+        begun = time.perf_counter()
+        try:
+            image = fuse(self.slide.given, candidate.fuser, planes=list(self.planes), **options)
+        except ProcessingError as error:  # whose advice is for outputs that stay
+            what = f"{self.slide.name}, {candidate.label}: {str(error).partition(';')[0]}"
+            raise ProcessingError(f"{what}; nothing of the evaluation is kept") from error
         spent = time.perf_counter() - begun
         self.measured.seconds[key] = self.measured.seconds.get(key, 0.0) + spent
         stated = image.attrs["slidefusion"]

@@ -29,6 +29,7 @@ from slidefusion.evaluation.scores import (
 )
 from slidefusion.evaluation.slides import Slide, fused_reference, open_slides
 from slidefusion.evaluation.tables import planes_text
+from slidefusion.files import local_folder
 from slidefusion.fuser import Fuser
 from slidefusion.geometry import as_whole
 from slidefusion.registry import fusers as installed_fusers
@@ -127,12 +128,12 @@ def evaluate(
     >>> sf.evaluate(phantoms=30, fusers=["lpp", "dtcwt"], out="results")  # doctest: +SKIP
     """
     check_flags(overwrite=overwrite)
-    folder = Path(out).expanduser()
+    folder = local_folder(out)
     check(folder, overwrite=overwrite)
     chosen = candidates(fusers)
     sets = _plane_sets(planes, step)
     given = without_truths(_several(stacks))
-    _check(given, phantoms, truths, reference, min_content, pictures)
+    _check(given, phantoms, truths, reference, min_content, pictures, patch_px)
     fuse_with, images = _reference(reference)
     images = images if truths is None else _several(truths)
     refuse_inputs_inside(folder, [*given, *(images or ()), keep])
@@ -161,6 +162,7 @@ def evaluate(
             made = open_slides(paths, None, need_truth=fuse_with is None, beside=slides)
             _need_planes(made, sets)
             slides += made
+        _refuse_twins(slides)
         work = cleanup.enter_context(staged(folder, overwrite=overwrite))
         with _scratch(work) as scratch:
             if fuse_with is not None:
@@ -246,6 +248,7 @@ def _check(
     reference: Any | None,
     min_content: float,
     pictures: int,
+    patch_px: int,
 ) -> None:
     if not stacks and phantoms < 1:
         raise UsageError("nothing to measure on: give stacks, or a number of phantoms (--phantoms)")
@@ -256,6 +259,8 @@ def _check(
             "phantoms have a truth, so there is no need of a reference: measure real stacks in a "
             "call of their own"
         )
+    if as_whole(patch_px) is None:
+        raise OptionError(f"patch_px={patch_px!r}: give a whole number of px")
     if phantoms < 0 or pictures < 1 or not 0 <= min_content < 1:
         raise OptionError(
             f"phantoms={phantoms}, pictures={pictures}, min_content={min_content}: phantoms must "
@@ -271,6 +276,14 @@ def _need_planes(slides: Sequence[Slide], sets: Sequence[Planes]) -> None:
     for slide in slides:
         for offset in (0, *(offset for planes in sets for offset in planes)):
             slide.index(offset)
+
+
+def _refuse_twins(slides: Sequence[Slide]) -> None:
+    """One slide given twice would look like two that agree, and errors be too small."""
+    stores = [slide.stack.store for slide in slides if slide.stack.store is not None]
+    twice = next((store for k, store in enumerate(stores) if store in stores[:k]), None)
+    if twice is not None:
+        raise OptionError(f"{twice} was given twice (perhaps by phantoms= and keep=): give it once")
 
 
 def _reference(reference: Any | None) -> tuple[str | Fuser | None, list[Any] | None]:

@@ -225,18 +225,22 @@ def _cells(row: Row, metrics: Sequence[str]) -> list[str]:
 
 
 def _first(rows: Sequence[Row], metric: str) -> str:
-    ranked = sorted(rows, key=lambda row: -_rank(row.mean[metric]))
+    known = [row for row in rows if not math.isnan(row.mean[metric])]
+    ranked = sorted(known, key=lambda row: -row.mean[metric])
     name = METRIC_NAMES[metric]
-    margin = ranked[0].mean[metric] - ranked[1].mean[metric]
-    return f"{name}: {ranked[0].method} first, {margin:+.4f} to {ranked[1].method}"
+    if len(ranked) < 2:
+        return f"{name}: nothing to rank"
+    best, second = ranked[:2]
+    margin = f"{best.mean[metric] - second.mean[metric]:+.4f}"
+    if margin == "+0.0000":
+        return f"{name}: {best.method} and {second.method} level"
+    return f"{name}: {best.method} first, {margin} to {second.method}"
 
 
-def _index_of_best(rows: Sequence[Row], metric: str) -> int:
-    return max(range(len(rows)), key=lambda k: _rank(rows[k].mean[metric]))
-
-
-def _rank(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+def _index_of_best(rows: Sequence[Row], metric: str) -> int | None:
+    """None where no row has a number."""
+    known = [k for k, row in enumerate(rows) if not math.isnan(row.mean[metric])]
+    return max(known, key=lambda k: rows[k].mean[metric], default=None)
 
 
 def _list(planes: Planes) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.errors import OptionError, OutputError, UsageError
-from slidefusion.files import clear_partials
+from slidefusion.files import clear_partials, is_zarr, local_folder
 from slidefusion.omezarr.lock import Lock
 from slidefusion.training.card import card_of_run
 from slidefusion.training.devices import count_devices
@@ -98,8 +99,6 @@ def train(
     PosixPath('runs/focusgan-1/focusgan-1.safetensors')
     """
     check_installed()
-    import torch
-
     from slidefusion import weights
     from slidefusion.fusers.network_tiles import resolve_precision
     from slidefusion.training.checkpoint import writing_into
@@ -107,12 +106,10 @@ def train(
     from slidefusion.training.trainer import run
     from slidefusion.verbs.truths import without_truths
 
-    _check(recipe, name, accelerator, checkpoint_steps, stop_after)
+    _check(recipe, name, checkpoint_steps, stop_after)
+    folder, accelerator = check_request(recipe, out, blur_model, devices, accelerator)
     stacks = without_truths([stacks] if isinstance(stacks, str | Path) else stacks)
     truths = [truths] if isinstance(truths, str | Path) else truths
-    folder = Path(out)
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     count = count_devices(devices, accelerator)
     recipe = recipe.changed({"precision": resolve_precision(recipe.precision, accelerator)})
     pairs = open_pairs(stacks, truths)
@@ -146,10 +143,10 @@ def train(
     _check_crop(learner)
     begun = _begin(learner) if recipe.start else None
     validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
+    copied = blur.card if blur is not None and blur.card.pack is None else None
+    if copied is not None:
+        weights.check_copy(copied, folder)  # told now, and not when the training is over
     with _only_run_in(folder) as lock:
-        if blur is not None and blur.card.pack is None:
-            with writing_into(folder):
-                weights.copy_to(blur.card, folder)  # whoever uses the weights needs it
 
         def told(step: int, losses: dict[str, float]) -> None:
             lock.check()
@@ -178,11 +175,43 @@ def train(
         if hasattr(network, "merged"):  # a layer less, where two can be one
             network = network.merged()  # type: ignore[operator]
         with writing_into(folder):
+            if copied is not None:
+                weights.copy_to(copied, folder)  # whoever uses the weights needs it
             return weights.save(
                 folder / f"{name}.safetensors",
                 network,
                 card_of_run(recipe, name, blur, begun, pairs, folder, command),
             )
+
+
+def check_request(
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    blur_model: str | os.PathLike[str] | None = "blur",
+    devices: int | str = 1,
+    accelerator: str = "auto",
+) -> tuple[Path, str]:
+    """Refuse what is wrong whatever the stacks are, before any are made.
+
+    Returns the folder, and ``"cpu"`` or ``"cuda"`` for the accelerator. Raises as :func:`train`.
+    """
+    import torch
+
+    from slidefusion import weights
+
+    folder = local_folder(out)
+    if is_zarr(folder):
+        raise OutputError(f"{folder} is a Zarr store: give a folder of its own for the training")
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"accelerator {accelerator!r}: choose 'auto', 'cpu' or 'cuda'")
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    count_devices(devices, accelerator)
+    if recipe.kind.masked and blur_model is not None:
+        weights.look_up(str(blur_model))
+    if recipe.start:
+        weights.look_up(recipe.start)
+    return folder, accelerator
 
 
 @contextlib.contextmanager
@@ -201,9 +230,7 @@ def _only_run_in(folder: Path) -> Iterator[Lock]:
         lock.release()
 
 
-def _check(
-    recipe: Any, name: Any, accelerator: str, checkpoint_steps: int, stop_after: int | None
-) -> None:
+def _check(recipe: Any, name: Any, checkpoint_steps: int, stop_after: int | None) -> None:
     if not isinstance(recipe, Recipe):
         raise OptionError(
             f"recipe={recipe!r} is no Recipe: give one, for example "
@@ -218,8 +245,6 @@ def _check(
 
     if name == CHECKPOINT:
         raise OptionError(f"name={name!r}: the run keeps its checkpoint there; choose another")
-    if accelerator not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"accelerator {accelerator!r}: choose 'auto', 'cpu' or 'cuda'")
     if checkpoint_steps < 1 or (stop_after is not None and stop_after < 1):
         raise OptionError(
             f"checkpoint_steps {checkpoint_steps}, stop_after {stop_after}: both must be at least 1"

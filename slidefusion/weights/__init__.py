@@ -12,12 +12,13 @@ from __future__ import annotations
 from slidefusion.weights.card import Card
 from slidefusion.weights.loading import LoadedWeights, fitting_card, load
 from slidefusion.weights.packs import blur_model_of, find, look_up
-from slidefusion.weights.saving import copy_to, save
+from slidefusion.weights.saving import check_copy, copy_to, save
 
 __all__ = [
     "Card",
     "LoadedWeights",
     "blur_model_of",
+    "check_copy",
     "copy_to",
     "find",
     "fitting_card",

@@ -16,7 +16,7 @@ from slidefusion.weights.packs import read_bytes
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["copy_to", "save"]
+__all__ = ["check_copy", "copy_to", "save"]
 
 
 def save(
@@ -93,6 +93,17 @@ def save(
     return weights
 
 
+def check_copy(card: Card, folder: str | Path) -> Path:
+    """Where :func:`copy_to` puts the weights, and raises what that raises, without doing it."""
+    target = Path(folder) / f"{card.name}{WEIGHTS_SUFFIX}"
+    if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != card.sha256:
+        raise WeightsError(
+            f"{target} holds other weights than {card.where}, of which a copy belongs there: "
+            "choose another folder"
+        )
+    return target
+
+
 def copy_to(card: Card, folder: str | Path) -> Path:
     """Put weights and their card into ``folder``, unless they are there; returns their path.
 
@@ -101,12 +112,7 @@ def copy_to(card: Card, folder: str | Path) -> Path:
     WeightsError
         Other weights of that name are there.
     """
-    target = Path(folder) / f"{card.name}{WEIGHTS_SUFFIX}"
-    if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != card.sha256:
-        raise WeightsError(
-            f"{target} holds other weights than {card.where}, of which a copy belongs there: "
-            "delete it, or choose another folder"
-        )
+    target = check_copy(card, folder)
     for source, copy in ((card.where, target), (card_of(card.where), Path(card_of(str(target))))):
         data = read_bytes(source)
         if not copy.exists() or copy.read_bytes() != data:

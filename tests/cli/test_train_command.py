@@ -42,6 +42,15 @@ def test_what_cannot_be_trained(cli: Runner, tmp_path: Path) -> None:
     assert "x.zarr" in cli("train", "blur", "x.zarr", *out).error
     assert "did you mean 'steps'" in cli("train", "blur", "x.zarr", *out, "-O", "step=3").error
     assert "--devices" in cli("train", "blur", "x.zarr", *out, "--devices", "two").error
+    for wrong, says in (
+        (
+            ("--blur-model", "nowhere/blur.safetensors"),
+            "nowhere/blur.safetensors: there is",
+        ),
+        (("-O", "start=nowhere"), "nowhere"),
+        (("--accelerator", "tpu"), "accelerator 'tpu'"),
+    ):  # before phantoms are made
+        assert says in cli("train", "focusgan", "--phantoms", 400, *out, *wrong).error
     assert not (tmp_path / "run").exists()
 
 

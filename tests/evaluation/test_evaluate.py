@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import re
@@ -28,9 +29,10 @@ from slidefusion.errors import (
 from slidefusion.evaluation import Evaluation
 from slidefusion.evaluation.slides import load_image
 from slidefusion.phantom import Phantom
+from slidefusion.training.recipe import compact
 from slidefusion.verbs.phantom import write_phantom
 
-from .conftest import Case, Largest, Lighter, Weightless, make_case
+from .conftest import Case, Largest, Lighter, SlowAtFirst, Weightless, make_case
 
 THREE = (-1, 0, 1)
 WINDOWS = {"stack 1": [(0, 0), (0, 64)], "stack 2": [(0, 0)]}  # the other one is glass
@@ -402,6 +404,9 @@ def test_the_working_folder_may_be_the_output(
         ({"fusers": ["no-such-fuser"]}, UnknownNameError, "no-such-fuser"),
         ({"fusers": {"plane 0": "lpp"}}, OptionError, "cannot be called 'plane 0'"),
         ({"fusers": {"mean of planes": "lpp"}}, OptionError, "a row of its own"),
+        ({"fusers": {"lpp\nfine": "lpp"}}, OptionError, "a text of one line"),
+        ({"fusers": {1: "lpp"}}, OptionError, "a text of one line"),
+        ({"patch_px": 32.5}, OptionError, r"patch_px=32.5: give a whole number"),
     ],
 )
 def test_what_cannot_be_done(
@@ -413,6 +418,66 @@ def test_what_cannot_be_done(
 ) -> None:
     with pytest.raises(error, match=message):
         run(cases, tmp_path / "r", **given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", [sf.evaluate, sf.train])
+def test_a_url_is_no_folder(verb: Any, cases: list[Case], tmp_path: Path) -> None:
+    given = compact("srgan") if verb is sf.train else [cases[0].stack]
+    more = {"stacks": [tmp_path / "a.zarr"]} if verb is sf.train else {"truths": [cases[0].truth]}
+    with pytest.raises(OutputError, match="s3://bucket/r is a URL"):
+        verb(given, out="s3://bucket/r", **more)
+
+
+def test_a_slide_given_twice_is_refused(tmp_path: Path) -> None:
+    phantom = Phantom(128, 128, planes=3, seed=3)
+    write_phantom(phantom, tmp_path / "a.zarr", progress=False)  
+    given = [tmp_path / "a.zarr", tmp_path / "a.zarr"]
+    with pytest.raises(OptionError, match=r"a\.zarr was given twice"):
+        sf.evaluate(given, ["lpp"], out=tmp_path / "r", patch_px=64)
+    assert not (tmp_path / "r").exists()
+
+
+def test_another_plane_than_the_middle_one_is_measured_itself(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    found = run(cases[:1], tmp_path / "r", planes=[(2,)], fusers=["lpp", Lighter()])
+    table = found.table(2)
+    assert list(table) == ["plane 0", "plane +2", "lighter"]
+    case = cases[0]
+    corners = (np.s_[:, y : y + 64, x : x + 64] for y, x in WINDOWS["stack 1"])
+    scores = [metrics.ssim(case.stack[:, 4][at], case.truth[at]) for at in corners]
+    assert table["plane +2"].mean["ssim"] == pytest.approx(np.mean(scores))
+    assert "lpp (gives a single plane back as it is" in (tmp_path / "r/tables.md").read_text()
+
+
+def test_nothing_is_first_among_equals_or_without_numbers(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    """A truth of one value has no correlation with anything."""
+    flat = np.full_like(cases[0].truth, 200)
+    same: dict[str, Any] = {"planes": [(0,)], "fusers": {"a": Lighter(by=0), "b": Lighter(by=0)}}
+    run(cases[:1], tmp_path / "r", **same)
+    assert "SSIM: plane 0 and a level" in (tmp_path / "r/tables.md").read_text()
+    run(cases[:1], tmp_path / "s", truths=[flat], min_content=0, **same)
+    text = (tmp_path / "s/tables.md").read_text()
+    assert "CC: nothing to rank" in text and "**–" not in text
+
+
+def test_the_first_use_of_a_fuser_is_not_timed(cases: list[Case], tmp_path: Path) -> None:
+    found = run(cases[:1], tmp_path / "r", planes=[(0,)], fusers={"slow": SlowAtFirst()})
+    assert found.measured.seconds[(0,), "slow"] < SlowAtFirst.seconds
+
+
+def test_a_full_disk_is_one_error_and_nothing_stays(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("slidefusion.evaluation.report.write_csv", full)
+    with pytest.raises(OutputError, match=r"No space left .*nothing of it is kept: make room"):
+        run(cases[:1], tmp_path / "r")
     assert not list(tmp_path.iterdir())
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -266,6 +267,29 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
     checkpoint.write_bytes(whole[:-100])
     with pytest.raises(WeightsError, match="no readable checkpoint"):
         train(small("blur"), corpus, tmp_path, accelerator="cpu")
+
+
+def test_a_refused_run_leaves_the_finished_weights_as_they_are(
+    corpus: list[Path], tmp_path: Path
+) -> None:
+    """Its blur model, above all: a copy of another one beside them would make them useless."""
+    for name in ("a", "b"):
+        seed = {"seed": 1} if name == "a" else {"seed": 2}
+        train(small("blur", **seed), corpus, tmp_path / name, accelerator="cpu")
+    given: dict[str, Any] = {"accelerator": "cpu"}
+    folder = tmp_path / "run"
+    blur = tmp_path / "a" / "blur.safetensors"
+    made = train(small("focusgan"), corpus, folder, blur_model=blur, **given)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*s*")}
+    assert "blur.safetensors" in before
+    other = tmp_path / "b" / "blur.safetensors"
+    with pytest.raises(WeightsError, match=r"choose another folder"):
+        train(small("focusgan"), corpus, folder, blur_model=other, **given)
+    (folder / "blur.safetensors").unlink()
+    with pytest.raises(OptionError, match="other settings"):
+        train(small("focusgan"), corpus, folder, blur_model=other, **given)
+    assert not (folder / "blur.safetensors").exists()
+    assert made is not None and made.read_bytes() == before[made.name]
 
 
 @pytest.mark.parametrize(
