@@ -54,7 +54,7 @@ def build(name: str, **config: Any) -> nn.Module:
     _check_config(name, network_class, config)
     try:
         return network_class(**config)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise OptionError(f"network {name}: {error}") from error
 
 
@@ -84,7 +84,8 @@ def _check_config(name: str, network_class: type[nn.Module], config: Mapping[str
 
 
 def check_sizes(prefix: str, config: Mapping[str, Any]) -> None:
-    """Numbers of channels, layers… must be at least 1; a discriminator may see no condition.
+    """Numbers of channels, layers… must be at least 1; a discriminator may see no condition. The
+    side of a kernel must be odd, or the image would not keep its size.
 
     Raises :class:`~slidefusion.errors.OptionError`, with ``prefix`` before the name, otherwise.
 
@@ -95,3 +96,5 @@ def check_sizes(prefix: str, config: Mapping[str, Any]) -> None:
         least = 0 if name == "condition" else 1
         if any(type(size) is int and size < least for size in sizes):  # no bool
             raise OptionError(f"{prefix}{name}={given!r}: must be at least {least}")
+        if name == "edge_kernel" and isinstance(given, int) and given % 2 == 0:
+            raise OptionError(f"{prefix}{name}={given!r}: must be odd")

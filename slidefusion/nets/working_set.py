@@ -41,9 +41,9 @@ class _Watch(TorchDispatchMode):
 @functools.lru_cache(maxsize=64)
 def _values(name: str, config: str, side: int, batch: int) -> tuple[int, int]:
     """Parameters, and most activations alive at once, for a batch of square images."""
-    settings = json.loads(config)
     with torch.device("meta"):
-        network = build(name, **settings).eval()
+        network = build(name, **json.loads(config)).eval()
+        settings: Any = network.config  # with the defaults that a card may leave out
         multiple: Any = network.multiple
         side = -(-side // multiple) * multiple
         channels = settings.get("channels", 1)

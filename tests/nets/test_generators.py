@@ -11,6 +11,7 @@ from torch import nn
 
 from slidefusion.errors import OptionError
 from slidefusion.nets import NETWORKS, build
+from slidefusion.nets.working_set import network_bytes
 
 SMALL: dict[str, dict[str, Any]] = {
     "generator": {"width": 4},
@@ -211,3 +212,19 @@ def test_wrong_names_and_options() -> None:
         build("pix2pixx")
     with pytest.raises(OptionError, match="srgan"):
         build("srgan", deepness=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"edge_kernel": 8}, "must be odd"), ({"upsample": "cubic"}, "'nearest'")],
+)
+def test_what_no_generator_has_is_an_option_error(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        build("generator", **wrong)
+
+
+def test_memory_of_a_network_whose_card_leaves_out_defaults() -> None:
+    given = {"width": 8}
+    whole: Any = build("generator", **given)
+    expected = network_bytes("generator", dict(whole.config), 64, 1, "float32")
+    assert network_bytes("generator", given, 64, 1, "float32") == expected
