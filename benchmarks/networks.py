@@ -32,14 +32,9 @@ from slidefusion.fusers.focusgan import Focusgan
 from slidefusion.fusers.tiles import RowMerger, TileGrid, cut_tile
 from slidefusion.geometry import Size, Window
 from slidefusion.nets import build
+from slidefusion.training.recipe import compact
 
-COMPACT: dict[str, Any] = {
-    "planes": 1,
-    "width": 16,
-    "unshuffle": 2,
-    "residual": True,
-    "edge_kernel": 5,
-}
+COMPACT: dict[str, Any] = compact("focusgan").network
 
 
 def random_weights(folder: Path) -> str:
