@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -269,7 +270,8 @@ def _check(
 
 
 def _several(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, (list, tuple)) else [given]
+    several = given if isinstance(given, (list, tuple)) else [given]
+    return [os.fspath(one) if isinstance(one, os.PathLike) else one for one in several]
 
 
 def _need_planes(slides: Sequence[Slide], sets: Sequence[Planes]) -> None:

@@ -108,8 +108,8 @@ def train(
 
     _check(recipe, name, checkpoint_steps, stop_after)
     folder, accelerator = check_request(recipe, out, blur_model, devices, accelerator)
-    stacks = without_truths([stacks] if isinstance(stacks, str | Path) else stacks)
-    truths = [truths] if isinstance(truths, str | Path) else truths
+    stacks = without_truths([stacks] if isinstance(stacks, str | os.PathLike) else stacks)
+    truths = [truths] if isinstance(truths, str | os.PathLike) else truths
     count = count_devices(devices, accelerator)
     recipe = recipe.changed({"precision": resolve_precision(recipe.precision, accelerator)})
     pairs = open_pairs(stacks, truths)

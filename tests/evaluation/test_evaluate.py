@@ -569,3 +569,21 @@ def test_a_turned_tiff_is_turned_once(orientation: int, dtype: str, tmp_path: Pa
         6: stored.T[:, ::-1], 7: stored.T[::-1, ::-1], 8: stored.T[::-1],
     }[orientation]  # fmt: skip
     assert np.array_equal(load_image(path, 1), upright[None])
+
+
+def test_any_path_is_a_path(cases: list[Case], tmp_path: Path) -> None:
+    class Place:
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def __fspath__(self) -> str:
+            return str(self.path)
+
+    truth = tmp_path / "truth.png"
+    Image.fromarray(cases[0].truth.transpose(1, 2, 0)).save(truth)
+    phantom = tmp_path / "a.zarr"
+    write_phantom(Phantom(64, 64, planes=3), phantom, progress=False)
+    given: dict[str, Any] = {"planes": [(0,)], "fusers": [Lighter()], "min_content": 0}
+    found = run(cases[:1], tmp_path / "r", truths=Place(truth), **given)
+    assert found.measured.patches == 2
+    sf.evaluate(Place(phantom), out=Place(tmp_path / "s"), patch_px=64, **given)
