@@ -46,17 +46,17 @@ class Candidate:
         return value if isinstance(value, bool) else None
 
 
-def _default_fusers() -> dict[str, tuple[str, dict[str, Any]]]:
-    names = ("focusgan", "fusiongan", "pix2pix", "srgan", "cnn", "wt", "lpp", "dtcwt")
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for name in names:
-        found[name] = (name, {})
-        if name == "focusgan":
-            found["focusgan without mask"] = (name, {"blur_mask": False})
-    return found
-
-
-DEFAULT_FUSERS = _default_fusers()
+DEFAULT_FUSERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "focusgan": ("focusgan", {}),
+    "focusgan without mask": ("focusgan", {"blur_mask": False}),
+    "fusiongan": ("fusiongan", {}),
+    "pix2pix": ("pix2pix", {}),
+    "srgan": ("srgan", {}),
+    "cnn": ("cnn", {}),
+    "wt": ("wt", {}),
+    "lpp": ("lpp", {}),
+    "dtcwt": ("dtcwt", {}),
+}
 """Label: (name, options) of the methods that the paper compares."""
 
 

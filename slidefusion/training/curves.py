@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ VALIDATION_STEP = 2**31
 
 
 class Curves:
-    """Curves as CSV, and for TensorBoard where it is installed."""
+    """Curves as CSV, and for TensorBoard."""
 
     def __init__(self, folder: Path, done: int, losses: Sequence[str]) -> None:
         self.folder = folder
@@ -41,13 +41,9 @@ class Curves:
                 f"{folder / 'losses.csv'} has the columns {found[0].strip()} of an earlier version "
                 f"(now {','.join(self.columns)}): move it elsewhere, and the run goes on"
             )
-        self.board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
-        except ImportError:
-            pass
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def losses(self, step: int, losses: dict[str, float]) -> None:
         self._row("losses.csv", self.columns, step, losses)
@@ -68,16 +64,14 @@ class Curves:
             values["mae"].append(float((outputs - truths).abs().mean()))
         means = {name: math.fsum(found) / len(found) for name, found in values.items()}
         self._row("validation.csv", ["step", *means], step, means)
-        if self.board is not None:
-            rows = torch.cat([image[:4].float().cpu().clamp(0, 1) for image in images])
-            side = rows.shape[-1]
-            grid = rows.reshape(3, -1, 3, side, side).permute(2, 0, 3, 1, 4)
-            grid = grid.reshape(3, 3 * side, -1)
-            self.board.add_image("input, output, truth", grid, step)
+        rows = torch.cat([image[:4].float().cpu().clamp(0, 1) for image in images])
+        side = rows.shape[-1]
+        grid = rows.reshape(3, -1, 3, side, side).permute(2, 0, 3, 1, 4)
+        grid = grid.reshape(3, 3 * side, -1)
+        self.board.add_image("input, output, truth", grid, step)
 
     def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
+        self.board.close()
 
     def _row(self, name: str, columns: list[str], step: int, values: dict[str, float]) -> None:
         path = self.folder / name
@@ -87,9 +81,8 @@ class Curves:
             if new:
                 writer.writeheader()
             writer.writerow({"step": step, **{key: repr(value) for key, value in values.items()}})
-        if self.board is not None:
-            for key, value in values.items():
-                self.board.add_scalar(f"{Path(name).stem}/{key}", value, step)
+        for key, value in values.items():
+            self.board.add_scalar(f"{Path(name).stem}/{key}", value, step)
 
 
 def _forget_after(path: Path, done: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from slidefusion.errors import OptionError, ProcessingError
+from slidefusion.errors import ProcessingError
 from slidefusion.training.average import WeightAverage
 from slidefusion.training.checkpoint import (
     checkpoint_in,
@@ -108,7 +108,6 @@ def run(
     if count == 1:
         _train(job, _fabric(recipe, 1, accelerator), told)
     elif job.done < job.last or job.unvalidated:
-        _fabric_class()  # tells of a missing package here, and once
         state = in_processes(count, _train_part, (job, count, accelerator), told)
         average.network.load_state_dict(state)
     return average.network
@@ -242,22 +241,12 @@ def _mean_of_all(losses: dict[str, float], fabric: Fabric) -> dict[str, float]:
     return dict(zip(losses, means.tolist(), strict=True))
 
 
-def _fabric_class() -> type[Fabric]:
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise OptionError(
-            "training needs more than fusing does: python -m pip install 'slidefusion[train]'"
-        ) from error
-    return Fabric
-
-
 def _fabric(recipe: Recipe, count: int, accelerator: str) -> Fabric:
-    make = _fabric_class()
+    from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no "Using bfloat16 …"
-    return make(
+    return Fabric(
         accelerator=accelerator,
         devices=count,
         strategy="ddp" if count > 1 else "auto",
