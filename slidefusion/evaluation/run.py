@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slidefusion.declarations import options_of
-from slidefusion.errors import OptionError, UnknownNameError, UsageError, near_match
+from slidefusion.errors import UsageError
 from slidefusion.evaluation.candidates import Candidate, candidates, reason_to_skip
 from slidefusion.evaluation.folder import check, refuse_inputs_inside, staged
 from slidefusion.evaluation.held_out import FIRST_SEED, held_out, write_held_out
 from slidefusion.evaluation.measuring import measure, pick, survey
+from slidefusion.evaluation.request import (
+    check_numbers,
+    need_planes,
+    plane_sets,
+    reference_of,
+    refuse_twins,
+    several,
+)
 from slidefusion.evaluation.scores import (
     REFERENCE_METRICS,
     STACK_METRICS,
@@ -32,8 +39,6 @@ from slidefusion.evaluation.slides import Slide, fused_reference, open_slides
 from slidefusion.evaluation.tables import planes_text
 from slidefusion.files import local_folder
 from slidefusion.fuser import Fuser
-from slidefusion.geometry import as_whole
-from slidefusion.registry import fusers as installed_fusers
 from slidefusion.run_options import check_flags
 from slidefusion.verbs.truths import without_truths
 
@@ -132,11 +137,11 @@ def evaluate(
     folder = local_folder(out)
     check(folder, overwrite=overwrite)
     chosen = candidates(fusers)
-    sets = _plane_sets(planes, step)
-    given = without_truths(_several(stacks))
-    _check(given, phantoms, truths, reference, min_content, pictures, patch_px)
-    fuse_with, images = _reference(reference)
-    images = images if truths is None else _several(truths)
+    sets = plane_sets(planes, step)
+    given = without_truths(several(stacks))
+    check_numbers(given, phantoms, truths, reference, min_content, pictures, patch_px)
+    fuse_with, images = reference_of(reference)
+    images = images if truths is None else several(truths)
     refuse_inputs_inside(folder, [*given, *(images or ()), keep])
     say = say or (lambda _: None)
 
@@ -152,7 +157,7 @@ def evaluate(
             skipped += lines
         for line in skipped:
             say(line)
-        _need_planes(slides, sets)
+        need_planes(slides, sets)
         if phantoms:
             place = _phantom_folder(keep, cleanup)
             say(f"{phantoms} held-out phantoms, seeds from {first_seed}, in {place}")
@@ -161,9 +166,9 @@ def evaluate(
                 planes=_PHANTOM_PLANES, client=client,
             )  # fmt: skip
             made = open_slides(paths, None, need_truth=fuse_with is None, beside=slides)
-            _need_planes(made, sets)
+            need_planes(made, sets)
             slides += made
-        _refuse_twins(slides)
+        refuse_twins(slides)
         work = cleanup.enter_context(staged(folder, overwrite=overwrite))
         with _scratch(work) as scratch:
             if fuse_with is not None:
@@ -217,96 +222,6 @@ def _usable(
         for reason, labels in out.items()
     ]
     return usable, lines
-
-
-def _plane_sets(planes: Sequence[Sequence[int]], step: int) -> list[Planes]:
-    if step < 1:
-        raise OptionError(f"step={step}: must be 1 or more")
-    found: list[Planes] = []
-    for given in planes:
-        whole = [as_whole(offset) for offset in given] if isinstance(given, Iterable) else [None]
-        if None in whole:
-            raise OptionError(
-                f"planes={planes!r}: give sets of focus offsets, which are whole numbers, for "
-                "example [(0,), (-1, 0, 1)]"
-            )
-        offsets = tuple(offset * step for offset in whole if offset is not None)
-        if not offsets or len(set(offsets)) != len(offsets):
-            raise OptionError(
-                f"planes={list(given)}: give focus offsets, none twice, for example (-1, 0, 1)"
-            )
-        if offsets not in found:
-            found.append(offsets)
-    if not found:
-        raise OptionError("planes is empty: give at least one set, for example [(0,), (-1, 0, 1)]")
-    return found
-
-
-def _check(
-    stacks: Sequence[Any],
-    phantoms: int,
-    truths: Any | None,
-    reference: Any | None,
-    min_content: float,
-    pictures: int,
-    patch_px: int,
-) -> None:
-    if not stacks and phantoms < 1:
-        raise UsageError("nothing to measure on: give stacks, or a number of phantoms (--phantoms)")
-    if truths is not None and reference is not None:
-        raise OptionError("truths and reference were both given: results have one thing to be like")
-    if phantoms and reference is not None:
-        raise OptionError(
-            "phantoms have a truth, so there is no need of a reference: measure real stacks in a "
-            "call of their own"
-        )
-    if as_whole(patch_px) is None:
-        raise OptionError(f"patch_px={patch_px!r}: give a whole number of px")
-    if phantoms < 0 or pictures < 1 or not 0 <= min_content < 1:
-        raise OptionError(
-            f"phantoms={phantoms}, pictures={pictures}, min_content={min_content}: phantoms must "
-            "be 0 or more, pictures 1 or more, min_content from 0 to below 1"
-        )
-
-
-def _several(given: Any) -> list[Any]:
-    several = given if isinstance(given, (list, tuple)) else [given]
-    return [os.fspath(one) if isinstance(one, os.PathLike) else one for one in several]
-
-
-def _need_planes(slides: Sequence[Slide], sets: Sequence[Planes]) -> None:
-    for slide in slides:
-        for offset in (0, *(offset for planes in sets for offset in planes)):
-            slide.index(offset)
-
-
-def _refuse_twins(slides: Sequence[Slide]) -> None:
-    """One slide given twice would look like two that agree, and errors be too small."""
-    stores = [slide.stack.store for slide in slides if slide.stack.store is not None]
-    twice = next((store for k, store in enumerate(stores) if store in stores[:k]), None)
-    if twice is not None:
-        raise OptionError(f"{twice} was given twice (perhaps by phantoms= and keep=): give it once")
-
-
-def _reference(reference: Any | None) -> tuple[str | Fuser | None, list[Any] | None]:
-    """The fuser that makes references, or the images given."""
-    if reference is None:
-        return None, None
-    if isinstance(reference, (list, tuple)) and len(reference) == 1:
-        reference = reference[0]
-    if isinstance(reference, Fuser):
-        return reference, None
-    if isinstance(reference, str) and not Path(reference).exists() and "://" not in reference:
-        installed = installed_fusers()
-        known = {p.name for p in installed} | {p.qualified_name for p in installed}
-        if reference in known:
-            return reference, None
-        if not {"/", "\\", "."} & set(reference):
-            raise UnknownNameError(
-                f"reference {reference!r}: there is no such image, and no such fuser"
-                f"{near_match(reference, known)} (installed: {', '.join(sorted(known))})"
-            )
-    return None, _several(reference)
 
 
 def _kind(fuse_with: str | Fuser | None, reference: Any | None) -> str:
