@@ -16,7 +16,7 @@ import numpy as np
 
 from slidefusion.errors import MemoryBudgetError, ProcessingError, SlidefusionError, StackError
 from slidefusion.memory import available_bytes
-from slidefusion.tasks.outcomes import may_pass
+from slidefusion.tasks.outcomes import is_out_of_reach
 
 if TYPE_CHECKING:
     import zarr
@@ -44,7 +44,7 @@ def metadata_of(where: str) -> Iterator[None]:
     StackError
         They are damaged.
     ProcessingError
-        The store does not answer.
+        The store does not answer, or does not let us read them.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def metadata_of(where: str) -> Iterator[None]:
         raise
     except Exception as error:  # each parser has exceptions of its own
         cause = f"{type(error).__name__}: {error}"
-        if may_pass(error) == "retry" and not isinstance(error, MemoryError):
+        if is_out_of_reach(error) and not isinstance(error, MemoryError):
             raise ProcessingError(f"cannot read the metadata of {where}: {cause}") from error
         raise StackError(
             f"the metadata of {where} is damaged ({cause}); restore it, or write it anew with its "

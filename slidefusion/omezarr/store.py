@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -30,7 +29,7 @@ from slidefusion.files import is_zarr
 from slidefusion.omezarr.access import cause_of
 from slidefusion.omezarr.plain_shards import has_plain_shards
 from slidefusion.omezarr.remote import check_url, url_store
-from slidefusion.tasks.outcomes import may_pass
+from slidefusion.tasks.outcomes import came_from_store, is_out_of_reach
 
 if TYPE_CHECKING:
     import zarr
@@ -218,7 +217,7 @@ def open_group(path: str | os.PathLike[str], mode: str = "r") -> zarr.Group:
         raise StackError(f"{where} needs another package: {error}") from error
     except Exception as error:  # each object store has exceptions of its own
         of_zarr = isinstance(error, (*_OF_ZARR, zarr.errors.BaseZarrError))
-        if of_zarr and not _came_from_store(error):
+        if of_zarr and not came_from_store(error):
             raise StackError(
                 f"the Zarr metadata of {where} is damaged: {cause_of(error)}"
             ) from error
@@ -230,12 +229,6 @@ def open_group(path: str | os.PathLike[str], mode: str = "r") -> zarr.Group:
 
 _OF_ZARR = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """What zarr raises for metadata that are something else than they should be."""
-
-
-def _came_from_store(error: BaseException) -> bool:
-    """Whether a store at a URL raised it, and not zarr for what the store answered."""
-    modules = (frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__))
-    return "zarr.storage._fsspec" in modules
 
 
 def _check_local(where: str) -> None:
@@ -297,7 +290,7 @@ def open_array(path: str, name: str, mode: str, stamp: str, fast: bool = True) -
             return zarr.open_array(_store(path, mode), path=name, mode=mode)
     except Exception as error:
         message = f"the array {name!r} of {path} cannot be opened: {cause_of(error)}"
-        if may_pass(error) == "retry":
+        if is_out_of_reach(error):
             raise ProcessingError(message) from error
         raise StackError(message) from error
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, Literal
 
 from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, StackError
@@ -24,6 +25,7 @@ __all__ = [
     "Verdict",
     "attempt",
     "attempt_all",
+    "came_from_store",
     "is_out_of_reach",
     "may_pass",
 ]
@@ -60,6 +62,8 @@ _NETWORK = (
     "requests",
     "urllib3",
 )
+_STORES = {"zarr.storage._fsspec", "slidefusion.omezarr.ranged_store"}
+"""Modules that ask stores at URLs."""
 _NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _PASSING_STATUS = {408, 425, 429}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries (zarrs) say which errno
@@ -161,13 +165,23 @@ def is_out_of_reach(error: BaseException, *, remote: bool = False) -> bool:
     for cause in _causes(error):
         if isinstance(cause, PermissionError) or _is_of_a_network(cause):
             return True
-        if remote and isinstance(cause, (AttributeError, NotImplementedError, TypeError)):
-            return True  # the store's library cannot do what it was asked, whatever the data
+        if came_from_store(cause) and not isinstance(cause, _NOT_THERE):
+            return True
         # zarrs, which reads local files, calls what it cannot decode an OSError, without a number.
         numbered = isinstance(cause, OSError) and (remote or cause.errno)
         if numbered and not isinstance(cause, _NOT_THERE):
             return True
     return False
+
+
+def came_from_store(error: BaseException) -> bool:
+    """Whether a store at a URL raised it, and not zarr or a codec for what the store answered.
+
+    It says nothing of the data then, whatever it is: libraries of stores raise a ``ValueError`` or
+    ``TypeError`` as well, for an answer or a request that they do not know.
+    """
+    modules = {frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)}
+    return not modules.isdisjoint(_STORES)
 
 
 def _is_of_a_network(error: BaseException) -> bool:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
+import numpy as np
 import pytest
+import tifffile
+from fsspec.implementations.memory import MemoryFileSystem
 from zarr.storage import StorePath
 
+import slidefusion as sf
 from slidefusion.errors import ProcessingError, StackError
 from slidefusion.omezarr.remote import url_exists, url_store
-from slidefusion.omezarr.store import open_group
+from slidefusion.omezarr.store import open_array, open_group
 
 
 def test_metadata_at_a_url_that_is_damaged() -> None:
@@ -59,3 +65,48 @@ def test_what_does_not_answer_is_not_missing(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(place.store.fs, "_cat_file", busy)  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="busy"):
         url_exists(place)
+
+
+class NoSuffixes(MemoryFileSystem):  # type: ignore[misc]
+    """Takes a negative start for a place, as Azure's does, and raises what comes of that."""
+
+    protocol = "nosuffix"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    fails = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("nosuffix://", "memory://")))
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_: Any
+    ) -> bytes:
+        if (start or 0) < 0 or (self.fails and "/c/" in path):
+            raise ValueError("Required Content-Range response header is missing or malformed.")
+        return bytes(super().cat_file(path, start, end))
+
+
+def test_a_store_that_knows_no_suffixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("nosuffix", NoSuffixes)
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 300, 300), dtype=np.uint8)
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata={"axes": "ZYX", **sizes})
+    out = "nosuffix://store/a.zarr"
+
+    def convert(**more: Any) -> None:
+        sf.convert(tmp_path / "a.ome.tif", out, shard_px=256, chunk_px=64, progress=False, **more)
+
+    convert()
+    assert np.array_equal(sf.open_stack(out).values[0], pixels)
+    part = open_array(out, "0", "r", "")[:, :, :9, :9]  # of which it looks up the chunks
+    assert np.array_equal(part[0], pixels[:, :9, :9])
+    assert sf.verify(out, progress=False) == []
+    # What its library raises says nothing of the data, of whatever kind the error is.
+    before = dict(NoSuffixes.store)
+    monkeypatch.setattr(NoSuffixes, "fails", True)
+    with pytest.raises(ProcessingError, match="Content-Range"):
+        sf.verify(out, progress=False)
+    with pytest.raises(ProcessingError, match="Content-Range"):
+        convert(verify=True)
+    assert all(NoSuffixes.store.get(name) is data for name, data in before.items() if "/c/" in name)
