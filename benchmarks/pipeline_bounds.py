@@ -23,7 +23,7 @@ import zarr
 
 from slidefusion.engine import WindowPlanes
 from slidefusion.geometry import Window
-from slidefusion.omezarr.output import ImageSpec
+from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.plan import make_plan
 from slidefusion.tasks.scheduling import parallelism

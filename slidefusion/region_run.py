@@ -18,6 +18,7 @@ from slidefusion.omezarr.access import writing
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.output import Output
+from slidefusion.omezarr.place import sizes_below
 from slidefusion.omezarr.shards import shard_fault, size_fault
 from slidefusion.omezarr.store import is_url
 from slidefusion.progress import progress_bar
@@ -101,9 +102,10 @@ class _Regions:
     def run(self) -> None:
         outputs, options, tasks = self.outputs, self.options, self.tasks
         if all(output.was_complete for output in outputs):
-            restored = [output.restore_arrays() for output in outputs]
+            restored = [output.restore_metadata() for output in outputs]
             damaged = self._verify()
-            if damaged is None and not any(restored):
+            whole = damaged is None and not any(restored)
+            if whole and all(output.is_described() for output in outputs):
                 report = self._report()
                 report.verified = _VERIFIED
                 return self._write_report(report, "complete")
@@ -240,7 +242,7 @@ class _Regions:
         if is_url(self.where):
             sizes: dict[str, int] = {}
             for output in self.outputs:
-                sizes |= _listing(output.where)
+                sizes |= sizes_below(output.where)
 
             def fault(path: str, chunks: int) -> str | None:
                 return size_fault(sizes[path], chunks) if path in sizes else "is missing"
@@ -337,16 +339,3 @@ class _Regions:
             inside = (top < y + height) & (y < bottom) & (left < x + width) & (x < right)
             found |= inside & holds[damage.z]
         return {index for index, hit in zip(self.index.values(), found, strict=True) if hit}
-
-
-def _listing(where: str) -> dict[str, int]:
-    """Everything in the store, by its URL, with its size in bytes."""
-    import fsspec
-
-    filesystem, root = fsspec.core.url_to_fs(where)
-    filesystem.invalidate_cache()
-    found = filesystem.find(root, detail=True)
-    return {
-        f"{where}{str(path).removeprefix(str(root))}": int(info["size"])
-        for path, info in found.items()
-    }

@@ -17,8 +17,9 @@ from slidefusion.engine import fuse_array, fuse_region
 from slidefusion.errors import PluginError, ProcessingError, SlidefusionError, UsageError
 from slidefusion.fuser import Fused, Fuser
 from slidefusion.memory import give_back_freed_memory, keep_freed_memory
+from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.journal import fingerprint_of
-from slidefusion.omezarr.output import ImageSpec, Output
+from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.rendering import image_label, omero
 from slidefusion.omezarr.sources import check_unchanged

@@ -215,6 +215,9 @@ def _check_block(job: _Job, k: int, level: int, z: int, row: int, column: int) -
     if image.method is None or level + 1 == len(image.arrays):
         return []
     above = image.open(job.where, level + 1, job.stamp)
+    if above.shape[-2:] != (-(-height // 2), -(-width // 2)):
+        sizes = f"{height} x {width} px, and that {above.shape[-2]} x {above.shape[-1]}"
+        return [damage(window, f"does not agree with level {level + 1}: it is {sizes}")]
     half = halve_mean(block) if image.method == "mean" else halve_nearest(block)
     halved = Window(y // 2, x // 2, *half.shape[1:])
     # What is missing or damaged there is told of where that level is checked.

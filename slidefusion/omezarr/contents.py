@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -15,10 +16,11 @@ from slidefusion.omezarr.members import (
     fault_of,
     label_names,
     member,
+    metadata_fault,
     metadata_of,
 )
 from slidefusion.omezarr.metadata import parse_multiscales
-from slidefusion.omezarr.record import record_of
+from slidefusion.omezarr.record import DIGESTS_KEY, digest_of, digest_of_root, record_of
 from slidefusion.stack_shape import check_size
 
 __all__ = ["images_of", "lost_arrays"]
@@ -26,15 +28,26 @@ __all__ = ["images_of", "lost_arrays"]
 
 def lost_arrays(group: Any, where: str) -> list[Damage]:
     """Arrays, and groups that they lie in, that the root of an opened OME-Zarr of ours names and
-    that are not there, or cannot be opened."""
+    that are not there, cannot be opened, or say something else than they did."""
     arrays = _named(group)
     above = [str(p) for name in arrays for p in PurePosixPath(name).parents if str(p) != "."]
-    faults = {name: fault_of(group, name, where) for name in dict.fromkeys([*above, *arrays])}
-    return [
-        Damage(name, 0, None, Window(0, 0, 0, 0), fault)
-        for name, fault in faults.items()
-        if fault is not None
-    ]
+    digests = group.attrs.get(DIGESTS_KEY)
+    digests = digests if isinstance(digests, dict) else {}  # earlier versions wrote none
+    found = []
+    if "" in digests and digests[""] != digest_of_root(dict(group.attrs)):
+        found.append(("zarr.json", "says something else than was written"))
+    for name in dict.fromkeys([*above, *arrays]):
+        if name in digests:
+            fault = metadata_fault(group, name, where, partial(_has_digest, digests[name]))
+        else:
+            fault = fault_of(group, name, where)
+        if fault is not None:
+            found.append((name, fault))
+    return [Damage(name, 0, None, Window(0, 0, 0, 0), fault) for name, fault in found]
+
+
+def _has_digest(digest: Any, metadata: Any) -> bool:
+    return bool(digest_of(metadata) == digest)
 
 
 def _named(group: Any) -> list[str]:
@@ -61,6 +74,11 @@ def images_of(group: Any, where: str, lost: Collection[str]) -> list[CheckedImag
                 continue
             inside = member(group, name) if name else group
             attributes = {} if inside is None else dict(inside.attrs)
+            if name.startswith("labels/") and record_of(attributes):
+                raise StackError(
+                    f"{where}/{name} has the metadata of the whole store, and the root has not: "
+                    "give each its own, or write the store anew"
+                )
             image = parse_multiscales(attributes, f"{where}/{name}".rstrip("/"))
             arrays = tuple(f"{name}/{path}".lstrip("/") for path in image.paths)
             made = _how(name) if ours else None

@@ -8,8 +8,9 @@ zarr (3.1.6) takes the kind of a member out of its metadata within an assertion.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,9 @@ __all__ = [
     "label_names",
     "made_group",
     "member",
+    "metadata_fault",
     "metadata_of",
+    "store_metadata",
 ]
 
 _CHUNK_SHARE = 0.25
@@ -85,6 +88,41 @@ def fault_of(group: zarr.Group, name: str, where: str) -> str | None:
             return "is missing" if member(group, name) is None else None
     except StackError:
         return "has damaged metadata"
+
+
+def metadata_fault(
+    group: zarr.Group, name: str, where: str, fits: Callable[[Any], bool]
+) -> str | None:
+    """What is wrong with the ``zarr.json`` of ``name`` below an opened group, if anything is.
+
+    ``fits`` says whether what it says is what it must be.
+
+    Raises
+    ------
+    ProcessingError
+        The store does not answer.
+    """
+    from zarr.core.sync import sync
+
+    try:
+        with metadata_of(f"{where}/{name}"):
+            text = sync((group.store_path / name / "zarr.json").get())
+            found = None if text is None else json.loads(text.to_bytes())
+    except StackError:
+        return "has damaged metadata"
+    if text is None:
+        return "is missing"
+    fitting = isinstance(found, dict) and fits(found)
+    return None if fitting else "has other metadata than it was written with"
+
+
+def store_metadata(group: zarr.Group, name: str, text: bytes) -> None:
+    """Write the ``zarr.json`` of ``name`` below an opened group; raises what the store raises."""
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    data = default_buffer_prototype().buffer.from_bytes(text)
+    sync((group.store_path / name / "zarr.json").set(data))
 
 
 def made_group(group: zarr.Group, name: str) -> zarr.Group:

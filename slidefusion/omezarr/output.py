@@ -6,81 +6,30 @@ it for a whole image, and ``slidefusion.complete`` is false.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
 from slidefusion.errors import OutputError, ProcessingError, SlidefusionError
 from slidefusion.omezarr.access import writing
+from slidefusion.omezarr.images import ImageSpec, metadata_below
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import Lock
-from slidefusion.omezarr.members import fault_of, made_group
-from slidefusion.omezarr.metadata import multiscales
+from slidefusion.omezarr.members import metadata_fault, store_metadata
 from slidefusion.omezarr.overlap import refuse_overlap
-from slidefusion.omezarr.place import State, delete_store, forget_metadata, state_of
-from slidefusion.omezarr.pyramid import PyramidLayout
-from slidefusion.omezarr.record import RECORD_KEY
-from slidefusion.omezarr.rendering import with_windows, without_windows
+from slidefusion.omezarr.place import State, delete_store, state_of
+from slidefusion.omezarr.record import DIGESTS_KEY, RECORD_KEY, digest_of, digest_of_root
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import check_name, create_group, location, open_group
-from slidefusion.omezarr.version import NGFF_VERSION
 
-__all__ = ["ImageSpec", "Output", "stored_region_px"]
+__all__ = ["Output", "stored_region_px"]
 
 _LOG = logging.getLogger("slidefusion")
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """One image of an output: its arrays and what its group says of it."""
-
-    name: str
-    """Path of the image group in the store; ``""`` is the root, ``"labels/depth"`` a label."""
-    layout: PyramidLayout
-    pixel_size_um: tuple[float, float] | None = None
-    z_step_um: float | None = None
-    z_start_um: float = 0.0
-    origin: tuple[float, float] = (0.0, 0.0)
-    """(y, x) place of the first pixel, as in `multiscales`."""
-    blocks: Mapping[str, Any] = field(default_factory=dict)
-    """Further NGFF blocks: ``omero``, ``image-label``."""
-    rgb: bool = False
-    """Whether the channels are red, green and blue of one colour picture."""
-
-    @property
-    def arrays(self) -> list[str]:
-        """Paths of its arrays in the store, level 0 first."""
-        return [f"{self.name}/{level}".lstrip("/") for level in range(self.layout.levels)]
-
-    def ome(self, title: str) -> dict[str, Any]:
-        """The ``ome`` attribute of the group."""
-        return {
-            "version": NGFF_VERSION,
-            "multiscales": multiscales(
-                self.layout.axes,
-                self.layout.levels,
-                pixel_size_um=self.pixel_size_um,
-                z_step_um=self.z_step_um,
-                z_start_um=self.z_start_um,
-                origin=self.origin,
-                name=title,
-                method=self.layout.method,
-            ),
-            **self.blocks,
-        }
-
-    def with_windows(self, where: str) -> ImageSpec:
-        """The image with windows for channels that have none, by what is written at ``where``."""
-        block = self.blocks.get("omero")
-        if block is None or not without_windows(block):
-            return self
-        shown = with_windows(block, self.layout.overview(where, self.name), rgb=self.rgb)
-        return replace(self, blocks={**self.blocks, "omero": shown})
 
 
 def stored_region_px(out: str | os.PathLike[str]) -> int | None:
@@ -202,14 +151,41 @@ class Output:
             create_group(self.where, self._root_attributes(complete=False))
         clear_scratch(self.where)
         self.journal = Journal.open(self.where, self.settings, count)
-        self._make_arrays()
+        unlike = self._unlike()
+        if any(json.loads(text)["node_type"] == "array" for text in unlike.values()):
+            self.journal.done[:] = False  # what such an array was taken for is not known
+        self._write_metadata(unlike)
 
-    def _make_arrays(self) -> None:
+    def _unlike(self) -> dict[str, bytes]:
+        """Metadata below the root that are not there, or other than they must be, by their path.
+
+        What groups say of their images is said, and looked at, when all else is right.
+        """
+        root = open_group(self.where)
+
+        def fits(found: Any, wanted: Any) -> bool:
+            kinds = {"group", found.get("node_type"), wanted["node_type"]}
+            return bool(found == wanted or len(kinds) == 1)
+
+        return {
+            name: text
+            for name, text in metadata_below(self.images, finished=False).items()
+            if metadata_fault(root, name, self.where, partial(fits, wanted=json.loads(text)))
+        }
+
+    def _write_metadata(self, texts: Mapping[str, bytes]) -> None:
         root = open_group(self.where, "r+")
-        for image in self.images:
-            with writing(f"the groups of {self.where}"):
-                group = made_group(root, image.name)
-            image.layout.create(group, self.where)
+        for name, text in texts.items():
+            with writing(f"the metadata of {self.where}/{name}"):
+                store_metadata(root, name, text)
+
+    def _finished(self) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The metadata below the root, and the root's attributes, of the finished output."""
+        images = [image.with_windows(self.where) for image in self.images]
+        title = self.where.rpartition("/")[2].removesuffix(".zarr").removesuffix(".ome")
+        below = metadata_below(images, finished=True)
+        root = {"ome": images[0].ome(title), **self._root_attributes(complete=True)}
+        return below, {**root, DIGESTS_KEY: _digests(below, root)}
 
     def _root_attributes(self, *, complete: bool) -> dict[str, Any]:
         # What it holds is said here as well, so that an image that is lost as a whole is missed.
@@ -263,28 +239,45 @@ class Output:
                 self.where, JOURNAL_NAME, error.__cause__ or error,
             )  # fmt: skip
 
-    def restore_arrays(self) -> bool:
-        """Make arrays anew that a complete output lacks, or whose metadata is damaged: empty, and
-        the output incomplete.
+    def restore_metadata(self) -> bool:
+        """Write anew what a complete output lacks of the metadata below its root, or what is other
+        than it must be; the output is incomplete then.
 
-        Says whether there were any.
+        Says whether there was any.
 
         Raises
         ------
         ProcessingError
             When the store refuses.
         """
-        root = open_group(self.where)
-        arrays = [PurePosixPath(array) for image in self.images for array in image.arrays]
-        names = {str(p) for array in arrays for p in (array, *array.parents)} - {"."}
-        faults = {name: fault_of(root, name, self.where) for name in names}
-        if not any(faults.values()):
+        unlike = self._unlike()
+        if not unlike:
             return False
         self.reopen()
-        for name in (name for name, fault in faults.items() if fault):
-            forget_metadata(self.where, name)
-        self._make_arrays()
+        self._write_metadata(unlike)
         return True
+
+    def is_described(self) -> bool:
+        """Whether all metadata of a complete output, whose pixels are right, are as `finish` makes
+        them.
+
+        Raises
+        ------
+        ProcessingError
+            When the store refuses.
+        """
+        below, attributes = self._finished()
+        root = open_group(self.where)
+        stored = dict(root.attrs)
+        if stored.get("ome") != json.loads(json.dumps(attributes["ome"])):
+            return False
+        # Those that were written by earlier versions have no digests.
+        if stored.get(DIGESTS_KEY, {}) not in ({}, _digests(below, stored)):
+            return False
+        return not any(
+            metadata_fault(root, name, self.where, json.loads(text).__eq__)
+            for name, text in below.items()
+        )
 
     def reopen(self) -> None:
         """Take a complete output up again: it is incomplete until ``finish``."""
@@ -320,20 +313,19 @@ class Output:
         self.journal.flush()
         if not self._has_upper:
             self.write_upper()
-        images = [image.with_windows(self.where) for image in self.images]
-        title = self.where.rpartition("/")[2].removesuffix(".zarr").removesuffix(".ome")
+        below, attributes = self._finished()
+        self._write_metadata(below)
         root = open_group(self.where, "r+")
-        labels = [i.name.partition("/")[2] for i in self.images if i.name.startswith("labels/")]
         with writing(f"the metadata of {self.where}"):
-            for image in images[1:]:  # below the root's
-                group = made_group(root, image.name)
-                group.attrs["ome"] = image.ome(image.name.rpartition("/")[2])
-            if labels:
-                group = made_group(root, "labels")
-                group.attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
             clear_scratch(self.where)
             # The last write, and a single one: from here on the image is whole.
-            root.attrs.put({"ome": images[0].ome(title), **self._root_attributes(complete=True)})
+            root.attrs.put(attributes)
         self._writing = False
         self._forget_journal()
         self.close()
+
+
+def _digests(below: Mapping[str, bytes], root: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of all metadata, by the path of what they describe; ``""`` is the root."""
+    digests = {name: digest_of(json.loads(text)) for name, text in below.items()}
+    return {"": digest_of_root(root), **digests}

@@ -18,7 +18,7 @@ from slidefusion.omezarr.record import RECORD_KEY, is_complete, record_of
 from slidefusion.omezarr.shards import SCRATCH_NAME
 from slidefusion.omezarr.store import is_url, open_group
 
-__all__ = ["State", "delete_store", "forget_metadata", "state_of"]
+__all__ = ["State", "delete_store", "sizes_below", "state_of"]
 
 State = Literal["empty", "unfinished", "complete", "deleted", "zarr", "other"]
 """Nothing; an output of ours, not finished or finished; one whose deletion was begun; somebody
@@ -79,6 +79,19 @@ def _children(paths: list[str], root: str) -> set[str]:
     return {path.rpartition("/")[2] for path in stripped if path != root.rstrip("/")}
 
 
+def sizes_below(where: str) -> dict[str, int]:
+    """Everything in a store at a URL, by its URL, with its size in bytes."""
+    import fsspec
+
+    filesystem, root = fsspec.core.url_to_fs(where)
+    filesystem.invalidate_cache()
+    found = filesystem.find(root, detail=True)
+    return {
+        f"{where}{str(path).removeprefix(str(root))}": int(info["size"])
+        for path, info in found.items()
+    }
+
+
 def delete_store(where: str) -> None:
     """Delete a Zarr store, but for the lock of the run that deletes it.
 
@@ -99,25 +112,6 @@ def delete_store(where: str) -> None:
 
 
 _DELETED = {"complete": False, "deleted": True}
-
-
-def forget_metadata(where: str, name: str) -> None:
-    """Delete the metadata of the array or group ``name`` in the store at ``where``, if it has any.
-
-    Raises
-    ------
-    ProcessingError
-        When the store refuses.
-    """
-    with writing(f"the metadata of {where}/{name}"):
-        if is_url(where):
-            import fsspec
-
-            filesystem, root = fsspec.core.url_to_fs(where)
-            if filesystem.exists(f"{root}/{name}/zarr.json"):
-                filesystem.rm_file(f"{root}/{name}/zarr.json")
-        else:
-            Path(where, name, "zarr.json").unlink(missing_ok=True)
 
 
 def _delete_local(path: Path, marker: bytes) -> None:

@@ -6,15 +6,28 @@ no such record, and neither has one whose record is no mapping.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from slidefusion.errors import StackError
 
-__all__ = ["RECORD_KEY", "is_complete", "record_of", "refuse_incomplete"]
+__all__ = [
+    "DIGESTS_KEY",
+    "RECORD_KEY",
+    "digest_of",
+    "digest_of_root",
+    "is_complete",
+    "record_of",
+    "refuse_incomplete",
+]
 
 RECORD_KEY = "slidefusion"
 """The attribute that the record is kept under."""
+DIGESTS_KEY = "slidefusion-digests"
+"""The attribute of the root of a complete store that has the digest of the metadata of each group
+and array, by its path. Pixels have checksums; metadata have these."""
 
 
 def record_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,6 +38,22 @@ def record_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = attributes.get(RECORD_KEY)
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def digest_of(metadata: Any) -> str:
+    """A digest of what a JSON text says, however it is laid out.
+
+    >>> digest_of({"a": 1, "b": [2]}) == digest_of({"b": (2,), "a": 1})
+    True
+    """
+    text = json.dumps(json.loads(json.dumps(metadata)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of_root(attributes: Mapping[str, Any]) -> str:
+    """A digest of what a root group's attributes say of the image and its making; others may put
+    more beside it."""
+    return digest_of([attributes.get("ome"), attributes.get(RECORD_KEY)])
 
 
 def is_complete(record: Mapping[str, Any]) -> bool | None:

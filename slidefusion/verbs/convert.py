@@ -16,8 +16,9 @@ from slidefusion import memory
 from slidefusion.blocks import BLOCK_BYTES, block_grid, block_size, block_window
 from slidefusion.errors import MemoryBudgetError, OptionError, PluginError, advise
 from slidefusion.geometry import Size, Window, as_whole
+from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.journal import fingerprint_of
-from slidefusion.omezarr.output import ImageSpec, Output
+from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.omezarr.rendering import omero
 from slidefusion.omezarr.store import is_url

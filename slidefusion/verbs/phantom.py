@@ -14,8 +14,9 @@ from slidefusion.errors import SlidefusionError
 from slidefusion.fuser import Footprint
 from slidefusion.geometry import Size, Window
 from slidefusion.memory import share_one_heap
+from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.journal import fingerprint_of
-from slidefusion.omezarr.output import ImageSpec, Output
+from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.omezarr.record import is_complete, record_of
 from slidefusion.omezarr.rendering import omero

@@ -150,6 +150,83 @@ def test_damaged_metadata_below_the_root_is_named_and_made_anew(
     assert files_of(slide) == before
 
 
+def say(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+OTHER = [
+    ("0/zarr.json", "1024", "924"),
+    ("labels/depth/1/zarr.json", "uint8", "int8"),
+    ("2/zarr.json", '"typesize": 2', '"typesize": 1'),
+    ("labels/depth/zarr.json", '"name": "c"', '"name": "z"'),
+    ("labels/zarr.json", '"depth"', '"death"'),
+    ("zarr.json", "0.25", "0.35"),
+    ("zarr.json", '"fuser": "brightest"', '"fuser": "brightesu"'),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), OTHER)
+def test_metadata_that_says_something_else_is_named_and_written_anew(
+    stack: Path, slide: Path, name: str, old: str, new: str
+) -> None:
+    before = files_of(slide)
+    say(slide / name, old, new)
+    found, *_ = sf.verify(slide, progress=False)
+    assert str(found).startswith(name.removesuffix("/zarr.json")) and "than" in found.reason
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
+
+
+@pytest.mark.parametrize(("name", "old", "new"), OTHER[:-1])  # no version looks at its own record
+def test_metadata_of_an_earlier_version_is_written_anew_as_well(
+    stack: Path, slide: Path, name: str, old: str, new: str
+) -> None:
+    before = files_of(slide)
+    root = json.loads(before["zarr.json"])
+    del root["attributes"]["slidefusion-digests"]
+    (slide / "zarr.json").write_text(json.dumps(root))
+    assert sf.verify(slide, progress=False) == []
+    say(slide / name, old, new)
+    if "10" in old:  # the size, which the other levels tell
+        assert "does not agree with level 1: it is" in str(sf.verify(slide, progress=False))
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
+
+
+def test_metadata_in_each_others_place(slide: Path) -> None:
+    root, label = slide / "zarr.json", slide / "labels/depth/zarr.json"
+    texts = root.read_text(), label.read_text()
+    label.write_text(texts[0])
+    root.write_text(texts[1])
+    with pytest.raises(StackError, match="labels/depth has the metadata of the whole store"):
+        sf.verify(slide, progress=False)
+
+
+def test_what_others_write_beside_ours_is_no_damage(stack: Path, slide: Path) -> None:
+    zarr.open_group(slide, mode="r+").attrs["seen-by"] = "A. Reader"
+    with pytest.warns(UserWarning, match="Consolidated metadata"):
+        zarr.consolidate_metadata(slide)
+    before = files_of(slide)
+    assert sf.verify(slide, progress=False) == []
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [("uint8", "int8"), ("1024", "512"), ("}", "")])
+def test_an_interrupted_run_does_not_go_on_into_another_array(
+    tmp_path: Path, whole_stack: Files, old: str, new: str
+) -> None:
+    out = tmp_path / "stack.zarr"
+    failing = Pattern(failing=((768, 768),), times=99, kind="bug", notes=str(tmp_path / "n"))
+    with pytest.raises(ProcessingError):
+        convert(out, failing)
+    say(out / "0" / "zarr.json", old, new)
+    convert(out, Pattern())
+    assert_same(out, whole_stack)
+
+
 def test_only_damaged_regions_are_read_again(tmp_path: Path, whole_stack: Files) -> None:
     out, notes = tmp_path / "stack.zarr", tmp_path / "notes"
     convert(out, Pattern())

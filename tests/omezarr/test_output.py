@@ -15,8 +15,9 @@ import zarr
 import slidefusion as sf
 from slidefusion.errors import OutputError, ProcessingError, UsageError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal, fingerprint_of
-from slidefusion.omezarr.output import ImageSpec, Output
+from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 
 from ..test_stack import Planes

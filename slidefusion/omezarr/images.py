@@ -1,0 +1,97 @@
+"""The images of an output, and what its groups and arrays below the root say of themselves.
+
+That is known before anything is written: so it can be told from what was damaged, and written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from slidefusion.omezarr.members import made_group
+from slidefusion.omezarr.metadata import multiscales
+from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.rendering import with_windows, without_windows
+from slidefusion.omezarr.store import codec_pipeline
+from slidefusion.omezarr.version import NGFF_VERSION
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
+
+__all__ = ["ImageSpec", "metadata_below"]
+
+_IN_MEMORY = "memory://"
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """One image of an output: its arrays and what its group says of it."""
+
+    name: str
+    """Path of the image group in the store; ``""`` is the root, ``"labels/depth"`` a label."""
+    layout: PyramidLayout
+    pixel_size_um: tuple[float, float] | None = None
+    z_step_um: float | None = None
+    z_start_um: float = 0.0
+    origin: tuple[float, float] = (0.0, 0.0)
+    """(y, x) place of the first pixel, as in `multiscales`."""
+    blocks: Mapping[str, Any] = field(default_factory=dict)
+    """Further NGFF blocks: ``omero``, ``image-label``."""
+    rgb: bool = False
+    """Whether the channels are red, green and blue of one colour picture."""
+
+    @property
+    def arrays(self) -> list[str]:
+        """Paths of its arrays in the store, level 0 first."""
+        return [f"{self.name}/{level}".lstrip("/") for level in range(self.layout.levels)]
+
+    def ome(self, title: str) -> dict[str, Any]:
+        """The ``ome`` attribute of the group."""
+        return {
+            "version": NGFF_VERSION,
+            "multiscales": multiscales(
+                self.layout.axes,
+                self.layout.levels,
+                pixel_size_um=self.pixel_size_um,
+                z_step_um=self.z_step_um,
+                z_start_um=self.z_start_um,
+                origin=self.origin,
+                name=title,
+                method=self.layout.method,
+            ),
+            **self.blocks,
+        }
+
+    def with_windows(self, where: str) -> ImageSpec:
+        """The image with windows for channels that have none, by what is written at ``where``."""
+        block = self.blocks.get("omero")
+        if block is None or not without_windows(block):
+            return self
+        shown = with_windows(block, self.layout.overview(where, self.name), rgb=self.rgb)
+        return replace(self, blocks={**self.blocks, "omero": shown})
+
+
+def metadata_below(images: Sequence[ImageSpec], *, finished: bool) -> dict[str, bytes]:
+    """The ``zarr.json`` of every group and array below the root, by the path of what it describes.
+
+    Groups say what image they are when the output is ``finished``.
+    """
+    import zarr
+
+    texts: dict[str, Buffer] = {}
+    with codec_pipeline(_IN_MEMORY):
+        root = zarr.create_group(zarr.storage.MemoryStore(texts))
+        for image in images:
+            group = made_group(root, image.name)
+            image.layout.create(group, _IN_MEMORY)
+            if finished and image.name:
+                group.attrs["ome"] = image.ome(image.name.rpartition("/")[2])
+        labels = [i.name.partition("/")[2] for i in images if i.name.startswith("labels/")]
+        if finished and labels:
+            made_group(root, "labels").attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
+    return {
+        name.removesuffix("/zarr.json"): text.to_bytes()
+        for name, text in texts.items()
+        if name != "zarr.json"
+    }
