@@ -230,7 +230,7 @@ def write_slide(plan: FusePlan, out: str | os.PathLike[str], options: RunOptions
         needs=needs,
         check_input=partial(check_unchanged, stack.source, stack.identity),
     )
-    slide, *maps = images
+    slide, *maps = output.images
     layouts = {image.name: image.layout for image in maps}
     write = WriteJob(plan.job, output.where, slide.layout, layouts)
     try:

@@ -63,6 +63,10 @@ class ImageSpec:
             **self.blocks,
         }
 
+    def of_output(self, token: str) -> ImageSpec:
+        """The image with arrays that are not taken for those of an earlier output at its place."""
+        return replace(self, layout=replace(self.layout, token=token))
+
     def with_windows(self, where: str) -> ImageSpec:
         """The image with windows for channels that have none, by what is written at ``where``."""
         block = self.blocks.get("omero")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Self
@@ -54,7 +55,7 @@ class Output:
     out
         Path or URL.
     images
-        What it will hold; the root image first.
+        What it will hold; the root image first. Written are those of the attribute ``images``.
     settings
         All that its bytes depend on, JSON-able: an interrupted run continues only with the same.
     attributes
@@ -90,7 +91,7 @@ class Output:
     ) -> None:
         self.where = location(out)
         check_name(self.where)
-        self.images = tuple(images)
+        self.images = tuple(image.of_output(uuid.uuid4().hex) for image in images)
         self.attributes = attributes
         self.settings = settings
         self.was_complete = False

@@ -71,6 +71,8 @@ class PyramidLayout:
     """Longest side of a level-0 shard; 0 chooses."""
     chunk_px: int = CHUNK_PX
     """Longest side of a chunk."""
+    token: str = ""
+    """Of the output that it is of: an array that was open is not taken for one made anew."""
 
     def __post_init__(self) -> None:
         chunk = self.chunk(0)[-1]

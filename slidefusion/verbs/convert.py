@@ -259,7 +259,7 @@ def _convert(
         overwrite=options.overwrite,
         again=options.verify,
     )
-    job = _Job(reader, output.where, layout, slide, block, group)
+    job = _Job(reader, output.where, output.images[0].layout, slide, block, group)
     tasks = RegionTasks(
         name="convert",
         label="converting",

@@ -249,7 +249,7 @@ def _sink(
         overwrite=options.overwrite,
         again=options.verify,
     )
-    return ZarrSink(output, _ZarrWriter(output.where, layout, part))
+    return ZarrSink(output, _ZarrWriter(output.where, output.images[0].layout, part))
 
 
 def _settings(phantom: Phantom, region_px: int, part: Part) -> dict[str, Any]:

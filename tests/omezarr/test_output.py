@@ -187,6 +187,18 @@ def test_a_path_counts_from_no_folder_that_is_gone(
         begin("a.zarr")  # type: ignore[arg-type]
 
 
+def test_an_array_of_an_earlier_output_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    block = np.arange(1024, dtype=np.uint8).reshape(1, 32, 32)
+    for damage in ("uint16", "uint8"):
+        with begin(tmp_path / "a.zarr", overwrite=True) as output:
+            metadata = tmp_path / "a.zarr/0/zarr.json"
+            metadata.write_text(metadata.read_text().replace("uint8", damage))
+            layout = output.images[0].layout
+            layout.write_region(output.where, "", Window(0, 0, 32, 32), block)
+    array = zarr.open_array(tmp_path / "a.zarr/0", mode="r")
+    assert np.array_equal(array[:, :32, :32], block)
+
+
 def test_what_is_left_of_a_deleted_run_is_told_and_left(tmp_path: Path) -> None:
     out = tmp_path / "a.zarr"
     output = begin(out)
