@@ -143,9 +143,15 @@ class _Regions:
     def _repair(self, report: RunReport) -> None:
         """Read all again and make anew what is damaged, until nothing is."""
         for repairs in range(_REPAIRS + 1):
-            for output in self.outputs:
-                output.write_upper()
-            damaged = self._verify()
+            try:
+                for output in self.outputs:
+                    output.write_upper()
+            except ProcessingError:
+                damaged = self._verify(upper=False)  # it was made of what may be damaged
+                if damaged is None:
+                    raise
+            else:
+                damaged = self._verify()
             if damaged is None:
                 report.verified = _VERIFIED
                 return
@@ -301,10 +307,11 @@ class _Regions:
             )
         report.stored_bytes = size
 
-    def _verify(self) -> list[int] | None:
+    def _verify(self, *, upper: bool = True) -> list[int] | None:
         """Indices of the regions that are damaged, or None when nothing is.
 
-        The list is empty when only levels are that are made at the end.
+        The list is empty when only levels are that are made at the end. Not ``upper`` leaves those
+        out.
         """
         found: list[Damage] = []
         regions: set[int] = set()
@@ -313,7 +320,7 @@ class _Regions:
             by_regions: set[str] = set()  # arrays that regions write
             for image in output.images:
                 layout = image.layout
-                arrays = tuple(image.arrays)
+                arrays = tuple(image.arrays if upper else image.arrays[: layout.region_levels])
                 by_regions.update(arrays[: layout.region_levels])
                 images.append(CheckedImage(arrays, layout.axes, layout.method))
             damages = find_damage(

@@ -11,7 +11,7 @@ __all__ = ["cause_of", "reaching", "reading", "writing"]
 
 
 @contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: str, remedy: str = "restore it, then run again") -> Iterator[None]:
     """Turns whatever a store or codec raises into one ``ProcessingError`` naming ``what``."""
     try:
         yield
@@ -25,7 +25,7 @@ def reading(what: str) -> Iterator[None]:
     except Exception as error:  # each codec and object store has exceptions of its own
         raise ProcessingError(
             f"cannot read {what}: {cause_of(error)}; the data there is damaged, truncated or out "
-            "of reach: restore it, then run again"
+            f"of reach: {remedy}"
         ) from error
 
 

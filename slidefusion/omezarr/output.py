@@ -153,8 +153,10 @@ class Output:
         clear_scratch(self.where)
         self.journal = Journal.open(self.where, self.settings, count)
         unlike = self._unlike()
-        if any(json.loads(text)["node_type"] == "array" for text in unlike.values()):
+        arrays = {array for image in self.images for array in image.arrays}
+        if self.journal.done.any() and arrays & unlike.keys():
             self.journal.done[:] = False  # what such an array was taken for is not known
+            self.journal.flush()
         self._write_metadata(unlike)
 
     def _unlike(self) -> dict[str, bytes]:

@@ -42,6 +42,7 @@ _MOST_CHUNKS = 64  # along the side of a region, unless they are as large as was
 _BAND_PX = 1024
 _OVERVIEW_PX = 1024
 """Longest side of an overview."""
+_AGAIN = "run again with verify=True (--verify), which makes anew what is damaged"
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ class PyramidLayout:
         self, where: str, name: str, level: int, at: tuple[slice, slice], z: int | None
     ) -> npt.NDArray[Any]:
         planes = () if z is None else (slice(z, z + 1),)  # a number would be slow, see ZarrSource
-        with reading(f"level {level} of {where}"):
+        with reading(f"level {level} of {where}", _AGAIN):
             array, index = self._array(where, name, level), (slice(None), *planes, *at)
             block = read_part(where, _path(name, level), array, index)
         return block if z is None else block[:, 0]

@@ -291,6 +291,20 @@ def test_a_region_noted_as_done_is_not_trusted_without_its_shards(
     assert_same(out, whole_stack)
 
 
+def test_an_interrupted_run_is_repaired_whose_upper_levels_cannot_be_made(
+    tmp_path: Path, whole_stack: Files
+) -> None:
+    out = tmp_path / "stack.zarr"
+    failing = Pattern(failing=((768, 768),), times=99, kind="bug", notes=str(tmp_path / "n"))
+    with pytest.raises(ProcessingError):
+        convert(out, failing)
+    flip(out / "1" / "c" / "0" / "0" / "0" / "1")  # the last level that regions write
+    with pytest.raises(ProcessingError, match=r"cannot read level 1 .* run again with verify=True"):
+        convert(out, Pattern())
+    convert(out, Pattern(), verify=True)
+    assert_same(out, whole_stack)
+
+
 def test_zeros_are_written_so_that_a_lost_shard_differs_from_them(tmp_path: Path) -> None:
     stack = np.zeros((1, 2, 512, 512), np.uint8)
     out = tmp_path / "slide.zarr"
