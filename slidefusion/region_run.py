@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import OutputError, ProcessingError
 from slidefusion.geometry import Window
-from slidefusion.omezarr.access import writing
+from slidefusion.omezarr.access import reading, writing
 from slidefusion.omezarr.check import CheckedImage, Damage, find_damage
 from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.output import Output
@@ -260,7 +260,8 @@ class _Regions:
         for key in finished:
             check_stop()
             for path, chunks in self._files(key):
-                reason = fault(path, chunks)
+                with reading(path):
+                    reason = fault(path, chunks)
                 if reason is not None:
                     text = "%s: made again, since its shard %s %s"
                     _LOG.warning(text, self.tasks.describe(key), path, reason)
@@ -292,13 +293,14 @@ class _Regions:
         if is_url(self.where):
             return
         size = missing = 0
-        for key in self.tasks.keys:
-            for path, _ in self._files(key):
-                try:
-                    size += Path(path).stat().st_size
-                except OSError:
-                    missing += 1
-                    self._unmark([self.index[key]])
+        with reading(f"the shards of {self.where}"):
+            for key in self.tasks.keys:
+                for path, _ in self._files(key):
+                    try:
+                        size += Path(path).stat().st_size
+                    except (FileNotFoundError, NotADirectoryError):
+                        missing += 1
+                        self._unmark([self.index[key]])
         if missing:
             rest = "" if Path(self.where, "zarr.json").exists() else "delete what is left of it, "
             raise ProcessingError(

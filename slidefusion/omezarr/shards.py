@@ -28,6 +28,7 @@ from slidefusion.files import PARTIAL_SUFFIX
 from slidefusion.omezarr.encode_shard import NOTHING, ShardKind
 from slidefusion.omezarr.plain_shards import has_plain_shards
 from slidefusion.omezarr.store import is_url, open_array
+from slidefusion.tasks.outcomes import is_out_of_reach
 
 if TYPE_CHECKING:
     import zarr
@@ -68,6 +69,9 @@ def write_whole_shards(
                 scratch.replace(target)
             except FileNotFoundError:
                 target.parent.mkdir(parents=True, exist_ok=True)
+                scratch.replace(target)
+            except IsADirectoryError:  # of a damaged file system
+                shutil.rmtree(target)
                 scratch.replace(target)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -135,13 +139,15 @@ def size_fault(size: int, chunks: int) -> str | None:
 def shard_fault(path: Path, chunks: int) -> str | None:
     """Why the shard in this file cannot be whole, from its size and index; None when it can.
 
-    ``chunks`` is how many it holds.
+    ``chunks`` is how many it holds. Raises ``OSError`` when the file may not or cannot be read now.
     """
     try:
         _read_index(path, chunks)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
+        if is_out_of_reach(error):
+            raise
         return f"cannot be read ({error.strerror or error})"
     except ValueError as error:
         return str(error)

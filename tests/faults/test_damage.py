@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -271,6 +272,42 @@ def test_a_disk_that_damages_everything_ends_in_an_error(
         convert(out, Pattern(512, 512), verify=True)
     with pytest.raises(StackError, match="incomplete"):
         sf.verify(out)
+
+
+@pytest.mark.parametrize("name", ["0/c/0/0/0/0", "1/zarr.json"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_may_not_be_read_is_no_damage(
+    tmp_path: Path, name: str, finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "stack.zarr"
+    failing = ((768, 768),) if not finished else ()
+    with contextlib.suppress(ProcessingError):
+        convert(out, Pattern(failing=failing, times=99, kind="bug", notes=str(tmp_path / "n")))
+    locked, real, before = out / name, Path.open, files_of(out)
+
+    def denying(path: Path, *args: Any, **more: Any) -> Any:
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", denying)  # root may read all that is there
+        with pytest.raises(ProcessingError, match="Permission denied"):
+            convert(out, Pattern(), verify=True)
+        if finished:
+            with pytest.raises(ProcessingError, match="Permission denied"):
+                sf.verify(out, progress=False)
+    assert files_of(out) == before
+
+
+@pytest.mark.parametrize("shard", SLIDE_SHARDS)
+def test_a_folder_in_place_of_a_shard_is_damage(stack: Path, slide: Path, shard: str) -> None:
+    before = files_of(slide)
+    (slide / shard).unlink()
+    (slide / shard / "lost+found").mkdir(parents=True)
+    assert "Is a directory" in str(sf.verify(slide, progress=False)[0])
+    fuse(stack, slide, verify=True)
+    assert files_of(slide) == before
 
 
 def test_a_region_noted_as_done_is_not_trusted_without_its_shards(
