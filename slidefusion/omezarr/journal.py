@@ -78,7 +78,7 @@ class Journal:
         if stored is None:
             journal.flush()
             return journal
-        journal._check(stored.get("settings", {}))
+        journal._check(stored["settings"])
         journal.done = np.unpackbits(stored["done"], count=count).astype(bool)
         return journal
 
@@ -89,7 +89,7 @@ class Journal:
         if stored is None:
             return None
         done = np.unpackbits(stored["done"])
-        return int(done.sum()), int(stored.get("count", done.size))
+        return int(done.sum()), stored["count"]
 
     def _check(self, stored: dict[str, Any]) -> None:
         if stored == self.settings:
@@ -174,7 +174,8 @@ def _load(where: str) -> dict[str, Any] | None:
             return None
     with contextlib.suppress(ValueError):
         found = json.loads(text)
-        if isinstance(found, dict) and isinstance(found.get("done"), str):
+        kinds = {"done": str, "settings": dict, "count": int}
+        if isinstance(found, dict) and all(isinstance(found.get(k), v) for k, v in kinds.items()):
             done = base64.b64decode(found["done"], validate=True)
             return {**found, "done": np.frombuffer(done, np.uint8)}
     raise OutputError(

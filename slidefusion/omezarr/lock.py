@@ -224,6 +224,7 @@ class _LocalFile:
     def write(self, record: dict[str, Any]) -> None:
         with self._path.open("r+b", buffering=0) as file:
             file.write(_encode(record))
+            file.truncate()  # of a damaged one that was longer
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from slidefusion.errors import OutputError, ProcessingError, UsageError
 from slidefusion.geometry import Window
 from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal, fingerprint_of
+from slidefusion.omezarr.lock import LOCK_NAME
 from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.pyramid import PyramidLayout
 
@@ -107,12 +108,29 @@ def test_a_link_does_not_hide_the_input(tmp_path: Path) -> None:
         begin(tmp_path / "link", inputs=[source], overwrite=True)
 
 
-@pytest.mark.parametrize("text", ["{", '{"settings": {"a": 1}, "count": 4, "done": "YA="}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"settings": {"a": 1}, "count": 4, "done": "YA="}',
+        '{"settings": [1], "count": 4, "done": "YA=="}',
+        '{"settings": {"a": 1}, "count": "four", "done": "YA=="}',
+    ],
+)
 def test_a_damaged_journal_is_named(tmp_path: Path, text: str) -> None:
     begin(tmp_path / "a.zarr").close()
     (tmp_path / "a.zarr" / JOURNAL_NAME).write_text(text)
     with pytest.raises(OutputError, match=rf"{JOURNAL_NAME} .* is damaged"):
         begin(tmp_path / "a.zarr")
+
+
+def test_a_lock_that_is_damaged_is_taken_over(tmp_path: Path) -> None:
+    begin(tmp_path / "a.zarr").close()
+    lock = tmp_path / "a.zarr" / LOCK_NAME
+    lock.write_bytes(b"\0" * 5000)
+    with begin(tmp_path / "a.zarr"):
+        assert json.loads(lock.read_bytes())["pid"] == os.getpid()
+    assert not lock.exists()
 
 
 def test_the_journal_is_written_whole(tmp_path: Path) -> None:
