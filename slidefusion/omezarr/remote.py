@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import re
+import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,9 @@ def url_store(where: str, *, read_only: bool) -> FsspecStore:
         return RangedStore.from_url(where, read_only=read_only)
 
     store: FsspecStore = _in_zarr_loop(make())
-    if _connect(store.fs) is not None:
-        if not _used:
-            atexit.register(close_connections)  # after zarr's own, so called before it
-        _used[id(store.fs)] = store.fs
+    if not _used:
+        atexit.register(close_connections)  # after zarr's own, so called before it
+    _used[id(store.fs)] = store.fs
     return store
 
 
@@ -93,12 +93,27 @@ def close_connections() -> None:
     while _used:
         _, filesystem = _used.popitem()
         with contextlib.suppress(Exception):  # there is nothing to be done about it, nor lost by it
-            _in_zarr_loop(_close(filesystem), _CLOSE_SECONDS)
+            if _connect(filesystem) is not None:
+                _in_zarr_loop(_close(filesystem), _CLOSE_SECONDS)
+            else:
+                _finalize(filesystem)
+
+
+def _finalize(filesystem: AsyncFileSystem) -> None:
+    """Have a file system close itself, while there is the loop that it does so in.
+
+    Azure's does so by a finalizer, which Python calls after zarr has ended its loop: a traceback
+    at the end of every process.
+    """
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        found = finalizer.peek()
+        if found is not None and found[0] is filesystem:
+            finalizer()
 
 
 def _connect(filesystem: AsyncFileSystem) -> Any:
     """What gives its HTTP session, if it has one to close."""
-    # s3fs and HTTP call it the first, gcsfs the second; what else there is closes itself.
+    # s3fs and HTTP call it the first, gcsfs the second.
     return getattr(filesystem, "set_session", None) or getattr(filesystem, "_set_session", None)
 
 

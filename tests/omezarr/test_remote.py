@@ -53,6 +53,34 @@ def test_settings_of_a_store_that_are_wrong() -> None:
     assert "nonsense" in line and "settings for such stores" in line
 
 
+CLOSES_ITSELF = """
+import asyncio, weakref
+weakref.finalize(asyncio, str)  # as others have, so that finalizers come after what zarr does
+import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
+from slidefusion.omezarr.remote import url_store
+
+async def close():
+    print("closed")
+
+class Azure(AsyncFileSystem):
+    protocol = "azure"
+    def __init__(self, **more):
+        super().__init__(**more)
+        weakref.finalize(self, sync, asyncio.get_running_loop(), close)
+
+fsspec.register_implementation("azure", Azure)
+url_store("azure://box/a.zarr", read_only=True)
+"""
+
+
+def test_a_file_system_that_closes_itself_has_its_loop_for_it() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CLOSES_ITSELF], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\n", "")
+
+
 def test_what_does_not_answer_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/remote19/a.zarr/zarr.json", b"{}")
