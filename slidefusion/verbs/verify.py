@@ -23,6 +23,7 @@ def verify(
     Checked are: every array and every shard is there, whole, and decodes; every chunk has the
     checksum that it was written with; each level is the half of the one below it (of stacks and
     slides that slidefusion wrote; others made theirs in some other way); label images likewise.
+    What slidefusion wrote has digests of its metadata, too, which are compared.
     Nothing is changed: the call that wrote the store repairs it when it is repeated with
     ``verify=True``.
 
