@@ -456,9 +456,9 @@ def test_nothing_is_first_among_equals_or_without_numbers(
 ) -> None:
     """A truth of one value has no correlation with anything."""
     flat = np.full_like(cases[0].truth, 200)
-    same: dict[str, Any] = {"planes": [(0,)], "fusers": {"a": Lighter(), "b": Lighter()}}
-    run(cases[:1], tmp_path / "r", **same)
-    assert "a and b level" in (tmp_path / "r/tables.md").read_text()
+    same: dict[str, Any] = {"planes": [THREE], "fusers": {"a": Largest(), "b": Largest()}}
+    run(cases[:1], tmp_path / "r", truths=[cases[0].stack[:, 1:4].max(axis=1)], **same)
+    assert "SSIM: a and b level" in (tmp_path / "r/tables.md").read_text()
     run(cases[:1], tmp_path / "s", truths=[flat], min_content=0, **same)
     text = (tmp_path / "s/tables.md").read_text()
     assert "CC: nothing to rank" in text and "**–" not in text
