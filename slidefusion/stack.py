@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["FocusStack", "open_slide", "open_stack", "plane_indices"]
 
 _AXES = "czyx"
+
+# The stacks of arrays that open_stack made, by name; persisted ones lack it in their graph.
+OPENED: weakref.WeakValueDictionary[str, FocusStack] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,6 +287,8 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
         data = stack.lazy
     else:
         name = "stack-" + dask.base.tokenize(stack.identity, stack.shape)
+        stack = OPENED.setdefault(name, stack)  # however often the store is opened
+        assert stack.source is not None
         side = 2048
         data = dask.array.from_array(
             SourceArray(stack.source, stack),
@@ -294,7 +300,7 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
     z = stack.z_um if stack.z_um is not None else tuple(map(float, range(stack.shape[1])))
     units = "micrometer" if stack.pixel_size_um else "pixel"
     y, x = stack.places(Window(0, 0, *stack.shape[2:]))
-    return xr.DataArray(
+    array = xr.DataArray(
         data,
         dims=tuple(_AXES),
         coords={
@@ -307,6 +313,8 @@ def _to_dataarray(stack: FocusStack) -> xr.DataArray:
         name=(stack.store or "stack").rstrip("/").rpartition("/")[2],
         attrs={"slidefusion": stack.provenance, "source": stack.store or "memory"},
     )
+    array.encoding["slidefusion"] = stack  # the weak dictionary lets go of it with the array
+    return array
 
 
 def plane_indices(stack: FocusStack, planes: Sequence[int] | None) -> tuple[int, ...]:

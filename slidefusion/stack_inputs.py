@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError
 from slidefusion.stack import (
+    OPENED,
     FocusStack,
     from_group,
     from_numpy,
@@ -74,9 +75,18 @@ def _unmasked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return unmasked
 
 
-def _from_source(source: Any) -> FocusStack:
+def _known_as(source: Any) -> Any:
+    """What a source without provenance is known by, whatever process it is made in."""
     import dask.base
 
+    name = type(source).__name__
+    try:
+        return {name: dask.base.tokenize(source, ensure_deterministic=True)}
+    except Exception:  # of a script's own class, or one with a lock, nothing tells what it holds
+        return name
+
+
+def _from_source(source: Any) -> FocusStack:
     shape = check_shape(source.shape, source.dtype, f"the source {type(source).__name__}")
     provenance = _provenance(
         getattr(source, "provenance", {}),
@@ -89,7 +99,7 @@ def _from_source(source: Any) -> FocusStack:
         None,
         shape,
         np.dtype(source.dtype),
-        {"source": provenance or {type(source).__name__: dask.base.tokenize(source)}},
+        {"source": provenance or _known_as(source)},
         z_um=getattr(source, "z_um", None),
         offsets=tuple(z - reference for z in range(shape[1])),
         pixel_size_um=getattr(source, "pixel_size_um", None),
@@ -120,7 +130,8 @@ def _from_dask(array: dask.array.Array) -> FocusStack:
         raise StackError(f"a Dask {type(array).__name__} is no focus stack; give a Dask array")
     # One that open_stack made, and that comes back unchanged, is read from its store directly.
     name = f"original-{array.name}"
-    opened = getattr(array.dask.layers.get(name, {}).get(name), "stack", None)
+    layers = getattr(array.dask, "layers", {})
+    opened = getattr(layers.get(name, {}).get(name), "stack", OPENED.get(array.name))
     if isinstance(opened, FocusStack):
         return opened
     if any(np.isnan(length) for length in array.shape):

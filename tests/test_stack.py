@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def test_an_opened_stack_is_read_from_its_store_directly(store: Path) -> None:
 def test_a_stack_is_known_however_often_its_store_is_opened(store: Path) -> None:
     opened = sf.open_stack(store)
     sf.open_stack(store).sizes  # noqa: B018 (made and dropped)
-    for same in (opened, opened.copy(), opened.drop_encoding(), opened.data):
+    kept = (opened.persist(), dask.optimize(opened)[0])
+    for same in (opened, opened.copy(), opened.drop_encoding(), opened.data, *kept):
         assert as_stack(same).store == str(store)
 
 
@@ -170,6 +172,8 @@ def test_a_source_is_known_by_what_it_holds(small_stack: np.ndarray) -> None:
     first.provenance = second.provenance = {}
     known = as_stack(first).identity
     assert as_stack(first).identity == known != as_stack(second).identity
+    first.lock = threading.Lock()  # type: ignore[attr-defined]
+    assert as_stack(first).identity == {"source": "Planes"}  # the same in any process
 
 
 @pytest.mark.parametrize("kind", ["delayed", "bag"])

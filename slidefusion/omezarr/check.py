@@ -282,7 +282,8 @@ def _shard_faults(
     where: str, image: CheckedImage, level: int, array: Any, window: Window, z: int | None
 ) -> Iterator[tuple[Window, str]]:
     """Shards of the block that are missing or torn: reading would give zeros for a missing one."""
-    if image.method is None:  # others need not have every shard, nor name them so
+    # Others need not have every shard, nor name them so; copies of ours may have none.
+    if image.method is None or array.shards is None or array.metadata.zarr_format != 3:
         return
     side_y, side_x = array.shards[-2:]
     chunks = chunks_of(array)

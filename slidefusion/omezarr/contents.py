@@ -41,6 +41,10 @@ def lost_arrays(group: Any, where: str) -> list[Damage]:
             fault = metadata_fault(group, name, where, partial(_has_digest, digests[name]))
         else:
             fault = fault_of(group, name, where)
+        if fault is None and name == "labels":
+            ours = {array.split("/")[1] for array in arrays if array.startswith("labels/")}
+            unlisted = ours - set(label_names(group))  # others may have been added to them
+            fault = f"does not list {', '.join(sorted(unlisted))}" if unlisted else None
         if fault is not None:
             found.append((name, fault))
     return [Damage(name, 0, None, Window(0, 0, 0, 0), fault) for name, fault in found]

@@ -5,13 +5,15 @@ That is known before anything is written: so it can be told from what was damage
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from slidefusion.omezarr.members import made_group
 from slidefusion.omezarr.metadata import multiscales
 from slidefusion.omezarr.pyramid import PyramidLayout
+from slidefusion.omezarr.record import digest_of, digest_of_root
 from slidefusion.omezarr.rendering import with_windows, without_windows
 from slidefusion.omezarr.store import codec_pipeline
 from slidefusion.omezarr.version import NGFF_VERSION
@@ -19,9 +21,14 @@ from slidefusion.omezarr.version import NGFF_VERSION
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
-__all__ = ["ImageSpec", "metadata_below"]
+__all__ = ["ImageSpec", "digests_of", "labels_in", "metadata_below", "same_pixels"]
 
 _IN_MEMORY = "memory://"
+_DECIDING = (
+    *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding"),
+    *("codecs", "fill_value"),
+)
+"""What the pixels of an array depend on."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,13 @@ class ImageSpec:
         return replace(self, blocks={**self.blocks, "omero": shown})
 
 
-def metadata_below(images: Sequence[ImageSpec], *, finished: bool) -> dict[str, bytes]:
+def metadata_below(
+    images: Sequence[ImageSpec], *, finished: bool, others: Iterable[str] = ()
+) -> dict[str, bytes]:
     """The ``zarr.json`` of every group and array below the root, by the path of what it describes.
 
-    Groups say what image they are when the output is ``finished``.
+    Groups say what image they are when the output is ``finished``; ``others`` are labels that
+    somebody added to its own, which stay listed.
     """
     import zarr
 
@@ -92,6 +102,7 @@ def metadata_below(images: Sequence[ImageSpec], *, finished: bool) -> dict[str, 
             if finished and image.name:
                 group.attrs["ome"] = image.ome(image.name.rpartition("/")[2])
         labels = [i.name.partition("/")[2] for i in images if i.name.startswith("labels/")]
+        labels += [name for name in others if labels and name not in labels]
         if finished and labels:
             made_group(root, "labels").attrs["ome"] = {"version": NGFF_VERSION, "labels": labels}
     return {
@@ -99,3 +110,23 @@ def metadata_below(images: Sequence[ImageSpec], *, finished: bool) -> dict[str, 
         for name, text in texts.items()
         if name != "zarr.json"
     }
+
+
+def same_pixels(wanted: Any, found: Any) -> bool:
+    """Whether what two ``zarr.json`` say makes the same pixels of the same files."""
+    return all(found.get(key) == wanted.get(key) for key in _DECIDING)
+
+
+def digests_of(below: Mapping[str, bytes], root: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of all metadata, by the path of what they describe; ``""`` is the root.
+
+    Not of the list of labels, to which anybody may add.
+    """
+    digests = {name: digest_of(json.loads(text)) for name, text in below.items()}
+    digests.pop("labels", None)
+    return {"": digest_of_root(root), **digests}
+
+
+def labels_in(text: bytes) -> list[str]:
+    """The labels that the metadata of the group ``labels`` lists."""
+    return list(json.loads(text)["attributes"]["ome"]["labels"])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import zarr
 
 __all__ = [
+    "MISSING",
     "array_of",
     "check_chunk",
     "fault_of",
@@ -34,6 +35,8 @@ __all__ = [
     "store_metadata",
 ]
 
+MISSING = "is missing"
+"""Said of metadata that are not there."""
 _CHUNK_SHARE = 0.25
 """Part of the machine's memory that one chunk may take when it is decoded."""
 
@@ -85,7 +88,7 @@ def fault_of(group: zarr.Group, name: str, where: str) -> str | None:
     """
     try:
         with metadata_of(f"{where}/{name}"):
-            return "is missing" if member(group, name) is None else None
+            return MISSING if member(group, name) is None else None
     except StackError:
         return "has damaged metadata"
 
@@ -111,7 +114,7 @@ def metadata_fault(
     except StackError:
         return "has damaged metadata"
     if text is None:
-        return "is missing"
+        return MISSING
     fitting = isinstance(found, dict) and fits(found)
     return None if fitting else "has other metadata than it was written with"
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from slidefusion.errors import OutputError, ProcessingError, SlidefusionError
 from slidefusion.omezarr.access import writing
-from slidefusion.omezarr.images import ImageSpec, metadata_below
+from slidefusion.omezarr.images import ImageSpec, digests_of, labels_in, metadata_below, same_pixels
 from slidefusion.omezarr.journal import JOURNAL_NAME, Journal
 from slidefusion.omezarr.lock import Lock
-from slidefusion.omezarr.members import metadata_fault, store_metadata
+from slidefusion.omezarr.members import MISSING, label_names, member, metadata_fault, store_metadata
 from slidefusion.omezarr.overlap import refuse_overlap
 from slidefusion.omezarr.place import State, delete_store, state_of
-from slidefusion.omezarr.record import DIGESTS_KEY, RECORD_KEY, digest_of, digest_of_root
+from slidefusion.omezarr.record import DIGESTS_KEY, RECORD_KEY, digest_of_root
 from slidefusion.omezarr.shards import clear_scratch
 from slidefusion.omezarr.store import check_name, create_group, location, open_group
 
@@ -42,7 +42,7 @@ def stored_region_px(out: str | os.PathLike[str]) -> int | None:
         When a file is there, or the place or what lies there does not answer.
     """
     side = state_of(location(out))[1].get("region_px")
-    return side if isinstance(side, int) else None
+    return side if type(side) is int and 0 < side <= 2**20 else None
 
 
 class Output:
@@ -152,29 +152,34 @@ class Output:
             create_group(self.where, self._root_attributes(complete=False))
         clear_scratch(self.where)
         self.journal = Journal.open(self.where, self.settings, count)
-        unlike = self._unlike()
-        arrays = {array for image in self.images for array in image.arrays}
-        if self.journal.done.any() and arrays & unlike.keys():
-            self.journal.done[:] = False  # what such an array was taken for is not known
+        faults, unlike = self._faults()
+        by_regions = {
+            a for image in self.images for a in image.arrays[: image.layout.region_levels]
+        }
+        other = sorted(name for name in by_regions & faults.keys() if faults[name] != MISSING)
+        if self.journal.done.any() and other:
+            # What was written into such an array was perhaps made for another.
+            _LOG.warning(
+                "%s: all regions are made again, since the metadata of %s were changed",
+                self.where, ", ".join(other),
+            )  # fmt: skip
+            self.journal.done[:] = False
             self.journal.flush()
         self._write_metadata(unlike)
 
-    def _unlike(self) -> dict[str, bytes]:
-        """Metadata below the root that are not there, or other than they must be, by their path.
+    def _faults(self) -> tuple[dict[str, str], dict[str, bytes]]:
+        """What is wrong with metadata below the root, and what they must be, by their path.
 
-        What groups say of their images is said, and looked at, when all else is right.
+        Arrays are looked at for what their pixels depend on. What groups say of their images is
+        said, and looked at, when all else is right.
         """
-        root = open_group(self.where)
-
-        def fits(found: Any, wanted: Any) -> bool:
-            kinds = {"group", found.get("node_type"), wanted["node_type"]}
-            return bool(found == wanted or len(kinds) == 1)
-
-        return {
-            name: text
-            for name, text in metadata_below(self.images, finished=False).items()
-            if metadata_fault(root, name, self.where, partial(fits, wanted=json.loads(text)))
-        }
+        root, texts = open_group(self.where), metadata_below(self.images, finished=False)
+        faults = {}
+        for name, text in texts.items():
+            fault = metadata_fault(root, name, self.where, partial(same_pixels, json.loads(text)))
+            if fault is not None:
+                faults[name] = fault
+        return faults, {name: texts[name] for name in faults}
 
     def _write_metadata(self, texts: Mapping[str, bytes]) -> None:
         root = open_group(self.where, "r+")
@@ -186,9 +191,13 @@ class Output:
         """The metadata below the root, and the root's attributes, of the finished output."""
         images = [image.with_windows(self.where) for image in self.images]
         title = self.where.rpartition("/")[2].removesuffix(".zarr").removesuffix(".ome")
-        below = metadata_below(images, finished=True)
+        group = open_group(self.where)
+        others = [
+            name for name in label_names(group) if member(group, f"labels/{name}") is not None
+        ]
+        below = metadata_below(images, finished=True, others=others)
         root = {"ome": images[0].ome(title), **self._root_attributes(complete=True)}
-        return below, {**root, DIGESTS_KEY: _digests(below, root)}
+        return below, {**root, DIGESTS_KEY: digests_of(below, root)}
 
     def _root_attributes(self, *, complete: bool) -> dict[str, Any]:
         # What it holds is said here as well, so that an image that is lost as a whole is missed.
@@ -253,8 +262,8 @@ class Output:
         ProcessingError
             When the store refuses.
         """
-        unlike = self._unlike()
-        if not unlike:
+        faults, unlike = self._faults()
+        if not faults:
             return False
         self.reopen()
         self._write_metadata(unlike)
@@ -272,14 +281,15 @@ class Output:
         below, attributes = self._finished()
         root = open_group(self.where)
         stored = dict(root.attrs)
-        if stored.get("ome") != json.loads(json.dumps(attributes["ome"])):
+        if digest_of_root(stored) != digest_of_root({**stored, "ome": attributes["ome"]}):
             return False
         # Those that were written by earlier versions have no digests.
-        if stored.get(DIGESTS_KEY, {}) not in ({}, _digests(below, stored)):
+        if stored.get(DIGESTS_KEY, {}) not in ({}, digests_of(below, stored)):
             return False
         return not any(
             metadata_fault(root, name, self.where, json.loads(text).__eq__)
             for name, text in below.items()
+            if name != "labels" or not set(labels_in(text)) <= set(label_names(root))
         )
 
     def reopen(self) -> None:
@@ -326,9 +336,3 @@ class Output:
         self._writing = False
         self._forget_journal()
         self.close()
-
-
-def _digests(below: Mapping[str, bytes], root: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of all metadata, by the path of what they describe; ``""`` is the root."""
-    digests = {name: digest_of(json.loads(text)) for name, text in below.items()}
-    return {"": digest_of_root(root), **digests}

@@ -51,9 +51,13 @@ def digest_of(metadata: Any) -> str:
 
 
 def digest_of_root(attributes: Mapping[str, Any]) -> str:
-    """A digest of what a root group's attributes say of the image and its making; others may put
-    more beside it."""
-    return digest_of([attributes.get("ome"), attributes.get(RECORD_KEY)])
+    """A digest of what a root group's attributes say of the image and its making.
+
+    Others may put more beside it, and choose how the image is shown (``omero``).
+    """
+    ome = attributes.get("ome")
+    ome = {key: ome[key] for key in ome if key != "omero"} if isinstance(ome, Mapping) else ome
+    return digest_of([ome, attributes.get(RECORD_KEY)])
 
 
 def is_complete(record: Mapping[str, Any]) -> bool | None:

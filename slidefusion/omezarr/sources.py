@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import ProcessingError, SlidefusionError, StackError
+from slidefusion.errors import ProcessingError, StackError, UnknownNameError
 from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
 from slidefusion.omezarr.access import reading
@@ -205,7 +205,9 @@ def record_around(place: str, inside: str = "") -> dict[str, Any]:
     whole = f"{place.rstrip('/')}/{inside}" if inside else place
     parts = [part for part in whole.removeprefix(root).split("/") if part]
     for count in reversed(range(len(parts))):
-        with contextlib.suppress(SlidefusionError):
+        if parts[:count][-1:] == ["labels"]:  # a group that only lists
+            continue
+        with contextlib.suppress(StackError, UnknownNameError):  # there is no group
             found = record_of(dict(open_group("/".join([root, *parts[:count]])).attrs))
             if found:
                 return found

@@ -20,7 +20,7 @@ from slidefusion.errors import PluginError, ProcessingError, advise
 from slidefusion.tasks.interrupt import check_stop, stopped_by
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 from slidefusion.tasks.requirements import Requirement
-from slidefusion.tasks.shipping import attempt_there, forget, pickled, short
+from slidefusion.tasks.shipping import Shared, attempt_there, pickled, short
 
 __all__ = [
     "ClusterPool",
@@ -259,7 +259,7 @@ class ClusterPool:
                 check_stop()
                 time.sleep(0.1)
             try:
-                return self._client.scatter(self._payload, broadcast=True, hash=False)
+                return self._client.scatter(Shared(self._payload), broadcast=True, hash=False)
             except Exception as error:  # a worker that is gone is a KeyError, none a TimeoutError
                 self.check()
                 if time.monotonic() > deadline:
@@ -321,11 +321,9 @@ class ClusterPool:
 
     def close(self, unfinished: Sequence[Any], *, cancel: bool) -> None:
         """Of the protocol; tasks that are running on a worker end there, unheard."""
-        with contextlib.suppress(Exception):
-            if cancel and self._client.status == "running":
+        if cancel and self._client.status == "running":
+            with contextlib.suppress(Exception):
                 self._client.cancel(list(unfinished), force=True)
-            if self._shared is not None and self._client.status == "running":
-                self._client.run(forget)
         self._shared = None
 
 

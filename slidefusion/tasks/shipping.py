@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from slidefusion.errors import PluginError, SlidefusionError
 from slidefusion.tasks.outcomes import Outcome, attempt_all
 
-__all__ = ["attempt_there", "pickled", "short"]
+__all__ = ["Shared", "attempt_there", "pickled", "short"]
 
 
 def pickled(job: Any) -> bytes:
@@ -30,7 +31,12 @@ def pickled(job: Any) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _load(payload: bytes) -> tuple[Callable[..., Any], Any]:
-    """The job, unpickled once a process, which also finds out whether the process is fit for it."""
+    """A small job, unpickled once a process."""
+    return _unpickled(payload)
+
+
+def _unpickled(payload: bytes) -> tuple[Callable[..., Any], Any]:
+    """The job; unpickling also finds out whether the process is fit for it."""
     from distributed.protocol.pickle import loads
 
     try:
@@ -46,10 +52,10 @@ def _load(payload: bytes) -> tuple[Callable[..., Any], Any]:
     return function, job
 
 
-def attempt_there(payload: bytes, keys: Sequence[tuple[int, ...]]) -> list[Outcome]:
+def attempt_there(payload: bytes | Shared, keys: Sequence[tuple[int, ...]]) -> list[Outcome]:
     """On a worker: load what the tasks share, and attempt those of these keys."""
     try:
-        function, job = _load(payload)
+        function, job = payload.load() if isinstance(payload, Shared) else _load(payload)
     except PluginError as error:
         return [Outcome("stop", error)]
     return attempt_all(function, job, keys)
@@ -60,6 +66,26 @@ def short(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
-def forget() -> None:
-    """On a worker: let go of what tasks shared."""
-    _load.cache_clear()
+class Shared:
+    """A large pickled job, as it lies on the workers of a run.
+
+    It holds the unpickled one, too, so that a worker lets go of both when the run does.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self._lock = threading.Lock()
+        self._loaded: tuple[Callable[..., Any], Any] | None = None
+
+    def __reduce__(self) -> Any:
+        return Shared, (self.payload,)
+
+    def __sizeof__(self) -> int:  # by which Dask reckons with it
+        return len(self.payload)
+
+    def load(self) -> tuple[Callable[..., Any], Any]:
+        """The job, unpickled once. Raises ``PluginError`` if it cannot be."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _unpickled(self.payload)
+            return self._loaded

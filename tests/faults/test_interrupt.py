@@ -86,7 +86,7 @@ def test_what_waits_for_tasks_is_stopped(kind: str, monkeypatch: pytest.MonkeyPa
                     [(number,) for number in range(10_000)],
                     client=client,
                     name="wait",
-                    on_outcome=lambda key, outcome: done.append(key),
+                    on_outcome=lambda key, outcome: done.append((key, outcome.verdict)),
                 )
 
         stopper = threading.Thread(target=stop_then_open)
