@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def read_cells(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str
 
 def _lines(manifest: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The lines with anything in them: the number of each, and its cells."""
-    # Strict, since a quote that is never closed would otherwise take all that follows into a cell.
+    # Strict, since a quote that is never closed would otherwise take all that follows into a cell;
+    # blanks between a quote that ends a cell and what parts it from the next are none of it.
+    text = re.sub(rf'(?<=[^"{delimiter}]")[ \t]+(?=[{delimiter}\r\n]|$)', "", text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1

@@ -95,8 +95,8 @@ def read_manifest(
     """Read and check all rows.
 
     Relative paths count from the folder of the manifest, those of ``out`` and ``stack`` from
-    ``out_dir`` if it is given. A row whose source is missing is refused unless ``excused`` says
-    that it does not matter.
+    ``out_dir`` if it is given. A row whose source is missing, or whose fuser cannot be had here, is
+    refused unless ``excused`` says that it does not matter.
 
     Raises
     ------
@@ -117,15 +117,20 @@ def read_manifest(
     checked: dict[str, Fuser | None] = {}
     for line, cells in lines:
         try:
-            row = _row(line, dict(cells), fusers, home.parent, places, owner, checked)
+            row, check = _row(line, dict(cells), fusers, home.parent, places, owner, checked)
             for place in (row.source, *row.places):
                 one_name(place)
         except (SlidefusionError, OSError, RuntimeError, ValueError) as error:
             problems.append((line, str(error)))  # of a name that no file can have, too
             continue
         rows.append(row)
-        if row.missing and not excused(row):
-            problems.append((line, f"there is nothing at the source {row.source}"))
+        try:
+            if row.missing:
+                raise OptionError(f"there is nothing at the source {row.source}")
+            check()
+        except SlidefusionError as error:
+            if not excused(row):
+                problems.append((line, str(error)))
     problems += _conflicts(rows)
     if problems:
         problems.sort()
@@ -158,7 +163,8 @@ def _row(
     places: str,
     owner: str,
     checked: dict[str, Fuser | None],
-) -> Row:
+) -> tuple[Row, Callable[[], None]]:
+    """A row, and what raises if it cannot be done with what there is here and now."""
     place = {name: cells.pop(name, "") for name in PLACES}
     if not place["source"]:
         raise OptionError("the cell source is empty")
@@ -168,8 +174,11 @@ def _row(
     convert = dict(value(CONVERT, name, cells.pop(name)) for name in CONVERT if name in cells)
     fuse = dict(value(FUSE, name, cells.pop(name)) for name in FUSE if name in cells)
     options, reader = fuser_values(fuser, fusers[fuser], cells)
-    _check_convert(convert, checked)
-    _check_fuse(fuser, fuse, options, checked)
+
+    def check() -> None:
+        _check_convert(convert, checked)
+        _check_fuse(fuser, fuse, options, checked)
+
     source, missing, stem = _source(place["source"], folder)
     out = _under(places, place["out"] or f"{stem}-fused.zarr")
     stack: str | None = _under(places, place["stack"]) if place["stack"] else None
@@ -177,7 +186,8 @@ def _row(
         raise OptionError(f"stack={stack!r}: the name of a stack that stays ends otherwise")
     if stack is None and (convert or reader or not is_zarr_source(source)):
         stack = f"{out.removesuffix('.zarr')}.{owner}{_TEMPORARY}"
-    return Row(line, source, out, stack, fuser, convert | reader, fuse | options, missing)
+    row = Row(line, source, out, stack, fuser, convert | reader, fuse | options, missing)
+    return row, check
 
 
 def _check_convert(convert: dict[str, Any], checked: dict[str, Fuser | None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from slidefusion.omezarr.overlap import refuse_overlap
 __all__ = ["check", "refuse_inputs_inside", "staged"]
 
 _MARKER = "evaluation.json"
+_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextlib.contextmanager
@@ -41,6 +43,8 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(out)
         folder.rename(out)
     except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
         raise OutputError(
             f"the evaluation cannot be written into {out.parent} ({error}), and nothing of it is "
             "kept: make room, or choose another place, and run it again"

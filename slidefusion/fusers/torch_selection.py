@@ -7,7 +7,7 @@ samples (times channels and orientations).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from slidefusion.fusers.selection import Rule, confidence_of
+from slidefusion.fusers import selection as compiled
+from slidefusion.fusers.selection import confidence_of
 from slidefusion.value_range import depth_dtype
 
 __all__ = [
     "Choice",
+    "Rule",
     "accumulate",
     "depth_of",
     "elect",
     "repeated",
     "root",
+    "rule_for",
     "smoothed",
     "weigh",
 ]
@@ -44,9 +47,23 @@ class Choice:
         """The plane of the highest activity, the first of equals."""
 
 
+class Rule(NamedTuple):
+    """That of the compiled kernels in plain numbers, which graphs can be made with."""
+
+    window: tuple[float, ...]
+    floor: float
+    doublings: int
+
+
+def rule_for(selection: str, power: int, window: int, noise: float) -> Rule:
+    """The rule that a fuser's options mean."""
+    rule = compiled.rule_for(selection, power, window, noise)
+    return Rule(tuple(rule.window.tolist()), float(rule.floor), rule.doublings)
+
+
 def smoothed(activity: Tensor, rule: Rule) -> Tensor:
     """Average ``activity`` (Y, X) over the window, along y, then along x; the border repeats."""
-    taps = tuple(rule.window.tolist())
+    taps = rule.window
     radius = len(taps) // 2
     height, width = activity.shape
     rows = pad(activity[None], (0, 0, radius, radius), mode="replicate")[0]
@@ -68,7 +85,7 @@ def weigh(activity: Tensor, rule: Rule, z: Tensor, choice: Choice) -> tuple[Tens
     ``z`` is a tensor () of the dtype of ``choice.plane``; ``choice`` is updated. Returns the
     factors ``keep`` of the sums so far and ``gain`` of the plane, both within [0, 1].
     """
-    a = activity + float(rule.floor)
+    a = activity + rule.floor
     wins = a > choice.best
     highest = torch.maximum(a, choice.best)
     if rule.doublings < 0:
@@ -95,7 +112,7 @@ def elect(
     (2 ``vote`` + 1) squared samples around it; activities below the floor are equal.
     """
     height, width = activity.shape
-    a = activity.clamp(min=float(rule.floor))
+    a = activity.clamp(min=rule.floor)
     wins = (a > choice.best).to(torch.float32)
     choice.best.copy_(torch.maximum(a, choice.best))
     around = pad(wins[None], (vote, vote, vote, vote), mode="replicate")[0]

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from slidefusion.fuser import Planes
-from slidefusion.fusers.selection import Rule, rule_for
 from slidefusion.fusers.subbands import activity_scale
 from slidefusion.fusers.torch_device import Range, uploaded
 from slidefusion.fusers.torch_selection import (
     Choice,
+    Rule,
     accumulate,
     elect,
     root,
+    rule_for,
     smoothed,
     weigh,
 )

@@ -22,11 +22,13 @@ Shifts = tuple[tuple[int, int], ...]
 """(down, right) of each plane, in px."""
 
 _SIDE_PX = 512
-_FEWEST, _MOST = 4, 16
+_FEWEST, _MOST = 4, 8
 """Places of that side that are looked at along an axis, beside each other unless the slide is so
 large that there would be more: tissue of 2 mm on one of 15 x 15 mm is met."""
-_LOOK_PX = 128
-"""Of each place, what is read to see what is there."""
+_CHUNK = Size(256, 256)
+"""The tile of a stack in a store."""
+_LOOK_PX = 256
+"""Side of what is read of each place to see what is there, if they are more than the fewest."""
 _PLACES = 12
 """Of the places of the grid, those with the most in them are compared."""
 _EMPTY = 0.02
@@ -34,8 +36,6 @@ _EMPTY = 0.02
 _WARNED_PX = 3
 """From which on planes are said to lie beside each other. Planes of phantoms of 1024 px, which do
 not, seem to by up to 1.8 px where they are farthest out of focus."""
-_ANY = Size(1, 1)
-"""The tile of a source of which any rectangle can be read alone."""
 
 
 class AlignedReader:
@@ -104,7 +104,7 @@ def aligned(reader: Reader, reference: int, retries: int = 3) -> Reader:
 def drift_of(
     source: PlaneSource,
     reference: int,
-    tile: Size = _ANY,
+    tile: Size = _CHUNK,
     *,
     most: int = _PLACES,
     retries: int = 3,
@@ -122,10 +122,12 @@ def drift_of(
     _, count, height, width = source.shape
     tall, wide = min(_SIDE_PX, height), min(_SIDE_PX, width)
     grid = [Window(y, x, tall, wide) for y in _starts(height, tall) for x in _starts(width, wide)]
-    looks = [_middle(place) for place in grid]
+    few = len(grid) <= _FEWEST**2
+    looks = grid if few else [_middle(place, tile) for place in grid]
     seen = dict(zip(grid, _grays(source, reference, looks, tile, retries), strict=True))
     places = sorted(seen, key=lambda place: -float(seen[place].std()))[:most]
-    dark, bright = np.percentile(np.stack(list(seen.values())), (0.1, 99.9))
+    values = np.concatenate([gray.ravel() for gray in seen.values()])
+    dark, bright = np.percentile(values, (0.1, 99.9))
     planes = (_grays(source, z, places, tile, retries) for z in range(count))
     found, alone = plane_shifts(planes, reference, _EMPTY * float(bright - dark))
     shifts = found * (2 if _is_halved(tall, wide) else 1)
@@ -138,10 +140,21 @@ def _starts(length: int, side: int) -> list[int]:
     return sorted({(length - side) * k // (count - 1) for k in range(count)})
 
 
-def _middle(place: Window) -> Window:
-    height, width = min(_LOOK_PX, place.height), min(_LOOK_PX, place.width)
-    y, x = place.y + (place.height - height) // 2, place.x + (place.width - width) // 2
+def _middle(place: Window, tile: Size) -> Window:
+    """What is looked at of a place: about its middle, within one tile if tiles are large enough."""
+    y, height = _within(place.y, place.height, tile.height)
+    x, width = _within(place.x, place.width, tile.width)
     return Window(y, x, height, width)
+
+
+def _within(start: int, length: int, tile: int) -> tuple[int, int]:
+    middle = start + length // 2
+    if tile < _LOOK_PX // 2:
+        return middle - _LOOK_PX // 2, _LOOK_PX
+    first = middle // tile * tile
+    low, high = max(first, start), min(first + tile, start + length)
+    side = min(_LOOK_PX, high - low)
+    return min(max(middle - side // 2, low), high - side), side
 
 
 def warn_of_drift(where: str, reference: int) -> None:

@@ -137,6 +137,7 @@ def read_checkpoint(
 
 def _check_recipe(path: Path, given: str, wanted: str) -> None:
     old, new = json.loads(given), json.loads(wanted)
+    old.setdefault("devices", new.get("devices"))  # earlier versions did not note how many
     differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if differ:
         changes = "; ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in differ)

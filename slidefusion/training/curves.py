@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from slidefusion.errors import OptionError
 from slidefusion.files import replace_file
 from slidefusion.training.losses import ssim
 
@@ -37,10 +36,8 @@ class Curves:
         """Of the losses: those of all updates, of which the first may not have some."""
         found = _whole_lines(folder / "losses.csv")
         if found and found[0].strip().split(",") != self.columns:
-            raise OptionError(
-                f"{folder / 'losses.csv'} has the columns {found[0].strip()} of an earlier version "
-                f"(now {','.join(self.columns)}): move it elsewhere, and the run goes on"
-            )
+            # Earlier versions named the columns of the first row, which later rows did not have.
+            (folder / "losses.csv").replace(folder / "losses-before.csv")
         from torch.utils.tensorboard import SummaryWriter
 
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)

@@ -160,8 +160,7 @@ def train(
                 "slides": f"{len(pairs)}, {digest_of(pairs)}",
                 "blur_model": blur.card.sha256 if blur else None,
                 "start_sha256": begun["sha256"] if begun else None,
-                # each takes a batch of its own; None for one, as checkpoints without it mean
-                "devices": str(count) if count > 1 else None,
+                "devices": str(count),  # each takes a batch of its own
             },
             validation=validation,
             devices=devices,

@@ -24,6 +24,8 @@ from slidefusion.testing import FuserContract
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from slidefusion.fusers.torch_selection import rule_for  # noqa: E402
+
 DEVICE = "cuda" if torch.cuda.is_available() else "torch-cpu"
 FUSERS: list[Any] = [Lpp, Wt, Dtcwt]
 BOTH: dict[str, Any] = {"activity": "magnitude", "selection": "max", "lowpass": "mean"}
@@ -175,3 +177,9 @@ def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="cannot be imported"):
         torch_device.torch_device("torch-cpu")
     assert Dtcwt().device == "cpu"
+
+
+def test_rules_are_plain_numbers() -> None:
+    """Others, NumPy's above all, cannot be a part of what torch.compile makes a graph of."""
+    rule = rule_for("soft", 8, 1, 0.5)
+    assert {type(value) for value in (*rule.window, rule.floor)} == {float}

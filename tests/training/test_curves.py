@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from slidefusion.errors import OptionError
 from slidefusion.training.curves import Curves, steps_in
 from slidefusion.training.run import train
 from tests.training.test_trainer import small
@@ -39,10 +38,13 @@ def test_half_a_row_is_none(half: str, tmp_path: Path) -> None:
     assert table.read_bytes() == b"step,mae\r\n5,0.5\r\n10,0.125\r\n"
 
 
-def test_columns_of_an_earlier_version_are_refused(tmp_path: Path) -> None:
+def test_columns_of_an_earlier_version_are_moved_aside(tmp_path: Path) -> None:
     table = tmp_path / "losses.csv"
     table.write_bytes(b"step,content\r\n10,0.5\r\n20,0.7,0.6,0.4\r\n")
-    with pytest.raises(OptionError, match=r"losses.csv has the columns step,content .* move it"):
-        Curves(tmp_path, 20, ["content", "adversarial", "discriminator"])
-    table.unlink()
-    Curves(tmp_path, 20, ["content", "adversarial", "discriminator"]).close()
+    curves = Curves(tmp_path, 20, ("content", "adversarial"))
+    curves.losses(30, {"content": 0.25})
+    curves.close()
+    assert (tmp_path / "losses-before.csv").read_text().split() == [
+        *("step,content", "10,0.5", "20,0.7,0.6,0.4"),
+    ]
+    assert table.read_text().split() == ["step,content,adversarial", "30,0.25,"]

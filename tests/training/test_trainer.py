@@ -250,7 +250,7 @@ def test_another_recipe_or_a_damaged_checkpoint_is_refused(
         train(small("blur", steps=9), corpus, tmp_path, accelerator="cpu")
     with pytest.raises(OptionError, match=r"other settings \(slides: '\d+, .* then, '1, "):
         train(small("blur"), corpus[:1], tmp_path, accelerator="cpu")
-    with pytest.raises(OptionError, match=r"other settings \(devices: None then, '2' now"):
+    with pytest.raises(OptionError, match=r"other settings \(devices: '1' then, '2' now"):
         train(small("blur"), corpus, tmp_path, accelerator="cpu", devices=2)
     checkpoint = tmp_path / "checkpoint.safetensors"
     whole = checkpoint.read_bytes()
