@@ -29,7 +29,7 @@ _CLOSE_SECONDS = 5.0
 _PASSWORD = re.compile(r"://[^:/@]*:(?!\d+/)[^@]*@")
 """Of a URL, or of one behind it (``zip://…::https://…``); what is no port before a path."""
 
-_used: weakref.WeakValueDictionary[int, AsyncFileSystem] = weakref.WeakValueDictionary()
+_used: dict[int, AsyncFileSystem] = {}
 
 
 def check_url(url: str) -> None:
