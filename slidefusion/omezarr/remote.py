@@ -120,6 +120,9 @@ def _connect(filesystem: AsyncFileSystem) -> Any:
 async def _close(filesystem: AsyncFileSystem) -> None:
     session = await _connect(filesystem)()
     await session.close()
+    for name in ("_session", "_s3"):  # where it is kept; fsspec keeps the file system, too
+        if getattr(filesystem, name, None) is session:
+            setattr(filesystem, name, None)
 
 
 def _in_zarr_loop(coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:

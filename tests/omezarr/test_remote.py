@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +15,14 @@ import fsspec
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from zarr.storage import StorePath
 
 import slidefusion as sf
 from slidefusion.errors import ProcessingError, StackError
-from slidefusion.omezarr.remote import url_exists, url_store
+from slidefusion.omezarr.remote import close_connections, url_exists, url_store
 from slidefusion.omezarr.store import open_array, open_group
 
 
@@ -27,6 +32,21 @@ def test_metadata_at_a_url_that_is_damaged() -> None:
     )
     with pytest.raises(StackError, match=r"the Zarr metadata of memory://remote17.* is damaged"):
         open_group("memory://remote17/stack.zarr")
+
+
+def test_a_store_can_be_used_again_after_its_connections_were_closed(tmp_path: Path) -> None:
+    """fsspec keeps the file system, and with it the session that was closed."""
+    zarr.create_group(tmp_path / "a.zarr")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        for _ in range(2):
+            open_group(f"http://127.0.0.1:{server.server_port}/a.zarr")
+            close_connections()
+        HTTPFileSystem.clear_instance_cache()
+        server.shutdown()
+        serving.join()
 
 
 def test_an_address_that_is_none() -> None:
