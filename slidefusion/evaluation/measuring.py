@@ -174,12 +174,12 @@ class _Job:
         options: dict[str, Any] = {"out": out, "client": client, "progress": False}
         key = self.planes, candidate.label
         dtype, channels = self.slide.stack.dtype, self.slide.shape[0]
-        if (*key, dtype, channels) not in self.warm:
-            self.warm.add((*key, dtype, channels))
-            fuse(sample(len(self.planes), channels, dtype), candidate.fuser, **options)
-            shutil.rmtree(out)
-        begun = time.perf_counter()
         try:
+            if (*key, dtype, channels) not in self.warm:
+                self.warm.add((*key, dtype, channels))
+                fuse(sample(len(self.planes), channels, dtype), candidate.fuser, **options)
+                shutil.rmtree(out)
+            begun = time.perf_counter()
             image = fuse(self.slide.given, candidate.fuser, planes=list(self.planes), **options)
         except ProcessingError as error:  # whose advice is for outputs that stay
             what = f"{self.slide.name}, {candidate.label}: {str(error).partition(';')[0]}"

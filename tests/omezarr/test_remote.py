@@ -36,17 +36,20 @@ def test_metadata_at_a_url_that_is_damaged() -> None:
 
 def test_a_store_can_be_used_again_after_its_connections_were_closed(tmp_path: Path) -> None:
     """fsspec keeps the file system, and with it the session that was closed."""
-    zarr.create_group(tmp_path / "a.zarr")
+    zarr.create_group(tmp_path / "a.zarr", attributes={"made": "here"})
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
-        for _ in range(2):
-            open_group(f"http://127.0.0.1:{server.server_port}/a.zarr")
-            close_connections()
-        HTTPFileSystem.clear_instance_cache()
-        server.shutdown()
-        serving.join()
+        try:
+            for _ in range(2):
+                group = open_group(f"http://127.0.0.1:{server.server_port}/a.zarr")
+                assert dict(group.attrs) == {"made": "here"}
+                close_connections()
+        finally:
+            HTTPFileSystem.clear_instance_cache()
+            server.shutdown()
+            serving.join()
 
 
 def test_an_address_that_is_none() -> None:
