@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from slidefusion.errors import StackError, UnknownNameError
 from slidefusion.geometry import Window
+from slidefusion.omezarr.overlap import one_name
 from slidefusion.omezarr.store import location
 from slidefusion.stack import FocusStack, from_group
 from slidefusion.training.recipe import Recipe
@@ -123,13 +124,18 @@ def open_pairs(
     UnknownNameError
         A stack or a truth is missing.
     StackError
-        They are not uint8 with one or three channels, or do not fit each other.
+        They are not uint8 with one or three channels, or do not fit each other; or a stack is
+        given twice: the slides kept back for validation would be among those trained on.
     """
     if truths is not None and len(truths) != len(stacks):
         raise StackError(
             f"{counted(len(stacks), 'stack')} but {counted(len(truths), 'truth')}: give one for "
             "each stack, in the same order"
         )
+    places = [one_name(location(path)) for path in stacks]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise StackError(f"the stack {twice} was given twice: give it once")
     pairs = []
     for number, path in enumerate(stacks):
         where = location(path)

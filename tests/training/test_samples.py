@@ -67,6 +67,8 @@ def test_what_does_not_fit_is_refused(corpus: list[Path], tmp_path: Path) -> Non
         open_pairs([alone])
     with pytest.raises(StackError, match="no stacks"):
         open_pairs([])
+    with pytest.raises(StackError, match="given twice"):
+        open_pairs([corpus[0], f"{corpus[0]}/"])
     with pytest.raises(StackError, match="2 stacks but 1 truth:"):
         open_pairs(corpus, [corpus[0]])
     (other,) = write_corpus(tmp_path, 1, side_px=96, planes=1)
