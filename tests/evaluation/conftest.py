@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+import slidefusion as sf
+from slidefusion import metrics
+from slidefusion.evaluation import Evaluation
 from slidefusion.fuser import Footprint, Fused, PlaneRange
+
+THREE = (-1, 0, 1)
+WINDOWS = {"stack 1": [(0, 0), (0, 64)], "stack 2": [(0, 0)]}  # the other one is glass
 
 
 @dataclass(frozen=True)
@@ -104,3 +111,37 @@ def make_case(seed: int, *, glass: bool = False) -> Case:
 @pytest.fixture(scope="session")
 def cases() -> list[Case]:
     return [make_case(1), make_case(2, glass=True)]
+
+
+def run(cases: list[Case], out: Path, **given: Any) -> Evaluation:
+    options: dict[str, Any] = {
+        "fusers": {
+            "lighter": Lighter(),
+            "unmasked": Lighter(blur_mask=False),
+            "largest": Largest(),
+        },
+        "truths": [case.truth for case in cases],
+        "patch_px": 64,
+        "pictures": 1,
+    }
+    stacks = [case.stack for case in cases]
+    return sf.evaluate(stacks, out=out, **{**options, **given})
+
+
+def expected(cases: list[Case], method: str, planes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Scores of every patch with content, straight from the definitions."""
+    scores = []
+    for case, corners in zip(cases, WINDOWS.values(), strict=True):
+        stack = case.stack[:, [2 + offset for offset in planes]].astype(np.int64)
+        middle = case.stack[:, 2].astype(np.int64)
+        image = {
+            "plane 0": middle,
+            "mean of planes": np.rint(stack.mean(axis=1)),
+            "lighter": np.minimum(middle + 3, 255),
+            "unmasked": np.minimum(middle + 6, 255),
+            "largest": stack.max(axis=1),
+        }[method].astype(np.uint8)
+        for y, x in corners:
+            part = np.s_[:, y : y + 64, x : x + 64]
+            scores.append(metrics.compare(image[part], case.truth[part]))
+    return scores
