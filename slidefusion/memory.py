@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -79,7 +78,9 @@ def shared_by(runs: int) -> Iterator[None]:
 
 def available_bytes() -> int:
     """Memory that a run may use: of the machine, or of its control group if that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
     for file in _limit_files(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")):
         try:
             total = min(total, int(file.read_text()))

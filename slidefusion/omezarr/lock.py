@@ -312,10 +312,7 @@ def _machine() -> str:
 
 
 def _started(pid: Any) -> str | None:
-    """When a process of this machine began, in ticks since the boot; None when it is gone.
-
-    Where the system does not tell, ``"alive"``: then a process of the same number counts as it.
-    """
+    """When a process of this machine began, as its system keeps it; None when it is gone."""
     if not isinstance(pid, int):
         return None
     try:
@@ -326,13 +323,14 @@ def _started(pid: Any) -> str | None:
         pass
     if Path("/proc/self/stat").exists():
         return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    import psutil
+
+    try:  # never os.kill(pid, 0), which ends the process on Windows
+        return f"{psutil.Process(pid).create_time():.0f}"
+    except psutil.NoSuchProcess:
         return None
-    except OSError:
-        pass
-    return "alive"
+    except psutil.Error:  # it is there, and does not tell
+        return "alive"
 
 
 def _who(record: dict[str, Any]) -> str:

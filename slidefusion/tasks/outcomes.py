@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -237,5 +236,13 @@ def _worker() -> str:
 
 
 def _peak_bytes() -> int:
+    """The most memory that this process has had."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
