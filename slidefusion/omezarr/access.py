@@ -68,5 +68,11 @@ def writing(what: str) -> Iterator[None]:
 
 
 def cause_of(error: BaseException) -> str:
-    """Its kind and what it says."""
+    """Its kind and what it says; of a group, those of the first in it.
+
+    >>> cause_of(ExceptionGroup("2 reads failed", [OSError("a"), OSError("b")]))
+    'OSError: a'
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -188,12 +188,18 @@ def _is_of_a_network(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it followed from, and of a group (zarr's of a shard's reads) its parts."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
         seen.add(id(found))
         yield found
-        found = found.__cause__ or found.__context__
+        waiting.append(found.__cause__ or found.__context__)
+        if isinstance(found, BaseExceptionGroup):
+            waiting += reversed(found.exceptions)
 
 
 def _judge(error: BaseException) -> Verdict | None:

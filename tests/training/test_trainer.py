@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from slidefusion.training import trainer
 from slidefusion.training.average import WeightAverage
 from slidefusion.training.recipe import Recipe, compact
 from slidefusion.training.run import _learner, train
+from slidefusion.verbs.truths import beside
 
 SMALL = {
     "focusgan": {"network": {"width": 4, "edge_kernel": 3, "residual": True}, "warm_up": 2},
@@ -61,17 +63,28 @@ def test_resumed_equals_undisturbed(method: str, corpus: list[Path], tmp_path: P
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
+@pytest.fixture(scope="module")
+def ten(corpus: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """So many that one is kept back for validation."""
+    folder = tmp_path_factory.mktemp("ten")
+    stacks = [folder / f"{number}.zarr" for number in range(10)]
+    for number, stack in enumerate(stacks):
+        original = corpus[number % len(corpus)]
+        shutil.copytree(original, stack)
+        shutil.copytree(beside(original, "truth"), beside(stack, "truth"))
+    return stacks
+
+
 def test_a_checkpoint_is_written_now_and_then(
-    corpus: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ten: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run of slow updates that is ended between two validations has not begun in vain."""
-    many = corpus * 5  # so that one is kept back for validation
     options = {"accelerator": "cpu", "checkpoint_steps": 100}
-    train(small("srgan"), many, tmp_path / "whole", **options)
+    train(small("srgan"), ten, tmp_path / "whole", **options)
     monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", -1.0)
-    train(small("srgan"), many, tmp_path / "cut", stop_after=3, **options)
+    train(small("srgan"), ten, tmp_path / "cut", stop_after=3, **options)
     told: list[int] = []
-    train(small("srgan"), many, tmp_path / "cut", on_step=lambda n, _: told.append(n), **options)
+    train(small("srgan"), ten, tmp_path / "cut", on_step=lambda n, _: told.append(n), **options)
     assert told == [4, 5, 6]
     for name in ("srgan-1.safetensors", "losses.csv", "validation.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -104,19 +117,16 @@ def test_two_runs_in_one_folder_are_refused(corpus: list[Path], tmp_path: Path) 
         train(small("blur"), corpus, file, accelerator="cpu")
 
 
-def test_a_run_ended_before_its_validation_makes_up_for_it(
-    corpus: list[Path], tmp_path: Path
-) -> None:
-    many = [corpus[k % 2] for k in range(10)]  # of ten slides one is for validation
+def test_a_run_ended_before_its_validation_makes_up_for_it(ten: list[Path], tmp_path: Path) -> None:
     options = {"accelerator": "cpu", "checkpoint_steps": 3}
-    train(small("blur"), many, tmp_path / "whole", **options)
+    train(small("blur"), ten, tmp_path / "whole", **options)
     for ended_at in (3, 6):  # in the middle, and at the end
         folder = tmp_path / str(ended_at)
-        train(small("blur"), many, folder, stop_after=ended_at, **options)
+        train(small("blur"), ten, folder, stop_after=ended_at, **options)
         table = folder / "validation.csv"
         rows = table.read_bytes().splitlines(keepends=True)
         table.write_bytes(b"".join(rows[:-1])) if len(rows) > 2 else table.unlink()
-        train(small("blur"), many, folder, **options)
+        train(small("blur"), ten, folder, **options)
         for name in ("validation.csv", "losses.csv"):
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
         cards = [
