@@ -56,8 +56,10 @@ def open_tiff(path: str) -> Iterator[tuple[Any, list[str]]]:
             opened = tifffile.TiffFile(file)
             _check_chain(opened)
             _check_files(opened)
-            frames = [series.keyframe for series in opened.series]
-            empty = not frames or min(min(f.imagelength, f.imagewidth) for f in frames) < 1
+            pages = [series.keyframe for series in opened.series]
+            if any(series.kind == "generic" for series in opened.series):
+                pages += opened.pages  # of these tifffile leaves those without pixels out
+            empty = not pages or min(min(p.imagelength, p.imagewidth) for p in pages) < 1
         except Exception as error:  # a damaged file makes tifffile raise almost anything
             if not is_url(path):
                 refuse_unsupported(path, kind(path))

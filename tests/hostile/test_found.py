@@ -36,6 +36,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+NOTHING = "hold nothing|chunk sizes must be integers of at least 1"
+"""Ours, and the warning of zarr from 3.4, which reads such an array as one without pixels."""
+
+
 def broken(sound: Path, tmp_path: Path, *change: Any, seed: str = "stack") -> Path:
     store = copy_store(sound / seed, tmp_path / "in.zarr")
     break_store(store, [change])
@@ -94,12 +98,12 @@ def test_chunks_that_hold_nothing(
 ) -> None:
     store = broken(sound, tmp_path, "set", file, keys, value, seed=seed)
     for door in (sf.open_stack, open_reader):
-        with pytest.raises(StackError, match="hold nothing"):
+        with pytest.raises(StackError, match=NOTHING):
             door(store)
     if seed == "stack":  # ours: what its metadata were is known
         assert [d.array for d in sf.verify(store, progress=False)] == ["0"]
     else:
-        with pytest.raises(StackError, match="hold nothing"):
+        with pytest.raises(StackError, match=NOTHING):
             sf.verify(store, progress=False)
 
 
