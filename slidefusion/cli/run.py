@@ -200,7 +200,8 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, SlidefusionError):
         return str(error), error.exit_code
     if hasattr(error, "format_message"):  # what typer raises for a wrong command line
-        return f"{error.format_message()}{_help_hint(error)}", USAGE
+        message = error.format_message()
+        return f"{message}{_given(error, message)}{_help_hint(error)}", USAGE
     if isinstance(error, MemoryError):
         remedy = "run fewer tasks at a time (DASK_NUM_WORKERS=1), or smaller ones (fuse --chunks)"
         return f"out of memory: {remedy}", FAILURE
@@ -213,6 +214,15 @@ def _one_line(message: str) -> str:
         char if char.isprintable() or char in _JOINERS else repr(char)[1:-1]
         for char in " ".join(message.split())
     )
+
+
+def _given(error: Exception, message: str) -> str:
+    """What stood on the command line, which typer leaves out when it tells what pydantic says."""
+    cause: Any = error.__cause__
+    faults = cause.errors() if hasattr(cause, "errors") else []
+    values = [repr(fault["input"]) for fault in faults if isinstance(fault["input"], str)]
+    told = ", ".join(value for value in values if value not in message)
+    return f"; {told} was given" if told else ""
 
 
 def _help_hint(error: Exception) -> str:

@@ -161,7 +161,8 @@ def test_a_truncated_chunk_is_a_failure(cli: Runner, tmp_path: Path) -> None:
     [
         (["--size", "0", "10"], "height=0"),
         (["--planes", "0"], "planes=0"),
-        (["--planes", "x"], "--planes"),
+        (["--planes", "x"], "'x'"),
+        (["--size", "512", "--seed"], "'--seed'"),
         (["--z-step-um", "100"], "z_step_um=100"),
         (["--seed", "-1"], "seed=-1"),
         (["-O", "densty=2"], "did you mean 'density'?"),
