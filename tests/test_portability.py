@@ -18,6 +18,7 @@ import psutil, torch  # which ask for some of it themselves, where it is
 sys.modules["resource"] = sys.modules["fcntl"] = None
 for name in ("sysconf", "sched_getaffinity", "register_at_fork", "kill", "fork"):
     delattr(os, name)
+os.process_cpu_count = os.cpu_count  # as it is there
 import numpy as np
 import slidefusion as sf
 
