@@ -306,6 +306,8 @@ class ClusterPool:
             raise
         except (concurrent.futures.CancelledError, asyncio.CancelledError, OSError) as error:
             self.check()
+            # The copies of a large job may be lost as well, and the client not know of it.
+            self._shared = None
             return Outcome("retry", ProcessingError(f"its worker was lost ({error})"))
         except Exception as error:
             return Outcome("fail", ProcessingError(f"it cannot run: {short(error)}"))

@@ -19,6 +19,8 @@ import pytest
 import slidefusion as sf
 from slidefusion.errors import ProcessingError, SlidefusionWarning
 from slidefusion.omezarr.journal import Journal
+from slidefusion.tasks.pools import ClusterPool
+from slidefusion.tasks.scheduling import run_tasks
 
 from .conftest import Files, assert_same, convert, files_of, fuse, local_cluster
 from .workload import Brightest, Pattern, noted
@@ -119,6 +121,44 @@ def test_a_restart_while_an_array_in_memory_is_fused(tmp_path: Path) -> None:
         )
         timer.join()
     assert np.array_equal(slide.values, array.max(axis=1))
+
+
+def forget(key: Any, dask_scheduler: Any) -> None:
+    """On the scheduler: let go of what clients hold by this key, without a word to them."""
+    for client in list(dask_scheduler.clients):
+        dask_scheduler.client_releases_keys([key], client)
+
+
+def take(job: np.ndarray, k: int) -> float:
+    return float(job[k])
+
+
+def test_what_tasks_share_is_sent_again_when_the_scheduler_forgot_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a restart while it is sent: the client goes on believing that it is there."""
+    scatter, sent = ClusterPool._scatter, []
+
+    def scattered(self: ClusterPool) -> Any:
+        sent.append(scatter(self))
+        if len(sent) == 1:
+            self._client.run_on_scheduler(forget, sent[0].key)
+        return sent[-1]
+
+    monkeypatch.setattr(ClusterPool, "_scatter", scattered)
+    taken = {}
+    with local_cluster(1) as (_, client):
+        client.wait_for_workers(1)
+        run_tasks(
+            take,
+            np.arange(20_000.0),  # too large to travel with every task
+            [(k,) for k in range(6)],
+            name="take",
+            client=client,
+            on_outcome=lambda key, outcome: taken.update({key[0]: outcome.value}),
+        )
+    assert taken == {k: float(k) for k in range(6)}
+    assert len(sent) > 1
 
 
 @pytest.mark.slow
