@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -210,8 +211,11 @@ class _Batch:
             try:
                 # With its context a thread knows whether it works for a task of a cluster, and with
                 # how many it shares the memory.
-                left = {pool.submit(copy_context().run, self._make, row) for row in todo}
-                self._follow(left, show)
+                ended: queue.SimpleQueue[Future[SlideStatus | None]] = queue.SimpleQueue()
+                for row in todo:
+                    begun = pool.submit(copy_context().run, self._make, row)
+                    begun.add_done_callback(ended.put)
+                self._follow(ended, len(todo), show)
             except BaseException:
                 self.stop.set()
                 self.interrupted.set()
@@ -227,15 +231,21 @@ class _Batch:
             )
 
     def _follow(
-        self, left: set[Future[SlideStatus | None]], show: Callable[[SlideStatus], None]
+        self,
+        ended: queue.SimpleQueue[Future[SlideStatus | None]],
+        left: int,
+        show: Callable[[SlideStatus], None],
     ) -> None:
         while left:
-            ended, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
-            for future in ended:
-                status = future.result()
-                if status is not None:
-                    show(status)
-                    self.on_slide(status)
+            try:
+                future = ended.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            left -= 1
+            status = future.result()
+            if status is not None:
+                show(status)
+                self.on_slide(status)
 
     def _make(self, row: Row) -> SlideStatus | None:
         """One slide, whatever happens to it; None when it was not begun."""
