@@ -123,24 +123,23 @@ class PyramidLayout:
         return tuple({"c": self.shape0[0], "z": 1}.get(axis, side) for axis in self.axes)
 
     def create(self, group: zarr.Group, where: str) -> None:
-        """Make the arrays of all levels; those that exist already are kept."""
+        """Make the arrays of all levels in an opened group that has none yet."""
         from zarr.codecs import Crc32cCodec
 
         # Blosc decodes changed bytes to changed pixels, so each chunk has a checksum.
         with writing(f"the arrays of {where}"), codec_pipeline(where):
             for level in range(self.levels):
-                if str(level) not in group:
-                    group.create_array(
-                        str(level),
-                        shape=self.shape(level),
-                        dtype=self.dtype,
-                        shards=self.shard(level),
-                        chunks=self.chunk(level),
-                        compressors=(self._blosc(level), Crc32cCodec()),
-                        filters=None,
-                        fill_value=0,
-                        dimension_names=tuple(self.axes),
-                    )
+                group.create_array(
+                    str(level),
+                    shape=self.shape(level),
+                    dtype=self.dtype,
+                    shards=self.shard(level),
+                    chunks=self.chunk(level),
+                    compressors=(self._blosc(level), Crc32cCodec()),
+                    filters=None,
+                    fill_value=0,
+                    dimension_names=tuple(self.axes),
+                )
 
     def _blosc(self, level: int) -> BloscCodec:
         """How that level's chunks are compressed.
