@@ -26,7 +26,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.images import ImageSpec
 from slidefusion.omezarr.pyramid import PyramidLayout
 from slidefusion.plan import make_plan
-from slidefusion.tasks.scheduling import parallelism
+from slidefusion.tasks.pools import parallelism
 from slidefusion.write_slide import written_images
 
 __all__ = ["Bounds", "Taken", "measure_bounds", "processor_seconds"]

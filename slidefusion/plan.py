@@ -23,7 +23,7 @@ from slidefusion.stack import FocusStack, plane_indices
 from slidefusion.stack_inputs import as_stack
 from slidefusion.tasks.clients import active_client
 from slidefusion.tasks.placement import check_placement, worker_bytes
-from slidefusion.tasks.scheduling import parallelism
+from slidefusion.tasks.pools import parallelism
 from slidefusion.tiling import Tiling
 
 __all__ = ["FusePlan", "RegionJob", "chosen_fuser", "make_plan"]

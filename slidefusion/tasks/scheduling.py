@@ -25,10 +25,10 @@ from slidefusion.errors import ProcessingError, SlidefusionError
 from slidefusion.tasks.clients import out_of_the_way
 from slidefusion.tasks.interrupt import check_stop
 from slidefusion.tasks.outcomes import BATCH_SECONDS, Outcome
-from slidefusion.tasks.pools import ClusterPool, Key, Pool, ThreadPool, parallelism
+from slidefusion.tasks.pools import ClusterPool, Key, Pool, ThreadPool
 from slidefusion.tasks.requirements import Requirement
 
-__all__ = ["parallelism", "run_tasks"]
+__all__ = ["run_tasks"]
 
 _LOG = logging.getLogger("slidefusion")
 

@@ -30,9 +30,8 @@ from slidefusion.run_options import RunOptions, check_flags
 from slidefusion.stack_shape import check_shape
 from slidefusion.tasks.clients import active_client
 from slidefusion.tasks.costs import Cost
-from slidefusion.tasks.pools import workers_of
+from slidefusion.tasks.pools import parallelism, workers_of
 from slidefusion.tasks.preflight import needs_of_all
-from slidefusion.tasks.scheduling import parallelism
 from slidefusion.verbs.stack_facts import StackFacts, name_of
 from slidefusion.wording import byte_text
 

@@ -21,8 +21,7 @@ from slidefusion.omezarr.store import is_url, location
 from slidefusion.plan import FusePlan, make_plan
 from slidefusion.sampling import Timing, take_sample, window_pixels
 from slidefusion.tasks.placement import resources_for, worker_bytes
-from slidefusion.tasks.pools import has_resources, workers_of
-from slidefusion.tasks.scheduling import parallelism
+from slidefusion.tasks.pools import has_resources, parallelism, workers_of
 from slidefusion.tiling import Tiling
 from slidefusion.wording import byte_text
 
