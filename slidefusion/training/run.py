@@ -90,6 +90,8 @@ def train(
         The folder cannot be written to, or another run is training there.
     StackError, UnknownNameError
         A stack or truth is missing, or does not fit.
+    ProcessingError
+        The training diverged, or one of several processes failed.
     UsageError
         A package that training needs is not installed.
     WeightsError

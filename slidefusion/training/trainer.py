@@ -93,7 +93,7 @@ def run(
     OptionError
         The folder has a checkpoint of another recipe or inputs, or there are not so many devices.
     ProcessingError
-        One of several processes failed.
+        The training diverged, or one of several processes failed.
     """
     recipe = learner.recipe
     count = count_devices(devices, accelerator)

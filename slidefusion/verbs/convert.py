@@ -21,7 +21,7 @@ from slidefusion.omezarr.journal import fingerprint_of
 from slidefusion.omezarr.output import Output
 from slidefusion.omezarr.pyramid import CHUNK_PX, PyramidLayout
 from slidefusion.omezarr.rendering import omero
-from slidefusion.omezarr.store import is_url
+from slidefusion.omezarr.store import is_url, location
 from slidefusion.readers import open_reader
 from slidefusion.readers.aligned import aligned, warn_of_drift
 from slidefusion.readers.base import Reader, check_dtype
@@ -115,6 +115,9 @@ def convert(
     UsageError
         The source cannot be converted as asked (its subclasses say why), or not in the memory that
         there is; nothing was written.
+    PluginError
+        The reader gives other pixels than it declares, or a worker of the cluster has other
+        software.
     ProcessingError
         Reading or writing failed midway; the output stays marked incomplete.
 
@@ -132,8 +135,6 @@ def convert(
     finally:
         if opened is not source:
             opened.close()
-    from slidefusion.omezarr.store import location
-
     return location(out)
 
 

@@ -36,6 +36,8 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
         Nothing is there.
     StackError
         It is no OME-Zarr image, or a damaged one.
+    ProcessingError
+        The store does not answer.
     """
     where = location(store)
     group = open_group(where)
