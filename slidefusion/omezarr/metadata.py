@@ -256,7 +256,7 @@ def _combined(
     for transform in transforms:
         if transform.get("type") == "scale":
             scaled = True
-            factors = [float(factor) for _, factor in zip(scale, transform["scale"], strict=True)]
+            factors = [float(factor) for factor in transform["scale"]]
             scale = [s * f for s, f in zip(scale, factors, strict=True)]
             translation = [t * f for t, f in zip(translation, factors, strict=True)]
         elif transform.get("type") == "translation":
