@@ -226,7 +226,7 @@ class PyramidLayout:
     def _part(
         self, where: str, name: str, level: int, at: tuple[slice, slice], z: int | None
     ) -> npt.NDArray[Any]:
-        planes = () if z is None else (slice(z, z + 1),)  # a number would be slow, see ZarrSource
+        planes = () if z is None else (slice(z, z + 1),)  # a number is slow: see `read_planes`
         with reading(f"level {level} of {where}", _AGAIN):
             array, index = self._array(where, name, level), (slice(None), *planes, *at)
             block = read_part(where, _path(name, level), array, index)

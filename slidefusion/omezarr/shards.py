@@ -1,4 +1,4 @@
-"""Shards as files: each appears whole or not at all, and a torn one is told from its size.
+"""Shards as files: each appears whole or not at all; a torn one is told by its size and index.
 
 A process that is killed while it writes a file leaves half of it. So a shard is written into a
 scratch file inside the store, one for each thread, and renamed into its place when it is finished.

@@ -142,7 +142,7 @@ def read_planes(
     """
     rows, columns = window.slices
     # Ranges only: for a number as an index zarrs hands what crosses shards to zarr-python, which
-    # takes twice as long, and reads an empty file as zeros.
+    # takes up to 2.5 times as long, and reads an empty file as zeros.
     ranges = {"t": slice(0, 1), "c": slice(None), "z": planes, "y": rows, "x": columns}
     index = tuple(ranges[axis] for axis in axes)
     data = read_part(where, name, array, index, whole=whole)

@@ -296,7 +296,8 @@ def open_array(path: str, name: str, mode: str, stamp: str, fast: bool = True) -
 
 
 def _zarrs_can_read(array: zarr.Array[Any]) -> bool:
-    """It decodes into the byte order of the machine and in the order of C only; and see below."""
+    """It decodes into the byte order of the machine and in the order of C only, from shards that
+    can be checked before (`has_plain_shards`)."""
     return (
         array.dtype.isnative
         and getattr(array.metadata, "order", "C") == "C"
