@@ -35,7 +35,7 @@ from slidefusion.tasks.interrupt import check_stop
 from slidefusion.verbs.convert import convert
 from slidefusion.verbs.fuse import fuse
 
-__all__ = ["SlideRun", "discard", "is_complete", "is_done", "make_slide"]
+__all__ = ["SlideRun", "discard", "is_done", "make_slide"]
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _continue(make: Callable[..., Any], place: str, *, anew: bool, replace: bool
     """
     check_stop()
     try:
-        make(overwrite=replace, verify=not replace and is_complete(place))
+        make(overwrite=replace, verify=not replace and _is_made(place))
     except PlaceError:
         raise  # what is there is somebody's input, or could not be looked at
     except OutputError:
@@ -210,15 +210,10 @@ def _fingerprint(where: str) -> str:
     return str(state_of(where)[1].get("fingerprint", ""))
 
 
-def _is_made(where: str, run: str) -> bool:
+def _is_made(where: str, run: str = "") -> bool:
     """Whether the finished output of the run with this fingerprint is there; any if it is empty."""
     state, mine = state_of(where)
     return state == "complete" and run in ("", mine.get("fingerprint"))
-
-
-def is_complete(where: str) -> bool:
-    """Whether a finished output is there."""
-    return state_of(where)[0] == "complete"
 
 
 def discard(where: str) -> None:
@@ -252,7 +247,7 @@ def _tidy(where: str) -> None:
         left = Journal.exists(where)
     else:
         left = any(Path(where, name).exists() for name in (LOCK_NAME, JOURNAL_NAME, SCRATCH_NAME))
-    if left and is_complete(where):
+    if left and _is_made(where):
         lock = Lock(where)
         try:
             clear_scratch(where)
