@@ -6,6 +6,7 @@ A file is written beside its place, and renamed into it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from slidefusion.errors import OutputError
 
 __all__ = [
+    "CANNOT_WRITE",
     "PARTIAL_SUFFIX",
     "ZARR_NAMES",
     "clear_partials",
@@ -24,6 +26,8 @@ __all__ = [
     "replace_file",
 ]
 
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Numbers of the errors of a place that is full or may not be written to."""
 PARTIAL_SUFFIX = ".partial"
 """Ends the name of a file that is not whole yet; of a killed process it may stay behind."""
 ZARR_NAMES = ("zarr.json", ".zgroup", ".zarray")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from slidefusion.errors import OutputError
+from slidefusion.files import CANNOT_WRITE
 from slidefusion.omezarr.overlap import refuse_overlap
 
 __all__ = ["check", "refuse_inputs_inside", "staged"]
 
 _MARKER = "evaluation.json"
-_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextlib.contextmanager
@@ -43,7 +42,7 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(out)
         folder.rename(out)
     except OSError as error:
-        if error.errno not in _NOT_WRITTEN:
+        if error.errno not in CANNOT_WRITE:
             raise
         raise OutputError(
             f"the evaluation cannot be written into {out.parent} ({error}), and nothing of it is "

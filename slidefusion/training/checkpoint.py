@@ -7,7 +7,6 @@ One safetensors file: the tensors of every module and optimiser under ``module/â
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -20,13 +19,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slidefusion.errors import OptionError, OutputError, WeightsError
-from slidefusion.files import replace_file
+from slidefusion.files import CANNOT_WRITE, replace_file
 
 __all__ = ["CHECKPOINT", "checkpoint_in", "read_checkpoint", "write_checkpoint", "writing_into"]
 
 CHECKPOINT = "checkpoint"
 """Name of the file in a run's folder, which no weights may have."""
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -48,7 +46,7 @@ def writing_into(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = folder if error.filename is None else Path(error.filename)
         elsewhere = folder not in (where, *where.parents)
-        if error.errno not in _CANNOT_WRITE or elsewhere:
+        if error.errno not in CANNOT_WRITE or elsewhere:
             raise
         raise OutputError(
             f"{folder} cannot be written to ({error.strerror}): make room, or take another folder; "
