@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from slidefusion.evaluation import figures
-from slidefusion.evaluation.candidates import MEAN
+from slidefusion.evaluation.candidates import MEAN, PLANE_0
 from slidefusion.evaluation.measuring import Patch
 from slidefusion.evaluation.scores import Evaluation, Planes
 from slidefusion.evaluation.tables import (
@@ -108,7 +108,7 @@ def _figures(
     rows = [name for name in evaluation.table(*planes) if name not in apart]
     last = {"truth" if evaluation.measured.exact else "reference": ((), "reference")}
     inputs = [key for key in shown[0].shown if key[0] == planes and key[1] not in rows]
-    inputs = [(planes, "plane 0"), *(key for key in inputs if key[1] not in apart)]
+    inputs = [(planes, PLANE_0), *(key for key in inputs if key[1] not in apart)]
     columns = {key[1]: key for key in inputs}
     columns |= {name: (planes, name) for name in rows if name not in columns} | last
     name = f"crops_{slug(planes)}.png"
@@ -124,7 +124,7 @@ def _figures(
         if ablation.planes != planes:
             continue
         both = {m: (planes, m) for m in (ablation.without, ablation.with_mask)}
-        picture = figures.crops(shown, {"plane 0": (planes, "plane 0")} | both | last)
+        picture = figures.crops(shown, {PLANE_0: (planes, PLANE_0)} | both | last)
         parts.append(
             _crops(folder / f"blur_mask_{slug(planes)}.png", picture, "Without and with blur mask.")
         )

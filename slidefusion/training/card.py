@@ -49,9 +49,9 @@ def card_of_run(
 
 
 def _origin(pairs: Sequence[Any]) -> str:
-    sources = [pair.stack.provenance.get("source", {}).get("reader") == "phantom" for pair in pairs]
+    readers = [pair.stack.provenance.get("source", {}).get("reader") for pair in pairs]
     size = sum(pair.stack.shape[2] * pair.stack.shape[3] for pair in pairs) / 1e6
-    kind = "phantoms" if all(sources) else "stacks"
+    kind = "phantoms" if all(reader == "phantom" for reader in readers) else "stacks"
     return f"{len(pairs)} {kind}, {size:.1f} megapixels"
 
 
