@@ -31,7 +31,8 @@ class ClassifierLearner:
 
     Half of the pairs are as in its publication (Liu et al. 2017, section 3.3): a sharp patch and
     the same blurred with a Gaussian. The others are two planes of a stack, the one nearer to the
-    truth being in focus. Contrast, polarity and noise vary, so that neither stain nor grain tells.
+    truth being in focus; a recipe of one plane has none of these. Contrast, polarity and noise
+    vary, so that neither stain nor grain tells.
     """
 
     exported = "model"
