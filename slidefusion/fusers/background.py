@@ -62,7 +62,7 @@ def with_blocks(footprint: Footprint) -> Footprint:
     return Footprint(max(footprint.halo, BLOCK_PX - 1), period, footprint.tolerance)
 
 
-def background_bytes(planes: int, channels: int, height: int, width: int) -> int:
+def background_bytes(channels: int, height: int, width: int) -> int:
     """Upper bound of the bytes that `fuse_unless_empty` needs beside the fusion itself."""
     samples = channels * height * width
     blocks = channels * (height // BLOCK_PX + 1) * (width // BLOCK_PX + 1)

@@ -133,7 +133,7 @@ class TransformFuser:
             fusing = self._fuse_bytes(channels, rows, columns)
         else:
             fusing = self._torch().working_bytes(self, channels, rows, columns)
-        return fusing + background_bytes(planes, channels, rows, columns)
+        return fusing + background_bytes(channels, rows, columns)
 
     def __call__(self, stack: Planes, /) -> Fused:
         """Fuse ``stack`` (Z, C, Y, X)."""

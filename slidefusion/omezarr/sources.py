@@ -245,7 +245,7 @@ def shape_of_planes(
     if not known or not len(axes) == len(set(axes)) == array.ndim:
         raise StackError(
             f"{what} has axes {tuple(axes)} and shape {array.shape}; a focus stack has "
-            "(c, z, y, x), of which c may be missing: name its axes so (dimension_names=), "
+            "(c, z, y, x), of which c and z may be missing: name its axes so (dimension_names=), "
             "or give an array of such axes"
         )
     sizes = dict(zip(axes, array.shape, strict=True))

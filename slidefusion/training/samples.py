@@ -34,6 +34,8 @@ _BLOCK_PX = 512
 """Side of the block of a slide that crops are taken from."""
 _CROPS_A_BLOCK = 2
 """Crops that are taken from one block: what they cost is reading."""
+_OFF_CENTRE = 0.3
+"""Share of the crops whose centre is not the middle plane."""
 _CANDIDATES = 4
 """Random places in a block, of which those with the most in them become crops. Most of a slide is
 glass, from which a network learns nothing."""
@@ -169,7 +171,7 @@ class Crops:
     The planes are neighbours of a centre plane, the same number of steps apart. The number of
     steps is 1, or one of those up to ``max_step`` that keep the planes within ``spacing_um`` of
     each other (slides of unknown spacing: any of them). The centre is the middle plane, in
-    ``off_centre`` of the crops one beside it.
+    three of ten crops one beside it.
     """
 
     pairs: Sequence[Pair]
@@ -178,7 +180,6 @@ class Crops:
     seed: int = 0
     max_step: int = 3
     spacing_um: float = 6.0
-    off_centre: float = 0.3
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
@@ -242,7 +243,7 @@ class Crops:
         ]
         steps = [step for step in steps if reach * step <= last - beyond * step] or [1]
         step = int(rng.choice(steps))
-        centre = pair.middle + (int(rng.choice([-1, 1])) if rng.random() < self.off_centre else 0)
+        centre = pair.middle + (int(rng.choice([-1, 1])) if rng.random() < _OFF_CENTRE else 0)
         centre = min(max(centre, reach * step), last - beyond * step)
         return [centre + step * k for k in range(-reach, beyond + 1)]
 

@@ -37,7 +37,7 @@ class First:
         return with_blocks(Footprint())
 
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
-        return background_bytes(planes, channels, height, width)
+        return background_bytes(channels, height, width)
 
     def __call__(self, stack: Any) -> Fused:
         def fuse(planes: Any) -> Fused:
