@@ -21,6 +21,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.access import reading
 from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.record import record_of
+from slidefusion.omezarr.record_file import record_file, run_in
 from slidefusion.omezarr.remote import url_exists
 from slidefusion.omezarr.store import is_url, open_array, open_group
 from slidefusion.stack_shape import check_shape
@@ -68,6 +69,8 @@ class ZarrSource:
     """Digest of the array's metadata."""
     whole: bool = False
     """Whether a shard that is missing was lost; otherwise it counts as the fill value."""
+    record: tuple[str, str] | None = None
+    """The file of the record around, and the run of ours that it names; None if there is none."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -109,6 +112,11 @@ class ZarrSource:
                 not is_url(self.path) or np.all(data == (array.fill_value or 0))
             ):
                 self.check_there(array)
+            if self.record and run_in(Path(self.record[0])) != self.record[1]:
+                raise ProcessingError(
+                    f"cannot read {what} as it was opened: another run has made that store anew; "
+                    "open it again"
+                )
         return data.astype(self.dtype, copy=False)
 
     def check_there(self, array: zarr.Array[Any]) -> None:
@@ -268,7 +276,8 @@ def zarr_source(
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
     stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
     dtype = np.dtype(array.dtype).newbyteorder("=").name
-    return ZarrSource(where, name, "".join(axes), shape, dtype, stamp, whole)
+    record = record_file(where, name) if whole and not is_url(where) else None
+    return ZarrSource(where, name, "".join(axes), shape, dtype, stamp, whole, record)
 
 
 def store_identity(source: ZarrSource, run: Any = None) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""A stack that something else wrote, which is moved, deleted or changed while it is fused."""
+"""A stack which is moved, deleted, changed or made anew while it is fused."""
 
 from __future__ import annotations
 
+import pickle
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import slidefusion as sf
 from slidefusion.errors import ProcessingError
 from slidefusion.omezarr.record import is_complete, record_of
 from slidefusion.omezarr.sources import ZarrSource
+from slidefusion.phantom import Phantom
+from slidefusion.verbs.phantom import write_phantom
 
 SIDE = 300
 
@@ -77,6 +81,52 @@ def test_a_slide_is_not_complete_whose_source_became_another(
     monkeypatch.setattr(ZarrSource, "read", meddling)
     said = "gone: it was deleted" if how == "moved" else "was changed while it was read"
     with pytest.raises(ProcessingError, match=said):
+        sf.fuse(where, "lpp", out=out, chunks=32, progress=False, retries=0)
+    assert len(reads) > 90
+    assert is_complete(record_of(dict(zarr.open_group(out, mode="r").attrs))) is False
+
+
+def own(where: Path, seed: int) -> None:
+    """A stack of this package of one shape, whatever it shows."""
+    write_phantom(Phantom(SIDE, SIDE, planes=3, seed=seed), where, overwrite=True, progress=False)
+
+
+def test_another_stack_at_the_same_place_is_not_what_was_opened(tmp_path: Path) -> None:
+    where, out = tmp_path / "a.zarr", tmp_path / "slide.zarr"
+    own(where, seed=1)
+    stack, lazy = sf.open_stack(where), sf.fuse(where, "lpp")
+    truth = sf.open_slide(tmp_path / "a-truth.zarr")
+    seen = stack.values
+    own(where, seed=1)  # the same pixels
+    np.testing.assert_array_equal(stack.values, seen)
+    own(where, seed=2)
+    elsewhere = pickle.loads(pickle.dumps(lazy))
+    for read in (stack.compute, lazy.compute, truth.compute, elsewhere.compute):
+        with pytest.raises(ProcessingError, match="another run has made that store anew"):
+            read()
+    with pytest.raises(ProcessingError, match="another run has made that store anew"):
+        sf.fuse(stack, "lpp", out=out, progress=False, retries=0)
+    again = sf.open_stack(where)
+    assert not np.array_equal(again.values, seen)
+    assert sf.fuse(again, "lpp").attrs["slidefusion"]["source"]["source"]["seed"] == 2
+
+
+def test_a_slide_is_not_made_of_two_stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, other, out = (tmp_path / name for name in ("a.zarr", "b.zarr", "slide.zarr"))
+    own(where, seed=1)
+    own(other, seed=2)
+    read, reads, alone = ZarrSource.read, [], threading.Lock()
+
+    def meddling(self: ZarrSource, *given: Any) -> np.ndarray:
+        with alone:
+            reads.append(given)
+            if len(reads) == 90:  # the overview is read, and some regions are
+                gone(where)
+                other.rename(where)
+            return read(self, *given)
+
+    monkeypatch.setattr(ZarrSource, "read", meddling)
+    with pytest.raises(ProcessingError, match="another run has made that store anew"):
         sf.fuse(where, "lpp", out=out, chunks=32, progress=False, retries=0)
     assert len(reads) > 90
     assert is_complete(record_of(dict(zarr.open_group(out, mode="r").attrs))) is False

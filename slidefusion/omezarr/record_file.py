@@ -1,0 +1,34 @@
+"""Which run made a local store, asked as often as its pixels are read."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+from slidefusion.omezarr.record import record_of
+
+__all__ = ["record_file", "run_in"]
+
+
+def record_file(where: str, name: str) -> tuple[str, str] | None:
+    """The file of the innermost record around the array ``name``, and the run that it names."""
+    for folder in Path(where, name).parents:
+        file = folder / "zarr.json"
+        if not file.is_file():
+            break
+        if run := run_in(file):
+            return str(file), run
+    return None
+
+
+def run_in(file: Path) -> str | None:
+    """The fingerprint in the record of a group; its ``zarr.json`` is parsed when it has changed."""
+    stat = file.stat()
+    return _parsed(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(file: Path, *_: int) -> str | None:
+    run = record_of(json.loads(file.read_bytes()).get("attributes", {})).get("fingerprint")
+    return run if isinstance(run, str) else None
