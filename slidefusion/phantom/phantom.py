@@ -14,6 +14,7 @@ from slidefusion.phantom.cache import Cache
 from slidefusion.phantom.render import BLOCK, PhantomRegion, render_block
 from slidefusion.phantom.settings import PhantomSettings
 from slidefusion.phantom.structures import Sheet, Structure
+from slidefusion.stack_shape import MAX_SIDE_PX
 
 __all__ = ["PHANTOM_VERSION", "Phantom"]
 
@@ -57,8 +58,8 @@ class Phantom:
         settings: PhantomSettings | None = None,
     ) -> None:
         for label, value, low, high in (
-            ("height", height, 1, 2**30),
-            ("width", width, 1, 2**30),
+            ("height", height, 1, MAX_SIDE_PX),
+            ("width", width, 1, MAX_SIDE_PX),
             ("planes", planes, 1, 101),
             ("seed", seed, 0, 2**63 - 1),
         ):

@@ -126,6 +126,7 @@ def test_pickles_small_and_says_how_to_make_it_again():
     [
         ({"height": 0}, "height=0: must be a whole number from 1"),
         ({"width": 2.5}, "width=2.5: must be a whole number"),
+        ({"width": 2**22 + 1}, "width=4194305: must be a whole number from 1 to 4194304"),
         ({"planes": True}, "planes=True: must be a whole number from 1 to 101"),
         ({"seed": -1}, "seed=-1: must be a whole number from 0"),
         ({"z_step_um": 0}, "z_step_um=0: must be a number from 0.2 to 20"),
