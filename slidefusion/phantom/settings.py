@@ -129,6 +129,8 @@ class PhantomSettings:
                 )
             clean = tuple(float(v) for v in values)
             object.__setattr__(self, item.name, clean if count > 1 else clean[0])
+        if 0 < self.jpeg < 1:
+            raise OptionError(f"jpeg={self.jpeg}: must be a quality from 1 to 100, or 0 for none")
         if self.na >= self.refractive_index:
             raise OptionError(
                 f"na={self.na}, refractive_index={self.refractive_index}: the aperture must be "

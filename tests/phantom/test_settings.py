@@ -20,6 +20,7 @@ from slidefusion.phantom import PhantomSettings
         ({"eosin": (1.0, 2.0)}, "eosin=.*: must be 3 numbers from 0 to 3"),
         ({"gray": 1}, "gray=1: must be True or False"),
         ({"density": float("nan")}, "density=nan"),
+        ({"jpeg": 0.8}, "jpeg=0.8: must be a quality from 1 to 100, or 0 for none"),
         ({"na": 1.3, "refractive_index": 1.2}, "aperture must be smaller"),
     ],
 )
