@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slidefusion.errors import OptionError, UnknownNameError, UsageError, near_match
 from slidefusion.evaluation.scores import Planes
 from slidefusion.evaluation.slides import Slide
@@ -26,8 +28,8 @@ __all__ = [
 
 def plane_sets(planes: Sequence[Sequence[int]], step: int) -> list[Planes]:
     """Sets of focus offsets, ``step`` planes apart, each once."""
-    if step < 1:
-        raise OptionError(f"step={step}: must be 1 or more")
+    if (as_whole(step) or 0) < 1:
+        raise OptionError(f"step={step!r}: must be a whole number, 1 or more")
     found: list[Planes] = []
     for given in planes:
         whole = [as_whole(offset) for offset in given] if isinstance(given, Iterable) else [None]
@@ -36,7 +38,7 @@ def plane_sets(planes: Sequence[Sequence[int]], step: int) -> list[Planes]:
                 f"planes={planes!r}: give sets of focus offsets, which are whole numbers, for "
                 "example [(0,), (-1, 0, 1)]"
             )
-        offsets = tuple(offset * step for offset in whole if offset is not None)
+        offsets = tuple(offset * int(step) for offset in whole if offset is not None)
         if not offsets or len(set(offsets)) != len(offsets):
             raise OptionError(
                 f"planes={list(given)}: give focus offsets, none twice, for example (-1, 0, 1)"
@@ -56,8 +58,19 @@ def check_numbers(
     min_content: float,
     pictures: int,
     patch_px: int,
+    first_seed: int,
 ) -> None:
     """Whether there is anything to measure, and with what numbers."""
+    for name, value in (
+        ("phantoms", phantoms),
+        ("pictures", pictures),
+        ("patch_px", patch_px),
+        ("first_seed", first_seed),
+    ):
+        if as_whole(value) is None:
+            raise OptionError(f"{name}={value!r}: give a whole number")
+    if not isinstance(min_content, int | float | np.number):
+        raise OptionError(f"min_content={min_content!r}: give a number from 0 to below 1")
     if not stacks and phantoms < 1:
         raise UsageError("nothing to measure on: give stacks, or a number of phantoms (--phantoms)")
     if truths is not None and reference is not None:
@@ -67,8 +80,6 @@ def check_numbers(
             "phantoms have a truth, so there is no need of a reference: measure real stacks in a "
             "call of their own"
         )
-    if as_whole(patch_px) is None:
-        raise OptionError(f"patch_px={patch_px!r}: give a whole number of px")
     if phantoms < 0 or pictures < 1 or not 0 <= min_content < 1:
         raise OptionError(
             f"phantoms={phantoms}, pictures={pictures}, min_content={min_content}: phantoms must "

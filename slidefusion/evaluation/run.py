@@ -139,7 +139,8 @@ def evaluate(
     chosen = candidates(fusers)
     sets = plane_sets(planes, step)
     given = without_truths(several(stacks))
-    check_numbers(given, phantoms, truths, reference, min_content, pictures, patch_px)
+    check_numbers(given, phantoms, truths, reference, min_content, pictures, patch_px, first_seed)
+    patch_px, first_seed = int(patch_px), int(first_seed)  # as JSON has them
     fuse_with, images = reference_of(reference)
     images = images if truths is None else several(truths)
     refuse_inputs_inside(folder, [*given, *(images or ()), keep])

@@ -130,6 +130,11 @@ def test_the_working_folder_may_be_the_output(
         ({"fusers": {"lpp\nfine": "lpp"}}, OptionError, "a text of one line"),
         ({"fusers": {1: "lpp"}}, OptionError, "a text of one line"),
         ({"patch_px": 32.5}, OptionError, r"patch_px=32.5: give a whole number"),
+        ({"pictures": 1.5}, OptionError, r"pictures=1.5: give a whole number"),
+        ({"phantoms": "2"}, OptionError, r"phantoms='2': give a whole number"),
+        ({"first_seed": 1e6}, OptionError, r"first_seed=1000000.0: give a whole number"),
+        ({"step": 1.0}, OptionError, r"step=1.0: must be a whole number, 1 or more"),
+        ({"min_content": "0.1"}, OptionError, r"min_content='0.1': give a number"),
     ],
 )
 def test_what_cannot_be_done(
