@@ -1,14 +1,15 @@
-"""Which run made a local store, asked as often as its pixels are read."""
+"""What a local store says of itself now: asked as often as its pixels are read."""
 
 from __future__ import annotations
 
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 from slidefusion.omezarr.record import record_of
 
-__all__ = ["record_file", "run_in"]
+__all__ = ["layout_in", "record_file", "run_in"]
 
 
 def record_file(where: str, name: str) -> tuple[str, str] | None:
@@ -26,6 +27,18 @@ def run_in(file: Path) -> str | None:
     """The fingerprint in the record of a group; its ``zarr.json`` is parsed when it has changed."""
     stat = file.stat()
     return _parsed(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+def layout_in(file: Path) -> str:
+    """How an array's chunks lie and are encoded, by its ``zarr.json`` or ``.zarray``."""
+    stat = file.stat()
+    return _layout(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(file: Path, *_: int) -> str:
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    return json.dumps({**found, "attributes": None}, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=256)

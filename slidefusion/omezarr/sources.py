@@ -21,7 +21,7 @@ from slidefusion.geometry import Window
 from slidefusion.omezarr.access import reading
 from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.record import record_of
-from slidefusion.omezarr.record_file import record_file, run_in
+from slidefusion.omezarr.record_file import layout_in, record_file, run_in
 from slidefusion.omezarr.remote import url_exists
 from slidefusion.omezarr.store import is_url, open_array, open_group
 from slidefusion.stack_shape import check_shape
@@ -71,6 +71,8 @@ class ZarrSource:
     """Whether a shard that is missing was lost; otherwise it counts as the fill value."""
     record: tuple[str, str] | None = None
     """The file of the record around, and the run of ours that it names; None if there is none."""
+    layout: str = ""
+    """Digest of the array's `layout_in`, where something else wrote it and it lies here."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -121,15 +123,25 @@ class ZarrSource:
 
     def check_there(self, array: zarr.Array[Any]) -> None:
         """Raise ``FileNotFoundError`` if the opened ``array`` is gone meanwhile."""
-        name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-        if is_url(self.path):
-            there = url_exists(array.store_path / name)
-        else:
-            there = Path(self.path, self.array, name).exists()
-        if not there:
+        name = _metadata_name(array)
+        file = Path(self.path, self.array, name)
+        if not (url_exists(array.store_path / name) if is_url(self.path) else file.exists()):
             raise FileNotFoundError(
                 f"{name} of it is gone: it was deleted, moved or unmounted while it was being read"
             )
+        if self.layout and _digest(layout_in(file)) != self.layout:
+            raise ProcessingError(
+                f"{self.path} was made anew since it was opened, and cannot be read as it was: "
+                "open it again"
+            )
+
+
+def _metadata_name(array: zarr.Array[Any]) -> str:
+    return "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_planes(
@@ -274,10 +286,13 @@ def zarr_source(
     """
     shape = shape_of_planes(axes, array, f"the array {where}/{name}".rstrip("/"))
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
-    stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
+    stamp = _digest(metadata)
     dtype = np.dtype(array.dtype).newbyteorder("=").name
-    record = record_file(where, name) if whole and not is_url(where) else None
-    return ZarrSource(where, name, "".join(axes), shape, dtype, stamp, whole, record)
+    record, layout = None, ""
+    if not is_url(where):
+        record = record_file(where, name) if whole else None
+        layout = "" if whole else _digest(layout_in(Path(where, name, _metadata_name(array))))
+    return ZarrSource(where, name, "".join(axes), shape, dtype, stamp, whole, record, layout)
 
 
 def store_identity(source: ZarrSource, run: Any = None) -> dict[str, Any]:

@@ -86,6 +86,19 @@ def test_a_slide_is_not_complete_whose_source_became_another(
     assert is_complete(record_of(dict(zarr.open_group(out, mode="r").attrs))) is False
 
 
+def test_chunks_of_another_array_are_not_put_where_those_of_the_first_lay(tmp_path: Path) -> None:
+    where = tmp_path / "a.zarr"
+    data = foreign(str(where), sharded=False)
+    stack = sf.open_stack(where)
+    zarr.open_group(where)["0"].attrs["note"] = "an attribute changes no pixel"
+    np.testing.assert_array_equal(stack.values, data)
+    shutil.rmtree(where / "0")
+    zarr.open_group(where).create_array("0", data=data, chunks=(1, 1, 32, 128))
+    with pytest.raises(ProcessingError, match="was made anew since it was opened"):
+        stack.compute()
+    np.testing.assert_array_equal(sf.open_stack(where).values, data)
+
+
 def own(where: Path, seed: int) -> None:
     """A stack of this package of one shape, whatever it shows."""
     write_phantom(Phantom(SIDE, SIDE, planes=3, seed=seed), where, overwrite=True, progress=False)
