@@ -19,9 +19,9 @@ from slidefusion.errors import ProcessingError, StackError, UnknownNameError
 from slidefusion.files import is_zarr
 from slidefusion.geometry import Window
 from slidefusion.omezarr.access import reading
+from slidefusion.omezarr.identity import layout_in, record_file, run_in
 from slidefusion.omezarr.read_shards import read_part
 from slidefusion.omezarr.record import record_of
-from slidefusion.omezarr.record_file import layout_in, record_file, run_in
 from slidefusion.omezarr.remote import url_exists
 from slidefusion.omezarr.store import is_url, open_array, open_group
 from slidefusion.stack_shape import check_shape
