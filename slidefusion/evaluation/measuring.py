@@ -22,6 +22,7 @@ from slidefusion.evaluation.scores import Measured, PatchScore, Planes
 from slidefusion.evaluation.slides import Slide
 from slidefusion.geometry import Window
 from slidefusion.verbs.fuse import fuse
+from slidefusion.wording import counted
 
 __all__ = ["Patch", "measure", "pick", "survey"]
 
@@ -138,7 +139,8 @@ def measure(
         if own:
             measured.megapixels += slide.shape[2] * slide.shape[3] / 1e6
         seconds = time.perf_counter() - started
-        say(f"  {slide.name}: {len(own)} patches, {seconds:.1f} s ({k + 1} of {len(slides)})")
+        seen = counted(len(own), "patch", "patches")
+        say(f"  {slide.name}: {seen}, {seconds:.1f} s ({k + 1} of {len(slides)})")
     measured.scores = [score for scores in order.values() for score in scores]
 
 
