@@ -206,9 +206,10 @@ def _check_result(fuser: Fuser, fused: Fused, stack: WindowPlanes) -> None:
             f"fuser {fuser.name!r} returned a {type(fused).__name__}: a fuser returns "
             "slidefusion.fuser.Fused(image), with depth, confidence and maps if it has them"
         )
-    arrays = {"image": fused.image, "depth": fused.depth, "confidence": fused.confidence}
-    for name, found in {**arrays, **fused.maps}.items():
-        if not isinstance(found, np.ndarray) and (found is not None or name == "image"):
+    optional = {"depth": fused.depth, "confidence": fused.confidence}
+    given = {name: found for name, found in optional.items() if found is not None}
+    for name, found in (("image", fused.image), *given.items(), *fused.maps.items()):
+        if not isinstance(found, np.ndarray):
             raise PluginError(
                 f"fuser {fuser.name!r} returned a {type(found).__name__} as its {name}: it must be "
                 "a NumPy array"

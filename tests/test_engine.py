@@ -127,6 +127,8 @@ class _Wrong(BlockSum):
             10: replace(right, confidence=sure.astype(np.float32)),
             11: Fused([1]),  # type: ignore[arg-type]
             12: replace(right, depth=[0]),  # type: ignore[arg-type]
+            13: replace(right, maps={"blur": None}),  # type: ignore[dict-item]
+            14: Fused([1], maps={"image": depth}),  # type: ignore[arg-type]
         }
         return made[self.which]
 
@@ -146,6 +148,8 @@ class _Wrong(BlockSum):
         (10, "confidence map of float32 .* must hold uint8"),
         (11, "a list as its image: it must be a NumPy array"),
         (12, "a list as its depth: it must be a NumPy array"),
+        (13, "a NoneType as its blur: it must be a NumPy array"),
+        (14, "a list as its image: it must be a NumPy array"),
     ],
 )
 def test_a_fuser_that_breaks_the_protocol_is_named(which: int, message: str) -> None:
