@@ -170,7 +170,6 @@ def spatial_frequency(image: Any) -> float:
     1995), each over the differences that exist. Noise raises it as much as focus does. Raises
     :class:`UsageError` for an image smaller than 2 x 2 px.
     """
-    _check_image(image, "image")
     _check_size(image, 2, "a difference of neighbours")
     height, width = image.shape[-2:]
     row = np.zeros(_channels(image))

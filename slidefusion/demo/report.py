@@ -53,7 +53,7 @@ def write_report(
         depth=page.depth(),
         error=page.error(),
         scores=page.scores(),
-        timings=_timings(seconds, opened),
+        timings=_timings(seconds),
         files=_files(folder),
         provenance=_provenance(folder, phantom),
     )
@@ -265,7 +265,7 @@ def _bar(name: Any, low: str, middle: str, high: str) -> str:
     )
 
 
-def _timings(seconds: dict[str, float], opened: Opened) -> str:
+def _timings(seconds: dict[str, float]) -> str:
     longest = max(seconds.values())
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{value:.1f} s</td>"

@@ -227,10 +227,6 @@ class Synthesis:
 class DualTree:
     """All filters of one transform."""
 
-    level1: str
-    """Name of the level-1 filters."""
-    qshift: str
-    """Name of the filters of the levels above."""
     analysis1: Analysis
     """Downwards to level 1."""
     analysis2: Analysis
@@ -272,8 +268,6 @@ def dual_tree(level1: str = "near_sym_a", qshift: str = "qshift_a") -> DualTree:
     h0, g0 = (half + half[-2::-1] for half in LEVEL1[level1])
     h1, g1 = _alternating(g0), _alternating(h0)
     return DualTree(
-        level1=level1,
-        qshift=qshift,
         analysis1=_level1_analysis(h0, h1),
         analysis2=_qshift_analysis(QSHIFT[qshift]),
         synthesis1=_level1_synthesis(g0, g1),

@@ -68,8 +68,6 @@ def stack(taps: Sequence[Taps]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.f
 class FilterBank:
     """One wavelet's filters for one border rule."""
 
-    name: str
-    """PyWavelets' name."""
     periodic: bool
     """True for ``"periodization"``, False for ``"symmetric"``."""
     length: int
@@ -113,7 +111,6 @@ def filter_bank(wavelet: str, mode: str = "symmetric") -> FilterBank:
     # PyWavelets' coefficient k is the sum over j of h[j] x[2k + first - j].
     first = length // 2 if periodic else 1
     return FilterBank(
-        name=wavelet,
         periodic=periodic,
         length=length,
         analysis=arrange(_reversed_from(first, dec_lo), _reversed_from(first, dec_hi)),
