@@ -92,7 +92,7 @@ class Dtcwt(SubbandFuser):
 
     def _fuse(self, stack: Planes) -> Fused:
         from slidefusion.fusers import dtcwt_kernels as kernels
-        from slidefusion.fusers.selection import confidence_of, rule_for
+        from slidefusion.fusers.selection import confidence_of, repeated, rule_for
 
         tree = dual_tree(self.filters, self.qshift)
         count, channels, height, width = stack.shape
@@ -133,10 +133,7 @@ class Dtcwt(SubbandFuser):
         block: int = 2**level
         index = levels[level - 1].plane.astype(depth_dtype(count))
         sure = confidence_of(levels[level - 1].total)
-        depth, confidence = (
-            np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])
-            for m in (index, sure)
-        )
+        depth, confidence = (repeated(one, block, height, width) for one in (index, sure))
         return Fused(fused, depth, confidence)
 
 

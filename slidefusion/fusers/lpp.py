@@ -100,7 +100,7 @@ class Lpp(TransformFuser):
         return torch_lpp
 
     def _fuse(self, stack: Planes) -> Fused:
-        from slidefusion.fusers.selection import confidence_of, rule_for
+        from slidefusion.fusers.selection import confidence_of, repeated, rule_for
 
         height, width = stack.shape[2:]
         rule = rule_for(self.selection, self.power, self.window, self.noise_in(stack.dtype))
@@ -118,10 +118,7 @@ class Lpp(TransformFuser):
         block: int = 2 ** (level + 1)
         index = sums[level].plane.astype(depth_dtype(len(stack)))
         sure = confidence_of(sums[level].total)
-        depth, confidence = (
-            np.ascontiguousarray(m.repeat(block, 0).repeat(block, 1)[:height, :width])
-            for m in (index, sure)
-        )
+        depth, confidence = (repeated(one, block, height, width) for one in (index, sure))
         return Fused(fused, depth, confidence)
 
 

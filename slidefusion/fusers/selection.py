@@ -24,6 +24,7 @@ __all__ = [
     "Rule",
     "binomial_window",
     "confidence_of",
+    "repeated",
     "rule_for",
     "smooth_row",
     "weigh_row",
@@ -114,6 +115,15 @@ def confidence_of(total: FloatArray) -> npt.NDArray[np.uint8]:
     """
     share: npt.NDArray[np.uint8] = np.rint(255 / np.maximum(total, np.float32(1))).astype(np.uint8)
     return share
+
+
+def repeated(samples: npt.NDArray[Any], block: int, height: int, width: int) -> npt.NDArray[Any]:
+    """Each of ``samples`` (y, x) as a block of pixels, trimmed to (height, width).
+
+    >>> repeated(np.array([[1, 2]]), 2, 1, 3).tolist()
+    [[1, 1, 2]]
+    """
+    return np.ascontiguousarray(samples.repeat(block, 0).repeat(block, 1)[:height, :width])
 
 
 @kernel

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from slidefusion.fuser import Fused, Planes
+from slidefusion.fusers.selection import repeated
 from slidefusion.fusers.torch_device import image_of, torch_device
 from slidefusion.fusers.torch_filters import Reader, filters_of, interleaved, weighted_sum
-from slidefusion.fusers.torch_selection import Choice, depth_of, repeated, root
+from slidefusion.fusers.torch_selection import Choice, depth_of, root
 from slidefusion.fusers.torch_subbands import Level, sum_planes
 from slidefusion.tiling import round_up
 from slidefusion.transforms import dtcwt

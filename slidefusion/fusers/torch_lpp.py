@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from slidefusion.fuser import Fused, Planes
+from slidefusion.fusers.selection import repeated
 from slidefusion.fusers.torch_device import Range, image_of, torch_device, uploaded
 from slidefusion.fusers.torch_selection import (
     Choice,
     Rule,
     accumulate,
     depth_of,
-    repeated,
     rule_for,
     smoothed,
     weigh,

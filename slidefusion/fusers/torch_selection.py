@@ -25,7 +25,6 @@ __all__ = [
     "accumulate",
     "depth_of",
     "elect",
-    "repeated",
     "root",
     "rule_for",
     "smoothed",
@@ -152,8 +151,3 @@ def depth_of(choice: Choice, planes: int) -> tuple[npt.NDArray[Any], npt.NDArray
     """
     plane = choice.plane.cpu().numpy().astype(depth_dtype(planes))
     return plane, confidence_of(choice.total.cpu().numpy())
-
-
-def repeated(samples: npt.NDArray[Any], block: int, height: int, width: int) -> npt.NDArray[Any]:
-    """Each of ``samples`` (y, x) as a block of pixels, trimmed to (height, width)."""
-    return np.ascontiguousarray(samples.repeat(block, 0).repeat(block, 1)[:height, :width])
