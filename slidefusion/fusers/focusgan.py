@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from slidefusion.errors import OptionError, WeightsError
 from slidefusion.fuser import option
 from slidefusion.fusers import network_tiles
-from slidefusion.fusers.generative import GenerativeFuser
+from slidefusion.fusers.generative import GenerativeFuser, as_trained
 from slidefusion.weights import Card, blur_model_of, load
 
 if TYPE_CHECKING:
@@ -82,18 +82,14 @@ class Focusgan(GenerativeFuser):
             import torch
 
             masks = blur_model.blurred(tiles.flatten(0, 1))  # (N * Z, y, x)
-            kept = masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
-            if planes == 2:
-                tiles, masks = tiles[:, [0, 1, 1]], masks[:, [0, 1, 1]]
-            return torch.cat([generator(tiles, masks), kept], dim=1)
+            masks = masks.reshape(*tiles.shape[:2], *tiles.shape[3:])
+            return torch.cat([generator(as_trained(tiles), as_trained(masks)), masks], dim=1)
 
         return compute
 
     def _blur_model(self, planes: int) -> Any:
-        card = self._cards(self._input_planes(planes))[1]
+        card = self._cards(planes)[1]
         expected = self.sha256[1] if self.sha256 and len(self.sha256) > 1 else None
         loaded = load(card.reference, fuser="blur", device=self.device, sha256=expected)
-        multiple = loaded.network.multiple
-        assert isinstance(multiple, int)
-        network_tiles.check_multiple(card.name, self.tile, multiple)
+        network_tiles.check_multiple(loaded, self.tile)
         return network_tiles.inference_form(loaded, self.precision)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["GenerativeFuser"]
+__all__ = ["GenerativeFuser", "as_trained"]
 
 _BATCH = {"cpu": 1, "cuda": 8}
 _GRAIN_OF_NOISY_PLANE = 1 / 3
@@ -249,7 +249,7 @@ class GenerativeFuser:
         generator = self._network(planes)
 
         def compute(tiles: torch.Tensor) -> torch.Tensor:
-            return _tensor(generator(_three(tiles)))
+            return _tensor(generator(as_trained(tiles)))
 
         return compute
 
@@ -261,7 +261,7 @@ class GenerativeFuser:
             device=self.device,
             sha256=self.sha256[0] if self.sha256 else None,
         )
-        network_tiles.check_multiple(loaded.card.name, self.tile, _multiple(loaded.network))
+        network_tiles.check_multiple(loaded, self.tile)
         if loaded.card.config.get("channels", RGB) != RGB:
             raise WeightsError(
                 f"weights {loaded.card.name!r} take {loaded.card.config['channels']} channels; "
@@ -270,15 +270,9 @@ class GenerativeFuser:
         return network_tiles.inference_form(loaded, self.precision)
 
 
-def _multiple(network: nn.Module) -> int:
-    multiple = network.multiple
-    assert isinstance(multiple, int)
-    return multiple
-
-
-def _three(tiles: torch.Tensor) -> torch.Tensor:
-    """Two planes (a, b) as (a, b, b); one and three as they are."""
-    return tiles[:, [0, 1, 1]] if tiles.shape[1] == 2 else tiles
+def as_trained(planes: torch.Tensor) -> torch.Tensor:
+    """Two planes (N, 2, ...) of (a, b) as (a, b, b); one and three as they are."""
+    return planes[:, [0, 1, 1]] if planes.shape[1] == 2 else planes
 
 
 def _tensor(result: Any) -> torch.Tensor:

@@ -100,19 +100,21 @@ def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
         return _FORMS[key][1]
 
 
-def check_multiple(name: str, tile: int, multiple: int) -> None:
-    """Refuse a tile that the network cannot halve as often as it does.
+def check_multiple(loaded: LoadedWeights, tile: int) -> None:
+    """Refuse a tile that the loaded network cannot halve as often as it does.
 
     Raises
     ------
     OptionError
         Naming the sides that it takes.
     """
+    multiple = loaded.network.multiple
+    assert isinstance(multiple, int)
     if tile % multiple:
         lower = max(multiple, tile // multiple * multiple)
         raise OptionError(
-            f"tile={tile} with the weights of {name!r}: their network takes multiples of "
-            f"{multiple} px; choose tile={lower} or {lower + multiple}"
+            f"tile={tile} with the weights of {loaded.card.name!r}: their network takes multiples "
+            f"of {multiple} px; choose tile={lower} or {lower + multiple}"
         )
 
 
