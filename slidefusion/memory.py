@@ -35,10 +35,12 @@ __all__ = [
 ]
 
 REGION_CHOICES_PX = (2048, 1536, 1024, 768, 512, 256)
-"""Sides that ``chunks="auto"`` chooses from: multiples of a chunk that halve well."""
+"""Sides that ``chunks="auto"`` chooses from, unless the halo is large: multiples of a chunk that
+halve well."""
 
 _LARGE_REGION_PX, _LARGE_HALO_PX = 3072, 256
-"""With a halo from this on, larger regions spare more than their smaller number costs."""
+"""With a halo from the second on the first is a choice, too: larger regions spare more than their
+smaller number costs."""
 
 _PROCESS_BYTES = 320 * 2**20
 """What a process needs for itself: Python, Dask, Zarr, and the compiled kernels."""

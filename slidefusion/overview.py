@@ -84,7 +84,7 @@ class SlideOverview:
 
 
 def _thumbnail_level(levels: Sequence[PlaneSource]) -> PlaneSource:
-    """The coarsest level that is at least half a thumbnail, or the coarsest there is."""
+    """The coarsest level that is larger than half a thumbnail; level 0 if none is."""
     large = [level for level in levels if max(level.shape[2:]) > _THUMBNAIL_PX // 2]
     return large[-1] if large else levels[0]
 

@@ -115,6 +115,8 @@ def find(group: str, name: str) -> Plugin:
     ------
     UnknownNameError
         When none is installed; the message lists what is.
+    OptionError
+        When the name is no text.
     PluginError
         When several distributions claim the name and none is built in.
     """

@@ -85,9 +85,9 @@ class Cnn:
     def working_bytes(self, planes: int, channels: int, height: int, width: int) -> int:
         """Upper bound of the memory in bytes of one call, the result included.
 
-        It counts, in float32 values a pixel: the result, the sum and the plane that is being
-        weighed (3 C), two gray planes and their padded copies (4), the guide and the filter (10);
-        and what the network needs for a block.
+        It counts, in float32 values a pixel: the sum or result, the plane that is being weighed
+        and what is added of it (4 C), two gray planes and their padded copies (4), the guide and
+        the filter (12); and twice what the network needs for a block.
         """
         from slidefusion.nets.working_set import network_bytes
 

@@ -3,7 +3,7 @@
 Score map, focus map, decision map, consistency verification and guided filter follow section 3.4
 of "Multi-focus image fusion with a deep convolutional neural network", Information Fusion 36. Maps
 have half the resolution of the image, as the scores do, until the guided filter. What is of torch
-here is computed by `torch_workers`, and never in the thread that calls.
+here is computed by `torch_workers`, and in the thread that calls only if the network is on a GPU.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class LevelSums(NamedTuple):
     """(C, Y/2, 4, X/2) weighted sum of the detail, the phases of each 2 x 2 block apart, so that
     the inner loops run over contiguous memory."""
     low: FloatArray
-    """(C, Y/2, X/2) weighted sum of the low-pass below the coarsest level, or (0, 0, 0)."""
+    """(C, Y/2, X/2) weighted sum of the low-pass below the coarsest level, or (0, Y/2, X/2)."""
     best: FloatArray
     """(Y/2, X/2) highest activity so far of a block."""
     total: FloatArray

@@ -53,7 +53,7 @@ class Level:
     transform: Transform
     """Leads to this level."""
     low: Tensor
-    """Low pass of the plane at hand: (C, y, x), or any shape that `quads` makes (C, Q, y, x)."""
+    """Low pass of the plane at hand: (C, y, x), or (C, 2y, 2x) stored halved (see `halves`)."""
     details: Tensor
     """(C, B, y, x) details of the plane at hand."""
     sums: Tensor

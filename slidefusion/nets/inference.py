@@ -247,7 +247,8 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     Give it float32 images: only convolutions compute in ``dtype``, and a residual head adds to the
     plane as it was. The last convolution of a generator without residual makes the image itself;
-    it stays float32, since bfloat16 has fewer steps than 8 bits.
+    it stays float32 (of bfloat16 on a GPU: becomes float16), since bfloat16 has fewer steps than
+    8 bits.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
     >>> for_inference(network, torch.float32)[0]
