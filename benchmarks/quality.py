@@ -51,7 +51,7 @@ Scores = dict[str, float]
 PLANES = 11
 RING_PX = (2, 20)
 VARIED_SEED = 900_000
-"""Settings of ``--varied`` are drawn from here on, far from those that networks are trained on."""
+"""Seeds of ``--varied`` begin here, far from those of the phantoms that networks are trained on."""
 BUILT_IN = ("lpp", "wt", "dtcwt")
 
 
