@@ -27,11 +27,11 @@ __all__ = [
     "READERS",
     "OptionInfo",
     "Plugin",
+    "declared_options",
     "find",
     "fuser_options",
     "fusers",
     "get_fuser",
-    "options_of",
     "plugins",
 ]
 
@@ -171,10 +171,10 @@ class OptionInfo:
 
 def fuser_options(name: str) -> tuple[OptionInfo, ...]:
     """The options of a fuser with type, default and meaning; imports that one fuser."""
-    return options_of(find(FUSERS, name).load())
+    return declared_options(find(FUSERS, name).load())
 
 
-def options_of(factory: Any) -> tuple[OptionInfo, ...]:
+def declared_options(factory: Any) -> tuple[OptionInfo, ...]:
     """The options of a fuser class: its dataclass fields but those named ``_…``."""
     if not dataclasses.is_dataclass(factory):
         return ()
@@ -249,7 +249,7 @@ def get_fuser(name: str, /, **options: Any) -> Fuser:
 def _check_options(name: str, factory: Any, options: dict[str, Any]) -> None:
     if not dataclasses.is_dataclass(factory):
         return  # the factory checks its own
-    known = {info.name: info for info in options_of(factory)}
+    known = {info.name: info for info in declared_options(factory)}
     hints = _type_hints(factory)
     for key, value in options.items():
         if key not in known:

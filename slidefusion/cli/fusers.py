@@ -49,11 +49,11 @@ def _list(as_json: bool) -> None:
 
 
 def _show(name: str, as_json: bool) -> None:
-    from slidefusion.registry import FUSERS, find, options_of
+    from slidefusion.registry import FUSERS, declared_options, find
 
     plugin = find(FUSERS, name)
     factory = plugin.load()
-    infos = options_of(factory)
+    infos = declared_options(factory)
     text = textwrap.dedent(factory.__doc__ or "").strip().partition("\n\n")[0]
     options = [
         {

@@ -47,10 +47,10 @@ def fuser_options(fuser: str, given: list[str] | None) -> dict[str, Any]:
     texts = pairs(given)
     if not texts:
         return {}
-    from slidefusion.registry import fuser_options as options_of
+    from slidefusion.registry import fuser_options as declared_by
     from slidefusion.registry import get_fuser
 
-    infos = {info.name: info for info in options_of(fuser)}
+    infos = {info.name: info for info in declared_by(fuser)}
     if not infos:  # the fuser checks its own
         return {name: free_value(text) for name, text in texts.items()}
     for name, text in texts.items():

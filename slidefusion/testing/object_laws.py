@@ -79,7 +79,7 @@ class ObjectLaws(ContractBase):
         made = registry.get_fuser(f"{entries[0].distribution}:{fuser.name}", **options)
         if made != fuser:
             self.fail(fuser, f"is {made!r} when made by its registered name with these options")
-        for info in registry.options_of(kind):
+        for info in registry.declared_options(kind):
             if not info.help:
                 self.fail(fuser, f"option {info.name!r} has no help; declare it with option(...)")
 
