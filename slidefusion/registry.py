@@ -92,11 +92,23 @@ def plugins(group: str) -> tuple[Plugin, ...]:
         name, version = "unknown", "unknown"
         if entry.dist is not None:
             if id(entry.dist) not in known:
-                known[id(entry.dist)] = _normalised(entry.dist.name or name), entry.dist.version
+                known[id(entry.dist)] = _provenance(entry.dist)
             name, version = known[id(entry.dist)]
         # The first on the path is what an import would give.
         found.setdefault((name, entry.name), Plugin(entry.name, name, version, entry.value, group))
     return tuple(sorted(found.values(), key=lambda p: (p.name, not p.built_in, p.distribution)))
+
+
+def _provenance(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Name and version of a distribution; "unknown" where its folder has no METADATA.
+
+    Of such a one, Python's own reader says None, and the package importlib_metadata, which takes
+    its place where Dask is imported, raises.
+    """
+    try:
+        return _normalised(distribution.name or "unknown"), distribution.version or "unknown"
+    except (KeyError, OSError):  # the former is to come, as Python warns
+        return "unknown", "unknown"
 
 
 def _kind(group: str) -> str:
@@ -124,6 +136,7 @@ def find(group: str, name: str) -> Plugin:
     if not isinstance(name, str):
         raise OptionError(f"{name!r} is no name of a {_kind(group)}: give a text")
     distribution, _, plain = name.rpartition(":")
+    distribution = _normalised(distribution)
     matching = [
         plugin
         for plugin in installed

@@ -117,6 +117,24 @@ def test_a_broken_plugin_is_named_and_harms_no_other(install: Install) -> None:
         get_fuser("gone")
 
 
+def test_a_distribution_without_metadata_harms_no_other(install: Install, tmp_path: Path) -> None:
+    pytest.importorskip("importlib_metadata")  # as Dask does: it reads all metadata from then on
+
+    install("acme-fusers", first="acme_module:First")
+    (tmp_path / "acme_fusers-1.0.dist-info" / "METADATA").unlink()
+    importlib.invalidate_caches()
+    plugin = find(FUSERS, "first")
+    assert (plugin.distribution, plugin.version) == ("unknown", "unknown")
+    assert get_fuser("first").name == "first"
+    assert get_fuser("lpp").name == "lpp"
+
+
+def test_a_distribution_may_be_spelled_as_its_author_does(install: Install) -> None:
+    install("Acme.Fusers", first="acme_module:First")
+    assert find(FUSERS, "first").qualified_name == "acme-fusers:first"
+    assert find(FUSERS, "Acme.Fusers:first") == find(FUSERS, "acme_fusers:first")
+
+
 def test_a_plugin_that_leaves_the_program_is_named(install: Install, tmp_path: Path) -> None:
     (tmp_path / "leaving_module.py").write_text("import sys\nsys.exit(4)\n")
     install("leaving-fusers", leaves="leaving_module:Leaves")
