@@ -95,6 +95,10 @@ def _paths(source: Any) -> Source:
         if not is_url(path) and not Path(path).exists() and not _is_pattern(os.fspath(source)):
             raise UnknownNameError(f"there is no file or folder {path}; nothing was read")
         return path
+    if isinstance(source, set | frozenset):
+        raise UnknownNameError(
+            f"a {type(source).__name__} of paths has no order, and planes need one: give a list"
+        )
     try:
         paths = tuple(_expanded(item) for item in source)
     except TypeError:

@@ -123,6 +123,16 @@ def test_sources_of_no_kind() -> None:
         open_reader(7)
 
 
+def test_a_set_has_no_order_that_planes_could_have(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    for path in files:
+        Image.fromarray(noise(20, 30)).save(path)
+    for source in (set(files), frozenset(files)):
+        with pytest.raises(UnknownNameError, match="has no order"):
+            open_reader(source)
+    assert open_reader(dict.fromkeys(files).keys()).shape[1] == 3  # as they were put in
+
+
 def test_lists_with_a_file_twice_or_of_mixed_kinds(stack: Path, tmp_path: Path) -> None:
     with pytest.raises(StackError, match="more than once"):
         open_reader([stack, stack])
