@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.errors import OptionError, ProcessingError, ReaderError, UnknownNameError
-from slidefusion.geometry import Size, Window
+from slidefusion.geometry import Size, Window, as_whole
 from slidefusion.omezarr.store import is_url
 from slidefusion.readers.base import Source, check_dtype, new_opening, reopen
 from slidefusion.readers.pixels import drop_alpha
@@ -55,7 +55,8 @@ class TiffReader:
         path = single(source)
         if path is None:
             raise UnknownNameError(f"the tiff reader opens one file, not {len(source)}")
-        if not (series is None or type(series) is int) or not isinstance(axes, str | None):
+        number = None if series is None else as_whole(series)
+        if (number is None) != (series is None) or not isinstance(axes, str | None):
             raise OptionError(
                 f"series={series!r}, axes={axes!r}: give the number of a series, and the names of "
                 "its axes as text like 'ZCYX'"
@@ -64,10 +65,10 @@ class TiffReader:
             path = plane_files(path)[0][0]
         self._source = path
         self._opening = new_opening()
-        self._options = (("axes", axes), ("series", series))
+        self._options = (("axes", axes), ("series", number))
         self._files: dict[str, ByteFile] = {}
         with open_tiff(path) as (tif, log):
-            chosen = choose_series(tif, series)
+            chosen = choose_series(tif, number)
             layout = layout_of(tif, chosen, axes)
             check_nothing_left(tif, chosen, layout, log)
             pages = pages_of(chosen, path, self._files, split=layout.split > 1)

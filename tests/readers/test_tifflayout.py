@@ -135,7 +135,10 @@ def test_several_series_are_not_chosen_from_silently(tmp_path: Path) -> None:
         tif.write(second, metadata={"axes": "ZYX"}, photometric="minisblack")
     with pytest.raises(StackError, match="series=N"):
         open_reader(path)
-    np.testing.assert_array_equal(whole(open_reader(path, series=1))[0], second)
+    for number in (1, np.int64(1)):
+        np.testing.assert_array_equal(whole(open_reader(path, series=number))[0], second)
+    with pytest.raises(OptionError, match="series=True"):
+        open_reader(path, series=True)
     with pytest.raises(OptionError, match="series=2"):
         open_reader(path, series=2)
     with pytest.raises(OptionError, match=r"series='a'.* the number of a series"):
