@@ -80,7 +80,7 @@ def _pixel_size(given: float | tuple[float, float] | None) -> tuple[float, float
         return None
     try:
         size = (given, given) if isinstance(given, int | float | numbers.Real) else tuple(given)
-        y, x = (float(value) for value in size)
+        y, x = map(_number, size)
     except (TypeError, ValueError):
         y = x = math.nan
     if not (0 < y < math.inf and 0 < x < math.inf):
@@ -90,13 +90,21 @@ def _pixel_size(given: float | tuple[float, float] | None) -> tuple[float, float
     return y, x
 
 
+def _number(value: float) -> float:
+    """``value`` as a float; a yes or no is none, and would be taken for 1 µm or 0."""
+    if type(value).__name__ in ("bool", "bool_"):  # NumPy's, too
+        raise TypeError("a yes or no is no number of µm")
+    return float(value)
+
+
 def _positions(
     reader: Reader, planes: int, z_step_um: float | None, z_um: Sequence[float] | None
 ) -> tuple[float, ...] | None:
     if z_step_um is not None and z_um is not None:
         raise OptionError("z_step_um and z_um both say where the planes are: give one of them")
     if z_step_um is not None:
-        if not isinstance(z_step_um, numbers.Real) or not 0 < z_step_um < math.inf:
+        step_is_number = isinstance(z_step_um, numbers.Real) and not isinstance(z_step_um, bool)
+        if not step_is_number or not 0 < z_step_um < math.inf:
             raise OptionError(f"z_step_um={z_step_um!r}: give a positive distance in µm")
         gap = getattr(reader, "gap", None)
         if gap is not None:
@@ -109,7 +117,7 @@ def _positions(
         return tuple(start + k * float(z_step_um) for k in range(planes))
     option = z_um is not None
     try:
-        found = reader.z_um if z_um is None else tuple(float(z) for z in z_um)
+        found = reader.z_um if z_um is None else tuple(map(_number, z_um))
     except (TypeError, ValueError):
         raise OptionError(
             f"z_um={z_um!r}: give {planes} positions in µm, one for each plane"
