@@ -226,7 +226,10 @@ def _bytes(limit: int | str | None) -> int | None:
     from dask.utils import parse_bytes
 
     try:
-        found = int(parse_bytes(limit))
+        whole = as_whole(limit)  # Dask's reader knows no NumPy integer, and takes True for 1 byte
+        if whole is None and isinstance(limit, bool):
+            raise TypeError("a yes or no is no number of bytes")
+        found = int(parse_bytes(limit)) if whole is None else whole
     except (AttributeError, OverflowError, TypeError, ValueError):
         found = 0
     if found < 1:

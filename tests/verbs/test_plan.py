@@ -151,6 +151,8 @@ def test_memory_that_does_not_fit(stack: np.ndarray) -> None:
         sf.plan_fuse(stack, BlockSum(), chunks=300, workers=1, threads=2, memory_limit=limit)
     found = sf.plan_fuse(stack, BlockSum(), chunks=256, memory_limit=limit, threads=2, sample=1)
     assert found.memory_needed_bytes <= found.memory_allowed_bytes == int(0.8 * 460e6)
+    numpy = sf.plan_fuse(stack, BlockSum(), memory_limit=np.int64(460e6), threads=2, sample=1)
+    assert numpy.memory_allowed_bytes == found.memory_allowed_bytes
 
 
 def test_a_disk_that_is_too_small(
@@ -182,6 +184,7 @@ def test_an_output_that_would_damage_the_stack(tmp_path: Path, stack: np.ndarray
         {"memory_limit": "much"},
         {"memory_limit": "1e400"},
         {"memory_limit": [1]},
+        {"memory_limit": True},
         {"chunks": 0},
     ],
     ids=str,
