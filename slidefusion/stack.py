@@ -330,8 +330,8 @@ def plane_indices(stack: FocusStack, planes: Sequence[int] | None) -> tuple[int,
     if planes is None:
         return tuple(range(len(stack.offsets)))
     try:
-        if isinstance(planes, bytes | bytearray):
-            raise TypeError("their numbers are those of letters")
+        if isinstance(planes, bytes | bytearray | set | frozenset):
+            raise TypeError("the numbers of letters, or in no order")
         wanted = [operator.index(offset) for offset in planes]
         if any(isinstance(offset, bool | np.bool_) for offset in planes):
             raise TypeError("True and False are no offsets")

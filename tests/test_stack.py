@@ -355,7 +355,7 @@ def test_planes_are_chosen_by_focus_offset() -> None:
     for wrong in ([], [1, 1]):
         with pytest.raises(StackError, match="at least one focus offset, and none twice"):
             plane_indices(stack, wrong)
-    for what in (0, "0", [0.5], [None], [True, False]):
+    for what in (0, "0", [0.5], [None], [True, False], {0, 1}):
         with pytest.raises(StackError, match="a list of whole numbers"):
             plane_indices(stack, what)  # type: ignore[arg-type]
     assert plane_indices(stack, np.array([0, 1])) == (2, 3)

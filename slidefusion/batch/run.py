@@ -124,7 +124,9 @@ def batch(
     >>> failed = [s for s in sf.batch("slides.csv") if s.state == "failed"]  # doctest: +SKIP
     """
     check_flags(keep_going=keep_going, overwrite=overwrite, progress=progress)
-    path = Path(manifest)
+    if not isinstance(manifest, str | os.PathLike):
+        raise OptionError(f"{manifest!r} is no manifest: give the path of a CSV file")
+    path = Path(manifest).expanduser()
     client = active_client(client)
     if at_once is None:
         count = 1 if client is None else _at_once(client)

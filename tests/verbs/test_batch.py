@@ -279,6 +279,9 @@ def test_missing_sources_can_be_left_for_later(five: Path, tmp_path: Path) -> No
 
 
 def test_manifests_and_tables_that_are_none(five: Path, tmp_path: Path) -> None:
+    for what in (None, b"slides.csv", []):
+        with pytest.raises(OptionError, match="is no manifest: give the path"):
+            sf.batch(what)  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="no manifest"):
         sf.batch(tmp_path / "nowhere.csv")
     wrong: Any
