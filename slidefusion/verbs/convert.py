@@ -114,7 +114,8 @@ def convert(
     ------
     UsageError
         The source cannot be converted as asked (its subclasses say why), or not in the memory that
-        there is; nothing was written.
+        there is; nothing was written. But a StackError of transparent pixels comes where they are
+        read, midway.
     PluginError
         The reader gives other pixels than it declares, or a worker of the cluster has other
         software.

@@ -96,7 +96,8 @@ def fuse(
     Raises
     ------
     UsageError
-        What was asked cannot be done (its subclasses say what); nothing was written.
+        What was asked cannot be done (its subclasses say what); nothing was written. But
+        a StackError of pixels that are NaN or infinite comes where they are read, midway.
     PluginError
         The fuser is broken or its name ambiguous.
     ProcessingError
