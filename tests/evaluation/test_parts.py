@@ -174,7 +174,7 @@ def test_phantoms_are_made_measured_and_kept(
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert "Left out of plane 0: lpp levels=2, deep (gives a single plane back" in ended.err
-    assert "1000000: 1 patches" in ended.err
+    assert "1000000: 1 patch, " in ended.err
     lines = ended.out.splitlines()
     row = next(line for line in lines if "deep" in line)
     found = sf.open_slide(tmp_path / "kept" / "1000000-truth.zarr")
