@@ -24,24 +24,23 @@ def record_file(where: str, name: str) -> tuple[str, str] | None:
 
 
 def run_in(file: Path) -> str | None:
-    """The fingerprint in the record of a group; its ``zarr.json`` is parsed when it has changed."""
-    stat = file.stat()
-    return _parsed(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    """The fingerprint in the record of a group, by its ``zarr.json``."""
+    return _said_by(file)[0]
 
 
 def layout_in(file: Path) -> str:
     """How an array's chunks lie and are encoded, by its ``zarr.json`` or ``.zarray``."""
+    return _said_by(file)[1]
+
+
+def _said_by(file: Path) -> tuple[str | None, str]:
+    """The run and the layout; a file is parsed when it has changed."""
     stat = file.stat()
-    return _layout(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    return _parsed(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(maxsize=256)
-def _layout(file: Path, *_: int) -> str:
+def _parsed(file: Path, *_: int) -> tuple[str | None, str]:
     found: dict[str, Any] = json.loads(file.read_bytes())
-    return json.dumps({**found, "attributes": None}, sort_keys=True)
-
-
-@functools.lru_cache(maxsize=256)
-def _parsed(file: Path, *_: int) -> str | None:
-    run = record_of(json.loads(file.read_bytes()).get("attributes", {})).get("fingerprint")
-    return run if isinstance(run, str) else None
+    run = record_of(found.pop("attributes", None) or {}).get("fingerprint")
+    return run if isinstance(run, str) else None, json.dumps(found, sort_keys=True)
