@@ -45,7 +45,7 @@ class Cnn:
     eps: float = option(0.1, "regularisation of the guided filter", minimum=1e-6, maximum=1)
     precision: str = option(
         "auto",
-        "of the convolutions; auto: bfloat16 where the processor multiplies it natively",
+        "of the convolutions; auto: bfloat16 where that is faster than float32",
         choices=("auto", "bfloat16", "float32"),
     )
     device: str = option(

@@ -51,7 +51,7 @@ class GenerativeFuser:
     batch: int = option(0, "tiles computed at a time; 0: 1 on a CPU, 8 on a GPU", minimum=0)
     precision: str = option(
         "auto",
-        "of the convolutions; auto: bfloat16 where the processor multiplies it natively",
+        "of the convolutions; auto: bfloat16 where that is faster than float32",
         choices=("auto", "bfloat16", "float32"),
     )
     device: str = option(

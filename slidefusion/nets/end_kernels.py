@@ -56,16 +56,20 @@ Q2, Q3 = np.float32(1.18534705686654e-4), np.float32(1.19825839466702e-6)
 @kernel
 def _fold_row(
     bits: npt.NDArray[np.uint32],
-    rounded: npt.NDArray[np.uint16],
+    rounded: npt.NDArray[Any],
     row: npt.NDArray[Any],
     group: int,
 ) -> None:
-    """Round a line, given as bits of float32, to bfloat16, and write it to one group of ``row``.
+    """Write a line, given as bits of float32, to one group of ``row``, rounded to bfloat16 if
+    ``rounded``, which is scratch for its W values, is uint16 and not uint32.
 
     ``row`` is (W / side, channels / side).
     """
-    for x in range(len(bits)):  # to nearest, ties to even
-        rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
+    if rounded.itemsize == 2:
+        for x in range(len(bits)):  # to nearest, ties to even
+            rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
+    else:
+        rounded[:] = bits
     groups = rounded.view(row.dtype)
     for x in range(len(row)):
         row[x, group] = groups[x]
@@ -76,20 +80,21 @@ def fold_planes(
     planes: FloatArray,
     inverted: bool,
     side: int,
+    rounded: npt.NDArray[Any],
     out: npt.NDArray[Any],
     group: int,
     top: int,
 ) -> None:
-    """Rows ``top`` to ``top + ROWS`` of ``planes`` (P, H, W) into ``out``, as bits of bfloat16.
+    """Rows ``top`` to ``top + ROWS`` of ``planes`` (P, H, W) into ``out``, as bits of floats.
 
     ``out`` is (H / side, W / side, channels / side). Its elements are groups: ``side`` neighbouring
-    px of a line as one unsigned integer of ``side`` times 16 bits. For each block of ``side`` x
+    px of a line as one unsigned integer of ``side`` times as many bits as those of ``rounded``:
+    scratch for W values, uint16 for bfloat16 and uint32 for float32. For each block of ``side`` x
     ``side`` px, the P * side groups from ``group`` on are written; if ``inverted``, of 1 - planes.
     """
     width = planes.shape[2]
     line = np.empty(width, np.float32)
     bits = line.view(np.uint32)
-    rounded = np.empty(width, np.uint16)
     for p in range(len(planes)):
         for y in range(top, min(top + ROWS, planes.shape[1])):
             plane = planes[p, y]
@@ -205,7 +210,12 @@ def smooth_thrice(
 
 @kernel
 def fold_details(
-    planes: FloatArray, side: int, out: npt.NDArray[Any], group: int, top: int
+    planes: FloatArray,
+    side: int,
+    rounded: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+    group: int,
+    top: int,
 ) -> None:
     """Rows ``top`` to ``top + ROWS`` of the detail bands of 1 - ``planes`` (P, H, W) into ``out``.
 
@@ -219,7 +229,6 @@ def fold_details(
     smooths = white, fine, medium, coarse
     detail = np.empty(width, np.float32)
     bits = detail.view(np.uint32)
-    rounded = np.empty(width, np.uint16)
     for p in range(count):
         for y in range(tops[0], end):
             for x in range(width):

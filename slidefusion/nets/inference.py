@@ -264,8 +264,8 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(module, ActiveConv) and module.weight.is_cuda and dtype == torch.bfloat16:
             fold(module, makes_image)
     entrance = getattr(copy, "entrance", None)
-    if dtype == torch.bfloat16 and isinstance(entrance, Entrance):
-        copy.entrance = CompiledEntrance(entrance)
+    if isinstance(entrance, Entrance):
+        copy.entrance = CompiledEntrance(entrance, dtype)
     return copy.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 

@@ -14,38 +14,45 @@ from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
 
 __all__ = ["CompiledEntrance", "CompiledHead"]
 
+_BITS = {torch.bfloat16: np.uint16, torch.float32: np.uint32}
+
 _INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 """Unsigned integers by their bytes. Compiled loops copy neighbouring values of a line as one."""
 
 
 class CompiledEntrance(nn.Module):
-    """An ``Entrance`` whose result is bfloat16 and channels_last, as convolutions want it."""
+    """An ``Entrance`` whose result is ``dtype`` and channels_last, as convolutions want it:
+    bfloat16 or float32."""
 
-    def __init__(self, entrance: Entrance) -> None:
+    def __init__(self, entrance: Entrance, dtype: torch.dtype) -> None:
         super().__init__()
-        self.plain = entrance
+        self.plain, self.dtype = entrance, dtype
 
     def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
         side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
-        if stack.device.type != "cpu" or 2 * side not in _INTEGERS:
-            return self.plain(stack.float(), masks).bfloat16()  # type: ignore[no-any-return]
+        bits = _BITS[self.dtype]
+        size = np.dtype(bits).itemsize * side
+        if stack.device.type != "cpu" or size not in _INTEGERS:
+            return self.plain(stack.float(), masks).to(self.dtype)  # type: ignore[no-any-return]
         from slidefusion.nets.end_kernels import ROWS, fold_details, fold_planes
 
         stack = stack.float().flatten(1, 2).contiguous()
         behind = stack.shape[1] + (0 if masks is None else masks.shape[1])  # the detail bands
         inputs = behind + (BANDS * stack.shape[1] if self.plain.details else 0)
         folded = torch.empty(
-            count, height // side, width // side, side * side * inputs, dtype=torch.bfloat16
+            count, height // side, width // side, side * side * inputs, dtype=self.dtype
         )
+        line = np.empty(width, bits)
         for n in range(count):
-            out = folded[n].view(torch.uint16).numpy().view(_INTEGERS[2 * side])
+            out = folded[n].view(torch.uint8).numpy().view(_INTEGERS[size])
             planes = stack[n].numpy()
-            parts: list[Callable[[int], None]] = [partial(fold_planes, planes, True, side, out, 0)]
+            to = side, line, out
+            parts: list[Callable[[int], None]] = [partial(fold_planes, planes, True, *to, 0)]
             if masks is not None:
                 blur = masks[n].float().contiguous().numpy()
-                parts.append(partial(fold_planes, blur, False, side, out, side * len(planes)))
+                parts.append(partial(fold_planes, blur, False, *to, side * len(planes)))
             if self.plain.details:
-                parts.append(partial(fold_details, planes, side, out, side * behind))
+                parts.append(partial(fold_details, planes, *to, side * behind))
             for top in range(0, height, ROWS):  # all parts of a band while it is in the cache
                 for part in parts:
                     part(top)

@@ -92,7 +92,7 @@ class Recipe:
     ``start`` it rises to that: (1 + n) / (10 + n) after n updates."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the convolutions; losses and weights are always float32. ``auto``: bfloat16 where the
-    processor multiplies it natively, and float32 where it would take several times as long."""
+    processor multiplies it faster than float32."""
     max_step: int = 3
     """Planes are up to this many steps of the stack apart."""
     spacing_um: float = 6.0
