@@ -2,9 +2,10 @@
 
 A 2048 x 2048 RGB image in memory, one plane, `focusgan`: the fuser as users call it, against a
 plain loop over the same tiles with the same networks as trained (float32, contiguous, one tile at a
-time), both merged with the same weights. Then the rate of bfloat16 convolutions that PyTorch
-reaches here, measured on one of 64 to 64 channels, and the share of it that the fuser reaches,
-counting only the arithmetic that its networks need (a multiplication and an addition are two).
+time), both merged with the same weights; and where the processor can and the weights say how, the
+fuser in 8 bits. Then the rate of convolutions that PyTorch reaches here in bfloat16 and in float32,
+measured on one of 64 to 64 channels, and the share of the faster that the fuser reaches, counting
+only the arithmetic that its networks need (a multiplication and an addition are two).
 
 All are measured in turn within each round, and medians are printed, so that a noisy machine is
 noisy to all alike. Without ``--weights`` the networks are of the compact size and random.
@@ -32,6 +33,7 @@ from slidefusion.fusers.focusgan import Focusgan
 from slidefusion.fusers.tiles import RowMerger, TileGrid, cut_tile
 from slidefusion.geometry import Size, Window
 from slidefusion.nets import build
+from slidefusion.processor import multiplies_bytes
 from slidefusion.training.recipe import compact
 
 COMPACT: dict[str, Any] = compact("focusgan").network
@@ -80,10 +82,10 @@ class PlainLoop:
         return np.rint(np.concatenate(rows, axis=1) * 255).astype(np.uint8)
 
 
-def convolution() -> tuple[Callable[[], object], float]:
-    """A convolution of 64 to 64 channels of 256 x 256 px in bfloat16, and its FLOP."""
-    image = torch.randn(1, 64, 256, 256).bfloat16().to(memory_format=torch.channels_last)
-    kernel = torch.randn(64, 64, 3, 3).bfloat16().to(memory_format=torch.channels_last)
+def convolution(dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+    """A convolution of 64 to 64 channels of 256 x 256 px, and its FLOP."""
+    image = torch.randn(1, 64, 256, 256).to(dtype).to(memory_format=torch.channels_last)
+    kernel = torch.randn(64, 64, 3, 3).to(dtype).to(memory_format=torch.channels_last)
 
     def run() -> object:
         with torch.inference_mode():
@@ -130,42 +132,54 @@ def measure(reference: str, size: int, rounds: int) -> None:
     card = weights.look_up(reference)
     planes = card.planes or 1
     masks = bool(card.config.get("masks", True))
-    fuser = Focusgan(weights=reference, blur_mask=masks, grain=0)  # the networks alone
+    settings: dict[str, Any] = {"weights": reference, "blur_mask": masks, "grain": 0}
+    fuser = Focusgan(**settings)  # the networks alone
+    fusers = {f"focusgan ({fuser.precision})": fuser}
+    if multiplies_bytes() and card.facts.get("input_ranges"):
+        fusers["focusgan (int8)"] = Focusgan(**settings, precision="int8")
     stack = smooth_noise((planes, 3, size, size))
-    fused = fuser(stack).image  # loads and warms up, before the loop changes the networks' layout
+    # Loads and warms up, before the loop changes the networks' layout.
+    images = {name: one(stack).image for name, one in fusers.items()}
     loop = PlainLoop(reference, fuser)
-    difference = int(np.abs(loop(stack).astype(int) - fused).max())
+    plain = loop(stack).astype(int)
     grid = TileGrid(Size(size, size), fuser.tile, fuser.overlap)
     flop = flop_of_a_tile(loop, fuser.tile, planes) * grid.rows * grid.columns
-    conv, conv_flop = convolution()
-    conv()
-    runs: dict[str, Callable[[], object]] = {
-        "conv": conv,
-        "ours": lambda: fuser(stack),
-        "plain": lambda: loop(stack),
-    }
+    conv_flop = 0.0
+    runs: dict[str, Callable[[], object]] = {}
+    for dtype in ("bfloat16", "float32"):
+        runs[f"a convolution, {dtype}"], conv_flop = convolution(getattr(torch, dtype))
+        runs[f"a convolution, {dtype}"]()
+    for name, one in fusers.items():
+        runs[name] = lambda one=one: one(stack)
+    runs["plain float32 loop"] = lambda: loop(stack)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             taken[name].append(seconds(run))
-    conv_s, ours_s, plain_s = (statistics.median(taken[name]) for name in runs)
-    rate = conv_flop / conv_s
+    spent = {name: statistics.median(values) for name, values in taken.items()}
+    rate = max(conv_flop / spent[name] for name in runs if name.startswith("a convolution"))
     megapixels = size * size / 1e6
 
     table = Table(title=f"focusgan, {planes} plane(s), {size} x {size} RGB, {card.name}")
-    for column in ("", "seconds", "megapixels/s", "GFLOP/s"):
+    for column in ("", "seconds", "megapixels/s", "GFLOP/s", "of the loop", "of a convolution"):
         table.add_column(column, justify="left" if column == "" else "right")
-    for name, spent in ((f"focusgan ({fuser.precision})", ours_s), ("plain float32 loop", plain_s)):
-        values = (spent, megapixels / spent, flop / spent / 1e9)
-        table.add_row(name, *(f"{value:.2f}" for value in values))
-    table.add_row("a convolution, bfloat16", f"{conv_s:.3f}", "", f"{rate / 1e9:.1f}")
+    for name in [*fusers, "plain float32 loop"]:
+        took = spent[name]
+        times, share = spent["plain float32 loop"] / took, flop / took / rate
+        values = f"{took:.2f}", f"{megapixels / took:.2f}", f"{flop / took / 1e9:.0f}"
+        table.add_row(name, *values, f"{times:.2f} x", f"{share:.0%}")
+    for name in runs:
+        if name.startswith("a convolution"):
+            table.add_row(name, f"{spent[name]:.3f}", "", f"{conv_flop / spent[name] / 1e9:.0f}")
     console = Console()
     console.print(table)
+    apart = {name: np.abs(image - plain) for name, image in images.items()}
+    differences = ", ".join(
+        f"{name} {some.max()} of 255, {some.mean():.3f} on average" for name, some in apart.items()
+    )
     console.print(
-        f"{plain_s / ours_s:.2f} times the plain loop; {flop / ours_s / rate:.0%} of the "
-        f"convolution rate; {torch.get_num_threads()} threads, median of {rounds} rounds; "
-        f"{grid.rows * grid.columns} tiles, {flop / 1e12:.2f} TFLOP; "
-        f"largest difference {difference}"
+        f"{torch.get_num_threads()} threads, median of {rounds} rounds; "
+        f"{grid.rows * grid.columns} tiles, {flop / 1e12:.2f} TFLOP; from the loop: {differences}"
     )
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(sf.__file__).parent
 
 # From the bottom up; a module imports only from rows above its own (a row may use itself).
 LAYERS = [
-    ("errors", "files", "geometry", "jit", "registration", "units", "value_range"),
+    ("errors", "files", "geometry", "jit", "processor", "registration", "units", "value_range"),
     ("fuser", "option_text", "wording"),
     ("tiling", "declarations"),
     ("memory", "registry", "metrics_kernels", "blocks"),

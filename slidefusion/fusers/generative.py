@@ -51,8 +51,9 @@ class GenerativeFuser:
     batch: int = option(0, "tiles computed at a time; 0: 1 on a CPU, 8 on a GPU", minimum=0)
     precision: str = option(
         "auto",
-        "of the convolutions; auto: bfloat16 where that is faster than float32",
-        choices=("auto", "bfloat16", "float32"),
+        "of the convolutions; auto: bfloat16 where that is faster than float32; int8: faster still "
+        "on a CPU, and nearly as good",
+        choices=("auto", "bfloat16", "float32", "int8"),
     )
     device: str = option(
         "auto", "cpu, or cuda: a GPU; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
@@ -110,6 +111,7 @@ class GenerativeFuser:
         sha256 = self.sha256[0] if self.sha256 else None
         fitting_card(self._reference(planes), fuser=self.name, planes=planes, sha256=sha256)
         cards = self._cards(planes)
+        network_tiles.check_ranges(cards[0], self.precision)
         white = white_level(overview) if self.white is None else self.white
         noise = self.noise
         if noise is None and self.grain != 0:

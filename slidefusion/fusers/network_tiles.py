@@ -7,7 +7,6 @@ write.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slidefusion.errors import OptionError
+from slidefusion.errors import OptionError, WeightsError
 from slidefusion.fuser import Planes
 from slidefusion.fusers.tiled_window import RGB, Batch, Job, More, TiledWindow
+from slidefusion.processor import fast_in_bfloat16, multiplies_bytes
+from slidefusion.weights.card import Card, card_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_multiple",
+    "check_ranges",
     "fuse_tiles",
     "inference_form",
     "resolve_device",
@@ -57,49 +59,94 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """For ``"auto"``: bfloat16 where the processor multiplies it faster than float32."""
+    """For ``"auto"``: bfloat16 where the processor multiplies it faster than float32.
+
+    Raises
+    ------
+    OptionError
+        When ``"int8"`` is asked for where it cannot be computed.
+    """
+    if precision == "int8":
+        _check_int8(device)
     if precision != "auto":
         return precision
     if device == "cuda":
         import torch
 
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if _fast_in_bfloat16() else "float32"
+    return "bfloat16" if fast_in_bfloat16() else "float32"
 
 
-@functools.cache
-def _fast_in_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32.
+def _check_int8(device: str) -> None:
+    import torch
 
-    Intel's do with AMX only: by AVX-512 convolutions take twice as long in bfloat16 there, and half
-    as long on AMD's.
+    fault = ""
+    if device != "cpu":
+        fault = f"with device={device!r}: GPUs have none of it here; choose device='cpu'"
+    elif not multiplies_bytes():
+        fault = "needs a processor that adds up products of bytes in 32 bits (VNNI); choose 'auto'"
+    elif not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
+        fault = "needs a PyTorch with oneDNN; choose 'auto'"
+    if fault:
+        raise OptionError(f"precision='int8' {fault}")
+
+
+def check_ranges(card: Card, precision: str) -> None:
+    """Refuse weights that do not say what 8 bits need to know: `slidefusion.nets.input_ranges`.
+
+    Raises
+    ------
+    WeightsError
+        Naming their card.
     """
+    if precision == "int8" and not card.facts.get("input_ranges"):
+        raise WeightsError(
+            f"{card_of(card.where)} has no input_ranges, which precision='int8' needs: choose "
+            "another precision, or let slidefusion.training.input_ranges.add_to_card write them"
+        )
+
+
+def _input_ranges(card: Card, network: nn.Module) -> dict[str, torch.Tensor]:
+    from slidefusion.nets.input_ranges import from_text
+
+    check_ranges(card, "int8")
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            words = set(file.read().split())
-    except OSError:
-        return False
-    fast = {"amx_bf16", "bf16", "svebf16"} | ({"avx512_bf16"} if "AuthenticAMD" in words else set())
-    return bool(words & fast)
+        return from_text(card.facts["input_ranges"], network)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{card_of(card.where)} has input_ranges that are not of its network ({error}): get "
+            "weights and card again, or choose another precision"
+        ) from error
 
 
-_FORMS: dict[tuple[int, str], tuple[nn.Module, nn.Module]] = {}
+_FORMS: dict[tuple[int, str, str], tuple[nn.Module, nn.Module]] = {}
 _FORMING = threading.Lock()
 
 
 def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
-    """The loaded network as it is run in that precision, made once a process."""
+    """The loaded network as it is run in that precision, made once a process.
+
+    Raises
+    ------
+    OptionError, WeightsError
+        When ``"int8"`` is asked of a processor, or of weights, that it cannot be had of.
+    """
     import torch
 
     from slidefusion.nets.inference import for_inference
 
-    key = (id(loaded.network), precision)
+    key = (id(loaded.network), precision, loaded.card.where if precision == "int8" else "")
     with _FORMING:
         if key not in _FORMS:
             network: Any = loaded.network
             if hasattr(network, "merged"):  # the same function with less work
                 network = network.merged()
-            made = for_inference(network, getattr(torch, precision))
+            if precision == "int8":
+                _check_int8(loaded.device.type)
+                ranges = _input_ranges(loaded.card, network)
+                made = for_inference(network, torch.float32, ranges)
+            else:
+                made = for_inference(network, getattr(torch, precision))
             _FORMS[key] = loaded.network, made  # the first is kept so that its id stays its own
             while len(_FORMS) > 12:
                 _FORMS.pop(next(iter(_FORMS)))

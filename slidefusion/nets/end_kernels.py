@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slidefusion.jit import kernel
+from slidefusion.nets.int8_kernels import round_evenly
 
 __all__ = [
     "BANDS",
@@ -57,15 +58,19 @@ Q2, Q3 = np.float32(1.18534705686654e-4), np.float32(1.19825839466702e-6)
 def _fold_row(
     bits: npt.NDArray[np.uint32],
     rounded: npt.NDArray[Any],
+    factor: FloatArray,
+    zero: np.float32,
     row: npt.NDArray[Any],
     group: int,
 ) -> None:
-    """Write a line, given as bits of float32, to one group of ``row``, rounded to bfloat16 if
-    ``rounded``, which is scratch for its W values, is uint16 and not uint32.
+    """Write a line, given as bits of float32, to one group of ``row``, rounded as ``rounded`` says.
 
-    ``row`` is (W / side, channels / side).
+    That is scratch for its W values: uint8 for integers (`int8_kernels`, ``factor`` is one value),
+    uint16 for bfloat16 and uint32 for float32. ``row`` is (W / side, channels / side).
     """
-    if rounded.itemsize == 2:
+    if rounded.itemsize == 1:
+        round_evenly(bits.view(np.float32), factor[0], zero, rounded)
+    elif rounded.itemsize == 2:
         for x in range(len(bits)):  # to nearest, ties to even
             rounded[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> 16) & 1)) >> 16
     else:
@@ -81,16 +86,19 @@ def fold_planes(
     inverted: bool,
     side: int,
     rounded: npt.NDArray[Any],
+    factor: FloatArray,
+    zero: np.float32,
     out: npt.NDArray[Any],
     group: int,
     top: int,
 ) -> None:
-    """Rows ``top`` to ``top + ROWS`` of ``planes`` (P, H, W) into ``out``, as bits of floats.
+    """Rows ``top`` to ``top + ROWS`` of ``planes`` (P, H, W) into ``out``, rounded.
 
     ``out`` is (H / side, W / side, channels / side). Its elements are groups: ``side`` neighbouring
-    px of a line as one unsigned integer of ``side`` times as many bits as those of ``rounded``:
-    scratch for W values, uint16 for bfloat16 and uint32 for float32. For each block of ``side`` x
-    ``side`` px, the P * side groups from ``group`` on are written; if ``inverted``, of 1 - planes.
+    px of a line as one unsigned integer of ``side`` times as many bits as those of ``rounded``,
+    which says how they are rounded (`_fold_row`), with a ``factor`` for each plane (P). For each
+    block of ``side`` x ``side`` px, the P * side groups from ``group`` on are written; if
+    ``inverted``, of 1 - planes.
     """
     width = planes.shape[2]
     line = np.empty(width, np.float32)
@@ -100,7 +108,8 @@ def fold_planes(
             plane = planes[p, y]
             for x in range(width):
                 line[x] = ONE - plane[x] if inverted else plane[x]
-            _fold_row(bits, rounded, out[y // side], group + p * side + y % side)
+            at = group + p * side + y % side
+            _fold_row(bits, rounded, factor[p : p + 1], zero, out[y // side], at)
 
 
 @kernel
@@ -213,6 +222,8 @@ def fold_details(
     planes: FloatArray,
     side: int,
     rounded: npt.NDArray[Any],
+    factor: FloatArray,
+    zero: np.float32,
     out: npt.NDArray[Any],
     group: int,
     top: int,
@@ -220,6 +231,7 @@ def fold_details(
     """Rows ``top`` to ``top + ROWS`` of the detail bands of 1 - ``planes`` (P, H, W) into ``out``.
 
     The layout is that of :func:`fold_planes`: the finest band of all planes, then the next coarser.
+    ``factor`` has one value for each of them.
     """
     count, height, width = planes.shape
     bottom = min(top + ROWS, height)
@@ -240,8 +252,10 @@ def fold_details(
                 smooth = smooths[band + 1][y - tops[band + 1]]
                 for x in range(width):
                     detail[x] = STRENGTH * (image[x] - smooth[x])
-                at = group + (band * count + p) * side + y % side
-                _fold_row(bits, rounded, out[y // side], at)
+                number = band * count + p
+                at = group + number * side + y % side
+                scale = factor[number : number + 1]
+                _fold_row(bits, rounded, scale, zero, out[y // side], at)
 
 
 @kernel

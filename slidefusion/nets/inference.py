@@ -1,141 +1,32 @@
-"""A network as it is run, not trained: bfloat16, activations inside convolutions, no batch norm.
+"""A network as it is run, not trained: activations inside convolutions, no batch norm, bfloat16.
 
-In the compact networks a convolution of few channels takes about as long as writing its result to
-memory, so an activation as an operation of its own costs half as much again. oneDNN can apply the
-activation before the result is written. PyTorch offers that as an operation that its compiler uses
-and that also works without compiling; where it is missing, the same modules run convolution and
-activation one after the other. On a GPU everything that follows a convolution is done in one pass,
-by a kernel of this package (`gpu_kernels`).
+Convolutions are those of `active_conv`, or, in 8 bits, of `int8_layers`.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from slidefusion.nets import gpu_kernels
+from slidefusion.nets.active_conv import ActiveConv, fold, slope_of, tensor
 from slidefusion.nets.blur_model import Bottleneck
-from slidefusion.nets.folded_conv import convolve_folded, fold_weight
 from slidefusion.nets.folding import fold_batch_norm
 from slidefusion.nets.generator import DenseBlock, UpStage, enlarged_beside
 from slidefusion.nets.heads import Entrance, ImageHead
 from slidefusion.nets.inference_ends import CompiledEntrance, CompiledHead
+from slidefusion.nets.int8_layers import (
+    Int8Conv,
+    Int8DenseBlock,
+    Int8UpStage,
+    becomes_int8,
+    note_ranges,
+)
 
-__all__ = ["ActiveConv", "fold", "for_inference"]
-
-
-_FEW = 8
-"""Up to so many channels a convolution leaves most of a GPU's matrix units unused."""
-
-
-@functools.cache
-def _has_pointwise(dtype: torch.dtype) -> bool:
-    """Whether this build has oneDNN's convolutions with an activation or a sum, for this CPU."""
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
-        hasattr(torch.ops.mkldnn, f"_convolution_pointwise{suffix}") for suffix in ("", "_")
-    )
-
-
-class ActiveConv(nn.Module):
-    """A convolution, then ``leaky_relu`` with ``slope`` (0 is ReLU, None no activation)."""
-
-    weight: Tensor
-    bias: Tensor | None
-    folded: Tensor | None
-
-    def __init__(self, conv: nn.Conv2d, slope: float | None = None) -> None:
-        super().__init__()
-        assert conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-        self.register_buffer("weight", conv.weight.detach())
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
-        self.slope = slope
-        self.register_buffer("folded", None)
-        self.side = 1
-        self.stride, self.padding = list(conv.stride), list(conv.padding)
-        self.dilation, self.groups = list(conv.dilation), conv.groups
-        self._packed: Tensor | None = None
-
-    def _ordered(self, shape: torch.Size) -> Tensor:
-        """The weights as oneDNN orders them for such images.
-
-        Otherwise it would do that in every call, which takes a tenth of a small convolution.
-        """
-        if self._packed is None:
-            self._packed = _tensor(
-                torch.ops.mkldnn._reorder_convolution_weight(
-                    self.weight.contiguous(),
-                    self.padding,
-                    self.stride,
-                    self.dilation,
-                    self.groups,
-                    list(shape),
-                )
-            )
-        return self._packed
-
-    def fold(self, side: int) -> None:
-        """On a GPU, work on ``side`` x ``side`` px in channels where they fit: `folded_conv`."""
-        self.side = side
-        self.register_buffer("folded", fold_weight(self.weight, side))
-
-    def forward(self, x: Tensor, plus: Tensor | None = None, after: Tensor | None = None) -> Tensor:
-        """(N, inputs, H, W) of any float dtype to (N, outputs, h, w) of the weights' dtype.
-
-        ``plus``, of the result's shape and dtype, is added before the activation, and the result
-        may be written over it; ``after`` is added after the activation.
-        """
-        if x.device.type != "cpu":
-            return self._on_gpu(x, plus, after)
-        x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
-        shape = self.padding, self.stride, self.dilation, self.groups
-        if not _has_pointwise(x.dtype):
-            result = functional.conv2d(
-                x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-            )
-            return self._finished(result, plus, after)
-        slope = self.slope
-        if plus is not None:
-            add_to = torch.ops.mkldnn._convolution_pointwise_.binary
-            activation = "relu" if slope == 0 else None
-            weight = self._ordered(x.shape)
-            result = add_to(plus, x, weight, self.bias, *shape, "add", 1.0, activation, [], "")
-            if slope:
-                functional.leaky_relu_(result, slope)
-        else:
-            convolve = torch.ops.mkldnn._convolution_pointwise
-            name, slopes = ("leaky_relu", [slope]) if slope else ("relu", [])
-            if slope is None:
-                name = "none"
-            weight = self._ordered(x.shape)
-            result = convolve(x, weight, self.bias, *shape, name, slopes, "")
-        return _tensor(result if after is None else result.add_(after))
-
-    def _on_gpu(self, x: Tensor, plus: Tensor | None, after: Tensor | None) -> Tensor:
-        if self.folded is not None and not (x.shape[2] % self.side or x.shape[3] % self.side):
-            result = convolve_folded(x, self.folded, self.side)
-        else:
-            x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
-            result = functional.conv2d(
-                x, self.weight, None, self.stride, self.padding, self.dilation, self.groups
-            )
-        if gpu_kernels.works_on(result):
-            return gpu_kernels.finish(result, self.bias, self.slope, plus, after)
-        if self.bias is not None:
-            result += self.bias[:, None, None]
-        return self._finished(result, plus, after)
-
-    def _finished(self, result: Tensor, plus: Tensor | None, after: Tensor | None) -> Tensor:
-        if plus is not None:
-            result += plus
-        if self.slope is not None:
-            functional.leaky_relu_(result, self.slope)
-        return result if after is None else result.add_(after)
+__all__ = ["for_inference"]
 
 
 class _Cast(nn.Module):
@@ -146,7 +37,7 @@ class _Cast(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return _tensor(self.layer(x.to(self.layer.weight.dtype)))
+        return tensor(self.layer(x.to(self.layer.weight.dtype)))
 
 
 class _FusedDenseBlock(nn.Module):
@@ -165,7 +56,7 @@ class _FusedDenseBlock(nn.Module):
         total = self.first(x, after=x)
         total = self.second(total, after=total)
         # The result may be written over x, which nothing else reads after this block.
-        return _tensor(self.third(total, plus=x))
+        return tensor(self.third(total, plus=x))
 
 
 class _FusedUpStage(nn.Module):
@@ -187,7 +78,7 @@ class _FusedUpStage(nn.Module):
         # Without weights of their own, which would be drawn from the user's random numbers.
         skip = nn.Conv2d(half, first.out_channels, 3, padding=1, device="meta")
         skip.weight, skip.bias = nn.Parameter(first.weight[:, half:]), first.bias
-        self.skip = ActiveConv(skip, _slope(activation))
+        self.skip = ActiveConv(skip, slope_of(activation))
         self.deeper = nn.ConvTranspose2d(
             half, first.out_channels, 4, 2, 1, bias=False, device="meta"
         )
@@ -198,7 +89,7 @@ class _FusedUpStage(nn.Module):
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
         enlarged = self.deeper(deeper.to(self.deeper.weight.dtype))
-        return _tensor(self.rest(self.skip(skip, plus=enlarged)))
+        return tensor(self.rest(self.skip(skip, plus=enlarged)))
 
 
 class _LinearUpStage(nn.Module):
@@ -211,8 +102,8 @@ class _LinearUpStage(nn.Module):
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
         if gpu_kernels.works_on(skip) and deeper.dtype == skip.dtype:
-            return _tensor(self.layers(gpu_kernels.enlarge_beside(deeper, skip)))
-        return _tensor(self.layers(enlarged_beside(deeper, skip, "bilinear")))
+            return tensor(self.layers(gpu_kernels.enlarge_beside(deeper, skip)))
+        return tensor(self.layers(enlarged_beside(deeper, skip, "bilinear")))
 
 
 class _Halve(nn.Module):
@@ -233,28 +124,33 @@ class _FusedBottleneck(nn.Module):
         self.body = _rewritten(block.body[:-1])
         last = next(iter(block.body[-1].children()))
         assert isinstance(last, nn.Conv2d)
-        self.last = ActiveConv(last, slope=0.0)
+        self.last = _convolution(last, slope=0.0)
 
     def forward(self, features: Tensor) -> Tensor:
         shortcut = self.shortcut(features)
         if shortcut is features:  # other branches read the features, too: do not write over them
             shortcut = features.clone()
-        return _tensor(self.last(self.body(features), plus=shortcut))
+        return tensor(self.last(self.body(features), plus=shortcut))
 
 
-def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+def for_inference(
+    network: nn.Module, dtype: torch.dtype, ranges: Mapping[str, Tensor] | None = None
+) -> nn.Module:
     """A copy of ``network`` that computes the same in ``dtype``, faster; its image is float32.
 
     Give it float32 images: only convolutions compute in ``dtype``, and a residual head adds to the
-    plane as it was. The last convolution of a generator without residual makes the image itself;
-    it stays float32 (of bfloat16 on a GPU: becomes float16), since bfloat16 has fewer steps than
-    8 bits.
+    plane as it was. Those that have ``ranges`` of their inputs (`input_ranges`) compute in 8 bits
+    instead, on the CPU, beside others in float32. The last convolution of a generator without
+    residual makes the image itself; it stays float32 (of bfloat16 on a GPU: becomes float16), since
+    bfloat16 has fewer steps than 8 bits.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
     >>> for_inference(network, torch.float32)[0]
     ActiveConv()
     """
+    assert ranges is None or dtype == torch.float32
     copy = fold_batch_norm(network).requires_grad_(False)
+    note_ranges(copy, ranges or {})
     head = getattr(copy, "head", None)
     copy = _rewritten(copy)
     for name, module in copy.named_modules():
@@ -265,29 +161,20 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
             fold(module, makes_image)
     entrance = getattr(copy, "entrance", None)
     if isinstance(entrance, Entrance):
-        copy.entrance = CompiledEntrance(entrance, dtype)
+        entry = getattr(copy, "entry", [None])[0]
+        following = entry if isinstance(entry, Int8Conv) else None
+        copy.entrance = CompiledEntrance(entrance, dtype, following)
     return copy.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
-
-
-def fold(conv: ActiveConv, makes_image: bool) -> None:
-    """Fold the pixels of ``conv`` into channels if that makes it faster on a GPU.
-
-    The convolution that makes the image becomes float16, which has more steps than 8 bits and
-    enough range for an image.
-    """
-    outputs, inputs, kernel, _ = conv.weight.shape
-    if makes_image:
-        conv.to(torch.float16)
-    same = kernel % 2 == 1 and conv.padding == [kernel // 2] * 2 and conv.stride == [1, 1]
-    if same and kernel >= 5 and min(inputs, outputs) <= _FEW:
-        conv.fold(4 if outputs <= _FEW else 2)
 
 
 def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, DenseBlock):
-        return _FusedDenseBlock(module)
+        return Int8DenseBlock(module) if becomes_int8(module) else _FusedDenseBlock(module)
     if isinstance(module, UpStage):
         nearest = module.upsample == "nearest"
+        if nearest and becomes_int8(module):
+            rest = nn.Sequential(*list(module)[1:])
+            return Int8UpStage(module, _with_activations(rest))
         return _FusedUpStage(module) if nearest else _LinearUpStage(module)
     if isinstance(module, nn.AvgPool2d) and module.kernel_size == 2:
         return _Halve()
@@ -296,7 +183,7 @@ def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, ImageHead) and module.residual:
         return CompiledHead(module)
     if isinstance(module, nn.Conv2d):
-        return ActiveConv(module)
+        return _convolution(module)
     if isinstance(module, nn.ConvTranspose2d):
         return _Cast(module)
     if isinstance(module, nn.Sequential):
@@ -304,6 +191,10 @@ def _rewritten(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, _rewritten(child))
     return module
+
+
+def _convolution(conv: nn.Conv2d, slope: float | None = None) -> ActiveConv | Int8Conv:
+    return Int8Conv(conv, slope) if becomes_int8(conv) else ActiveConv(conv, slope)
 
 
 def _with_activations(layers: nn.Sequential) -> nn.Sequential:
@@ -315,26 +206,11 @@ def _with_activations(layers: nn.Sequential) -> nn.Sequential:
     for layer in layers:
         if isinstance(layer, nn.Identity | nn.Dropout):
             continue
-        slope = _slope(layer)
+        slope = slope_of(layer)
         before = result[-1] if result else None
-        if slope is not None and isinstance(before, ActiveConv) and before.slope is None:
-            before.slope = slope
+        convolution = before if isinstance(before, ActiveConv | Int8Conv) else None
+        if slope is not None and convolution is not None and convolution.slope is None:
+            convolution.slope = slope
         else:
             result.append(_rewritten(layer))
     return nn.Sequential(*result)
-
-
-def _slope(layer: nn.Module) -> float | None:
-    """The slope below zero of an activation that is a leaky ReLU at inference, or None."""
-    if isinstance(layer, nn.ReLU):
-        return 0.0
-    if isinstance(layer, nn.LeakyReLU):
-        return float(layer.negative_slope)
-    if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
-        return float(layer.weight)
-    return None
-
-
-def _tensor(result: Any) -> Tensor:
-    assert isinstance(result, Tensor)
-    return result

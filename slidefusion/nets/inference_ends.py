@@ -11,29 +11,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slidefusion.nets.heads import BANDS, Entrance, ImageHead, middle_plane
+from slidefusion.nets.int8_layers import Int8Conv
 
 __all__ = ["CompiledEntrance", "CompiledHead"]
 
-_BITS = {torch.bfloat16: np.uint16, torch.float32: np.uint32}
+_BITS = {torch.uint8: np.uint8, torch.bfloat16: np.uint16, torch.float32: np.uint32}
 
-_INTEGERS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+_INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 """Unsigned integers by their bytes. Compiled loops copy neighbouring values of a line as one."""
 
 
 class CompiledEntrance(nn.Module):
-    """An ``Entrance`` whose result is ``dtype`` and channels_last, as convolutions want it:
-    bfloat16 or float32."""
+    """An ``Entrance`` whose result is as the convolution behind it wants it.
 
-    def __init__(self, entrance: Entrance, dtype: torch.dtype) -> None:
+    That is channels_last, and bfloat16, float32, or, for one in 8 bits (``following``), uint8.
+    """
+
+    def __init__(
+        self, entrance: Entrance, dtype: torch.dtype, following: Int8Conv | None = None
+    ) -> None:
         super().__init__()
-        self.plain, self.dtype = entrance, dtype
+        self.plain = entrance
+        self.dtype = dtype if following is None else torch.uint8
+        # The convolution is a module of the network and none of this one.
+        self.rounded = None if following is None else following.rounded
+        self.zero = np.float32(0 if following is None else following.zero)
+        factor = np.ones(0, np.float32) if following is None else following.factor
+        self.factor = factor[:: entrance.unshuffle**2].copy()
 
     def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
         side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
         bits = _BITS[self.dtype]
         size = np.dtype(bits).itemsize * side
         if stack.device.type != "cpu" or size not in _INTEGERS:
-            return self.plain(stack.float(), masks).to(self.dtype)  # type: ignore[no-any-return]
+            plain: Tensor = self.plain(stack.float(), masks)
+            return plain.to(self.dtype) if self.rounded is None else self.rounded(plain)
         from slidefusion.nets.end_kernels import ROWS, fold_details, fold_planes
 
         stack = stack.float().flatten(1, 2).contiguous()
@@ -43,19 +55,19 @@ class CompiledEntrance(nn.Module):
             count, height // side, width // side, side * side * inputs, dtype=self.dtype
         )
         line = np.empty(width, bits)
+        factor = self.factor if self.rounded else np.ones(inputs, np.float32)
         for n in range(count):
             out = folded[n].view(torch.uint8).numpy().view(_INTEGERS[size])
             planes = stack[n].numpy()
-            to = side, line, out
-            parts: list[Callable[[int], None]] = [partial(fold_planes, planes, True, *to, 0)]
+            parts: list[tuple[Callable[..., None], int]] = [(partial(fold_planes, planes, True), 0)]
             if masks is not None:
                 blur = masks[n].float().contiguous().numpy()
-                parts.append(partial(fold_planes, blur, False, *to, side * len(planes)))
+                parts.append((partial(fold_planes, blur, False), len(planes)))
             if self.plain.details:
-                parts.append(partial(fold_details, planes, *to, side * behind))
+                parts.append((partial(fold_details, planes), behind))
             for top in range(0, height, ROWS):  # all parts of a band while it is in the cache
-                for part in parts:
-                    part(top)
+                for part, first in parts:
+                    part(side, line, factor[first:], self.zero, out, side * first, top)
         return folded.permute(0, 3, 1, 2)
 
 

@@ -64,11 +64,12 @@ def network_bytes(name: str, config: dict[str, Any], side: int, batch: int, dtyp
     """Upper bound of what a network holds in memory for a batch of images of ``side`` px.
 
     It counts the weights twice (as loaded, and as they are run in ``dtype``), and the activations
-    with a quarter on top, since oneDNN copies those that it needs in another layout.
+    with a quarter on top, since oneDNN copies those that it needs in another layout. ``"int8"``
+    keeps float32 between convolutions, and what is rounded for one is a quarter of it.
 
     >>> network_bytes("generator", {"planes": 1, "channels": 3, "width": 8}, 64, 1, "float32") > 2e6
     True
     """
     parameters, peak = _values(name, json.dumps(config, sort_keys=True), side, batch)
-    each: int = getattr(torch, dtype).itemsize
+    each: int = 4 if dtype == "int8" else getattr(torch, dtype).itemsize
     return parameters * (4 + each) + peak * each * 5 // 4

@@ -15,6 +15,7 @@ from slidefusion.files import clear_partials, is_zarr, local_folder
 from slidefusion.omezarr.lock import Lock
 from slidefusion.training.card import card_of_run
 from slidefusion.training.devices import count_devices
+from slidefusion.training.input_ranges import ranges_of
 from slidefusion.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -118,16 +119,6 @@ def train(
     kept = min(_VALIDATION, len(pairs) // 10)
     training, held = pairs[: len(pairs) - kept], pairs[len(pairs) - kept :]
 
-    def crops(chosen: Sequence[Any], side_px: int) -> Crops:
-        return Crops(
-            chosen,
-            planes=recipe.planes,
-            side_px=side_px,
-            seed=recipe.seed,
-            max_step=recipe.max_step,
-            spacing_um=recipe.spacing_um,
-        )
-
     masked = recipe.kind.masked and blur_model is not None
     blur = weights.load(str(blur_model), fuser="blur") if masked else None
     if name is None:
@@ -135,7 +126,7 @@ def train(
         name += "-nomask" if recipe.kind.masked and not masked else ""
     if blur is not None and blur.card.pack is None and name == blur.card.name:
         raise OptionError(f"name={name!r} is that of the blur model, which lies beside the weights")
-    learner = _learner(recipe, crops(training, recipe.crop_px), blur)
+    learner = _learner(recipe, Crops.of(recipe, training), blur)
     multiple = getattr(learner.modules[learner.exported], "multiple", 1)
     if recipe.crop_px % multiple:
         raise OptionError(
@@ -144,7 +135,7 @@ def train(
         )
     _check_crop(learner)
     begun = _begin(learner) if recipe.start else None
-    validation = _learner(recipe, crops(held, recipe.crop_px), blur) if held else None
+    validation = _learner(recipe, Crops.of(recipe, held), blur) if held else None
     copied = blur.card if blur is not None and blur.card.pack is None else None
     if copied is not None:
         weights.check_copy(copied, folder)  # told now, and not when the training is over
@@ -175,14 +166,13 @@ def train(
             return None
         if hasattr(network, "merged"):  # a layer less, where two can be one
             network = network.merged()  # type: ignore[operator]
+        card = card_of_run(recipe, name, blur, begun, pairs, folder, command)
+        if recipe.is_generator:
+            card["input_ranges"] = ranges_of(learner, network)
         with writing_into(folder):
             if copied is not None:
                 weights.copy_to(copied, folder)  # whoever uses the weights needs it
-            return weights.save(
-                folder / f"{name}.safetensors",
-                network,
-                card_of_run(recipe, name, blur, begun, pairs, folder, command),
-            )
+            return weights.save(folder / f"{name}.safetensors", network, card)
 
 
 def check_request(

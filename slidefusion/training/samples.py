@@ -195,6 +195,18 @@ class Crops:
                     "(crop_px)"
                 )
 
+    @classmethod
+    def of(cls, recipe: Recipe, pairs: Sequence[Pair]) -> Crops:
+        """Those that a recipe asks for."""
+        return cls(
+            pairs,
+            planes=recipe.planes,
+            side_px=recipe.crop_px,
+            seed=recipe.seed,
+            max_step=recipe.max_step,
+            spacing_um=recipe.spacing_um,
+        )
+
     def batch(self, step: int, size: int, *, first: int = 0) -> tuple[Bytes, Bytes]:
         """Planes (N, Z, 3, h, w) and truth (N, 3, h, w) of step ``step``, crops ``first`` on.
 

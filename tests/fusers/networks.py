@@ -11,6 +11,7 @@ import torch
 
 from slidefusion import weights
 from slidefusion.nets import build
+from slidefusion.nets.input_ranges import as_text, measure
 
 SMALL: dict[str, dict[str, Any]] = {
     "generator": {"width": 4, "edge_kernel": 3},
@@ -73,4 +74,10 @@ def save_tiny(folder: Path, fuser: str, planes: int, **config: Any) -> str:
         card["blur_model"] = "blur"
         weights.save(folder / "blur", tiny("blur_model"), {"fuser": "blur"})
     name = "-".join([fuser, str(planes), *(str(value) for value in config.values())])
-    return str(weights.save(folder / name, tiny(network, planes=planes, **config), card))
+    made = tiny(network, planes=planes, **config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        stack = torch.rand(1, planes, 3, 64, 64)
+    masks = stack[:, :, 0] if network == "generator" else None
+    card["input_ranges"] = as_text(measure(made, lambda: made(stack, masks)))
+    return str(weights.save(folder / name, made, card))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +27,7 @@ from slidefusion.fusers.pix2pix import Pix2Pix
 from slidefusion.fusers.srgan import Srgan
 from slidefusion.geometry import Size, Window
 from slidefusion.overview import MemoryOverview
+from slidefusion.processor import multiplies_bytes
 from slidefusion.testing import FuserContract
 from slidefusion.testing.stacks import focus_stack, overview
 from slidefusion.tiling import Tiling
@@ -90,6 +93,7 @@ class TestFocusgan(GenerativeContract):
         settings_of("focusgan-1", precision="float32", batch=5, overlap=4),
         settings_of("focusgan-3-False", blur_mask=False, overlap=0),
         settings_of("focusgan-3", keep_masks=True),
+        *([settings_of("focusgan-3", precision="int8")] if multiplies_bytes() else []),
     ]
 
 
@@ -116,6 +120,47 @@ def random_stack(*shape: int, dtype: str = "uint8") -> np.ndarray:
     values = np.random.default_rng(shape[-1]).random(shape)
     full = value_range(dtype)
     return (values * full).astype(dtype)
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+@pytest.mark.parametrize("fuser", FUSERS)
+def test_8_bits_make_nearly_the_same_image(fuser: str) -> None:
+    stack = random_stack(3, 3, 96, 64)
+    images = [
+        FUSERS[fuser](**settings_of(f"{fuser}-3", precision=precision, grain=0))(stack).image
+        for precision in ("float32", "int8")
+    ]
+    wanted, found = (image.astype(float) for image in images)
+    assert 0 < np.abs(found - wanted).mean() < 0.1 * np.abs(wanted - stack[1]).mean()
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+@pytest.mark.parametrize(
+    ("ranges", "fault"),
+    [
+        (None, "has no input_ranges, which precision='int8' needs: choose another precision"),
+        ({"exit": ["0", "1"]}, "not of its network .'exit' has 1 and 1 values for 4 inputs"),
+        ({"exit": 5}, "has input_ranges that are not of its network"),
+        ([1], "has input_ranges that are not of its network"),
+    ],
+)
+def test_8_bits_need_ranges_that_fit(tmp_path: Path, ranges: Any, fault: str) -> None:
+    path = Path(save_tiny(tmp_path, "srgan", 1))
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**card, "input_ranges": ranges}))
+    fuser = Srgan(weights=str(path), tile=32, overlap=8, precision="int8")
+    stack = focus_stack(1, 1, 3, 64, 64, "uint8")
+    with pytest.raises(WeightsError, match=fault):
+        fuser.prepare(overview(stack))(stack)
+    replace(fuser, precision="float32").prepare(overview(stack))(stack)
+
+
+def test_8_bits_are_refused_where_they_cannot_be_computed(monkeypatch: Any) -> None:
+    monkeypatch.setattr(network_tiles, "multiplies_bytes", lambda: False)
+    with pytest.raises(OptionError, match="precision='int8' needs a processor that adds up"):
+        Srgan(precision="int8")
+    with pytest.raises(OptionError, match=r"with device='cuda': .* choose device='cpu'"):
+        network_tiles.resolve_precision("int8", "cuda")
 
 
 def test_the_image_is_what_the_network_makes_of_its_tiles() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-from slidefusion.nets import inference  # noqa: E402
+from slidefusion.nets import active_conv  # noqa: E402
+from slidefusion.nets.active_conv import ActiveConv, fold  # noqa: E402
 from slidefusion.nets.heads import Entrance, ImageHead  # noqa: E402
-from slidefusion.nets.inference import ActiveConv, fold, for_inference  # noqa: E402
+from slidefusion.nets.inference import for_inference  # noqa: E402
 from slidefusion.nets.inference_ends import CompiledEntrance, CompiledHead  # noqa: E402
 from slidefusion.nets.working_set import network_bytes  # noqa: E402
 from tests.fusers.networks import tiny  # noqa: E402
@@ -40,7 +41,7 @@ def test_it_computes_the_same(
     name: str, config: dict[str, Any], there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not there:
-        monkeypatch.setattr(inference, "_has_pointwise", lambda dtype: False)
+        monkeypatch.setattr(active_conv, "_has_pointwise", lambda dtype: False)
     network, given = tiny(name, **config), inputs(name, config)
     before = [tensor.clone() for tensor in given]
     with torch.inference_mode():

@@ -17,8 +17,9 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
 from slidefusion.nets import gpu_kernels, inference  # noqa: E402
+from slidefusion.nets.active_conv import ActiveConv  # noqa: E402
 from slidefusion.nets.generator import Generator  # noqa: E402
-from slidefusion.nets.inference import ActiveConv, for_inference  # noqa: E402
+from slidefusion.nets.inference import for_inference  # noqa: E402
 
 INTERPRETED = bool(importlib.util.find_spec("triton")) and os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

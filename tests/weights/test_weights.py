@@ -24,6 +24,7 @@ from slidefusion.errors import (
     WeightsError,
 )
 from slidefusion.nets import build
+from slidefusion.nets.input_ranges import from_text
 
 torch = pytest.importorskip("torch")
 
@@ -362,7 +363,9 @@ def test_what_ships_is_whole_and_small() -> None:
     for card in own:
         assert card.name == Path(card.where).stem
         assert {"trained_on", "command", "commit", "metrics", "license"} <= card.facts.keys()
-        weights.load(card.name)
+        network = weights.load(card.name).network
+        if card.fuser not in ("blur", "cnn"):
+            assert len(from_text(card.facts["input_ranges"], network)) >= 4
 
 
 def test_listing_imports_no_torch() -> None:
