@@ -172,9 +172,9 @@ def _rewritten(module: nn.Module) -> nn.Module:
         return Int8DenseBlock(module) if becomes_int8(module) else _FusedDenseBlock(module)
     if isinstance(module, UpStage):
         nearest = module.upsample == "nearest"
-        if nearest and becomes_int8(module):
-            rest = nn.Sequential(*list(module)[1:])
-            return Int8UpStage(module, _with_activations(rest))
+        first, *rest = module
+        if nearest and becomes_int8(first):
+            return Int8UpStage(module, _with_activations(nn.Sequential(*rest)))
         return _FusedUpStage(module) if nearest else _LinearUpStage(module)
     if isinstance(module, nn.AvgPool2d) and module.kernel_size == 2:
         return _Halve()

@@ -43,8 +43,9 @@ def note_ranges(network: nn.Module, ranges: Mapping[str, Tensor]) -> None:
 
 
 def becomes_int8(layer: nn.Module) -> bool:
-    """Whether a convolution, or the first of a block, is marked."""
-    return any(hasattr(module, "input_range") for module in layer.modules())
+    """Whether a convolution, or every one of some layers, is marked."""
+    convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
+    return all(hasattr(conv, "input_range") for conv in convolutions)
 
 
 class Int8Conv(nn.Module):

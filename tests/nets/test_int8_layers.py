@@ -195,3 +195,19 @@ def test_a_generator_makes_nearly_the_same(network: str, config: dict[str, Any])
     assert any(isinstance(module, Int8Conv) for module in eight.modules())
     change = (wanted - stack[:, config["planes"] // 2]).abs().mean()
     assert float((found - wanted).abs().mean()) < 0.1 * float(change)
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+@pytest.mark.parametrize(
+    "missing", ["entry.0", "down1.1.0.second", "up1.0.0", "up1.1.0.first", "up1.2.0", "exit"]
+)
+def test_convolutions_without_ranges_stay_float32(upsample: str, missing: str) -> None:
+    made = tiny("generator", details=True, unshuffle=2, upsample=upsample)
+    stack = torch.rand(2, 1, 3, 64, 64)
+    ranges = measure(made, lambda: made(stack, stack[:, :, 0]))
+    del ranges[missing]
+    with torch.inference_mode():
+        wanted = made(stack, stack[:, :, 0])
+        found = for_inference(made, torch.float32, ranges)(stack, stack[:, :, 0])
+    change = (wanted - stack[:, 0]).abs().mean()
+    assert float((found - wanted).abs().mean()) < 0.1 * float(change)
