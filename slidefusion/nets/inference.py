@@ -124,7 +124,7 @@ class _FusedBottleneck(nn.Module):
         self.body = _rewritten(block.body[:-1])
         last = next(iter(block.body[-1].children()))
         assert isinstance(last, nn.Conv2d)
-        self.last = _convolution(last, slope=0.0)
+        self.last = ActiveConv(last, slope=0.0)  # of a single pixel: never in 8 bits
 
     def forward(self, features: Tensor) -> Tensor:
         shortcut = self.shortcut(features)
@@ -183,7 +183,7 @@ def _rewritten(module: nn.Module) -> nn.Module:
     if isinstance(module, ImageHead) and module.residual:
         return CompiledHead(module)
     if isinstance(module, nn.Conv2d):
-        return _convolution(module)
+        return Int8Conv(module) if becomes_int8(module) else ActiveConv(module)
     if isinstance(module, nn.ConvTranspose2d):
         return _Cast(module)
     if isinstance(module, nn.Sequential):
@@ -191,10 +191,6 @@ def _rewritten(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, _rewritten(child))
     return module
-
-
-def _convolution(conv: nn.Conv2d, slope: float | None = None) -> ActiveConv | Int8Conv:
-    return Int8Conv(conv, slope) if becomes_int8(conv) else ActiveConv(conv, slope)
 
 
 def _with_activations(layers: nn.Sequential) -> nn.Sequential:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from slidefusion.jit import kernel
 
-__all__ = ["activate", "add_active", "round_beside", "round_evenly", "round_row", "round_rows"]
+__all__ = ["add_active", "round_beside", "round_evenly", "round_row", "round_rows"]
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -45,16 +45,6 @@ def round_rows(image: FloatArray, factor: FloatArray, zero: np.float32, out: Byt
     """``image`` (H, W * C) as integers."""
     for y in range(len(image)):
         round_row(image[y], factor, zero, out[y])
-
-
-@kernel
-def activate(image: FloatArray, plus: FloatArray, slope: np.float32) -> None:
-    """Leaky ReLU of ``image + plus`` (H, W * C), written over ``image``; a slope of 1 is none."""
-    for y in range(len(image)):
-        row, other = image[y], plus[y]
-        for k in range(len(row)):
-            v = row[k] + other[k]
-            row[k] = v if v > LOWEST else v * slope
 
 
 @kernel

@@ -106,20 +106,11 @@ class Int8Conv(nn.Module):
         convolve = torch.ops.onednn.qconv2d_pointwise
         return tensor(convolve(*image, *weights, *self.shape, *result, activation, [], ""))
 
-    def forward(self, x: Tensor, plus: Tensor | None = None, after: Tensor | None = None) -> Tensor:
-        """(N, inputs, H, W) float32, or what `rounded` makes of it, to (N, outputs, h, w) float32.
-
-        ``plus``, of the result's shape, is added before the activation, ``after`` behind it.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) float32, or what `rounded` gives, to (N, outputs, h, w) float32."""
         rounded = x if x.dtype == torch.uint8 else self.rounded(x)
-        relu = self.slope == 0 and plus is None
-        result = self.convolved(rounded, "relu" if relu else "none")
-        if plus is not None:
-            slope = np.float32(1 if self.slope is None else self.slope)
-            kernels.activate(_rows(result), _rows(plus), slope)
-        elif self.slope:
-            nn.functional.leaky_relu_(result, self.slope)
-        return result if after is None else result.add_(after)
+        result = self.convolved(rounded, "relu" if self.slope == 0 else "none")
+        return nn.functional.leaky_relu_(result, self.slope) if self.slope else result
 
 
 class Int8DenseBlock(nn.Module):
