@@ -78,14 +78,14 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def _check_int8(device: str) -> None:
-    import torch
+    from slidefusion.nets.int8_layers import byte_convolution
 
     fault = ""
     if device != "cpu":
         fault = f"with device={device!r}: GPUs have none of it here; choose device='cpu'"
     elif not multiplies_bytes():
         fault = "needs a processor that adds up products of bytes in 32 bits (VNNI); choose 'auto'"
-    elif not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
+    elif byte_convolution() is None:
         fault = "needs a PyTorch with oneDNN; choose 'auto'"
     if fault:
         raise OptionError(f"precision='int8' {fault}")

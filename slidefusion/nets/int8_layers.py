@@ -10,6 +10,7 @@ skips between convolutions stay float32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,27 @@ from slidefusion.nets import int8_kernels as kernels
 from slidefusion.nets.active_conv import slope_of, tensor
 from slidefusion.nets.generator import DenseBlock, UpStage
 
-__all__ = ["Int8Conv", "Int8DenseBlock", "Int8UpStage", "becomes_int8", "note_ranges"]
+__all__ = [
+    "Int8Conv",
+    "Int8DenseBlock",
+    "Int8UpStage",
+    "becomes_int8",
+    "byte_convolution",
+    "note_ranges",
+]
 
 _INPUTS_SHARE = 0.7
 """How much of the unevenness of its channels an image loses to the weights."""
 _TINY = 1e-6
+
+
+@functools.cache
+def byte_convolution() -> Any:
+    """oneDNN's convolution of 8-bit integers, or None where PyTorch was built without it."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None  # the operation is declared all the same
+    names = "qconv_pointwise", "qconv2d_pointwise"  # older PyTorch has the second
+    return next((getattr(torch.ops.onednn, n) for n in names if hasattr(torch.ops.onednn, n)), None)
 
 
 def note_ranges(network: nn.Module, ranges: Mapping[str, Tensor]) -> None:
@@ -103,7 +120,7 @@ class Int8Conv(nn.Module):
         image = rounded, self.step, self.zero
         weights = self._packed, self.steps, self.zeros, self.bias
         result = 1.0, 0, torch.float32
-        convolve = torch.ops.onednn.qconv2d_pointwise
+        convolve = byte_convolution()
         return tensor(convolve(*image, *weights, *self.shape, *result, activation, [], ""))
 
     def forward(self, x: Tensor) -> Tensor:

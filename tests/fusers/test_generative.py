@@ -34,6 +34,7 @@ from slidefusion.tiling import Tiling
 from slidefusion.value_range import value_range
 
 torch = pytest.importorskip("torch")
+from slidefusion.nets import int8_layers  # noqa: E402
 from tests.fusers.networks import folder_of, save_tiny  # noqa: E402
 
 FUSERS: dict[str, Any] = {
@@ -161,6 +162,10 @@ def test_8_bits_are_refused_where_they_cannot_be_computed(monkeypatch: Any) -> N
         Srgan(precision="int8")
     with pytest.raises(OptionError, match=r"with device='cuda': .* choose device='cpu'"):
         network_tiles.resolve_precision("int8", "cuda")
+    monkeypatch.setattr(network_tiles, "multiplies_bytes", lambda: True)
+    monkeypatch.setattr(int8_layers, "byte_convolution", lambda: None)
+    with pytest.raises(OptionError, match="precision='int8' needs a PyTorch with oneDNN"):
+        Srgan(precision="int8")
 
 
 def test_the_image_is_what_the_network_makes_of_its_tiles() -> None:

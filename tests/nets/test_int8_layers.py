@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from slidefusion.nets import int8_layers  # noqa: E402
 from slidefusion.nets.generator import DenseBlock, UpStage, enlarged_beside  # noqa: E402
 from slidefusion.nets.heads import Entrance  # noqa: E402
 from slidefusion.nets.inference import for_inference  # noqa: E402
@@ -126,6 +127,17 @@ def test_an_activation_follows(slope: float | None) -> None:
         conv.slope = slope
         torch.testing.assert_close(conv(image), wanted)
         torch.testing.assert_close(conv(conv.rounded(image)), wanted)
+
+
+def test_older_pytorch_has_the_same_operation_under_another_name() -> None:
+    image = uneven(2, 5, 10, 14)
+    conv = Int8Conv(marked(nn.Conv2d(5, 6, 3, padding=1), image))
+    with torch.inference_mode():
+        wanted = conv(image)
+        older = torch.ops.onednn.qconv2d_pointwise
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(int8_layers, "byte_convolution", lambda: older)
+            assert torch.equal(conv(image), wanted)
 
 
 def test_a_dense_block_is_its_convolutions() -> None:
