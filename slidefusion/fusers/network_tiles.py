@@ -7,6 +7,7 @@ write.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -135,7 +136,8 @@ def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
 
     from slidefusion.nets.inference import for_inference
 
-    key = (id(loaded.network), precision, loaded.card.where if precision == "int8" else "")
+    ranges = json.dumps(loaded.card.facts.get("input_ranges")) if precision == "int8" else ""
+    key = id(loaded.network), precision, ranges
     with _FORMING:
         if key not in _FORMS:
             network: Any = loaded.network
@@ -143,8 +145,7 @@ def inference_form(loaded: LoadedWeights, precision: str) -> nn.Module:
                 network = network.merged()
             if precision == "int8":
                 _check_int8(loaded.device.type)
-                ranges = _input_ranges(loaded.card, network)
-                made = for_inference(network, torch.float32, ranges)
+                made = for_inference(network, torch.float32, _input_ranges(loaded.card, network))
             else:
                 made = for_inference(network, getattr(torch, precision))
             _FORMS[key] = loaded.network, made  # the first is kept so that its id stays its own

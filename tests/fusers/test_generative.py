@@ -156,6 +156,20 @@ def test_8_bits_need_ranges_that_fit(tmp_path: Path, ranges: Any, fault: str) ->
     replace(fuser, precision="float32").prepare(overview(stack))(stack)
 
 
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+def test_8_bits_follow_the_ranges_that_a_card_has_now(tmp_path: Path) -> None:
+    path = Path(save_tiny(tmp_path, "srgan", 1))
+    fuser = Srgan(weights=str(path), tile=32, overlap=8, grain=0, precision="int8")
+    stack = random_stack(1, 3, 64, 64)
+    before = fuser(stack).image
+    card = json.loads(path.with_suffix(".json").read_text())
+    others = {"exit": [" ".join(["-0.01"] * 4), " ".join(["0.01"] * 4)]}
+    path.with_suffix(".json").write_text(json.dumps({**card, "input_ranges": others}))
+    assert not np.array_equal(fuser(stack).image, before)
+    path.with_suffix(".json").write_text(json.dumps(card))
+    assert np.array_equal(fuser(stack).image, before)
+
+
 def test_8_bits_are_refused_where_they_cannot_be_computed(monkeypatch: Any) -> None:
     monkeypatch.setattr(network_tiles, "multiplies_bytes", lambda: False)
     with pytest.raises(OptionError, match="precision='int8' needs a processor that adds up"):
