@@ -41,8 +41,8 @@ class CompiledEntrance(nn.Module):
 
     def forward(self, stack: Tensor, masks: Tensor | None = None) -> Tensor:
         side, (count, _, _, height, width) = self.plain.unshuffle, stack.shape
-        bits = _BITS[self.dtype]
-        size = np.dtype(bits).itemsize * side
+        bits = _BITS.get(self.dtype)
+        size = 0 if bits is None else np.dtype(bits).itemsize * side
         if stack.device.type != "cpu" or size not in _INTEGERS:
             plain: Tensor = self.plain(stack.float(), masks)
             return plain.to(self.dtype) if self.rounded is None else self.rounded(plain)

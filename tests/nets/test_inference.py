@@ -107,7 +107,7 @@ def test_a_head_compiled_and_as_tensors(planes: int, side: int, cells: tuple[int
     torch.testing.assert_close(CompiledHead(head)(half, stack), wanted, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])
 @pytest.mark.parametrize("details", [False, True])
 @pytest.mark.parametrize(("planes", "side"), [(1, 2), (3, 1), (3, 2), (1, 3), (1, 4)])
 @pytest.mark.parametrize("cells", [(70, 17), (1, 3), (32, 64)])
@@ -120,7 +120,7 @@ def test_an_entrance_compiled_rounds_as_torch_does(
     gray = stack[:, :, :1].expand(-1, -1, 3, -1, -1)
     for given in ((stack, masks), (stack,), (gray, masks)):
         found = CompiledEntrance(entrance, dtype)(*given)
-        compiled = side != 3 and (side, dtype) != (4, torch.float32)
+        compiled = side != 3 and dtype != torch.float16 and (side, dtype) != (4, torch.float32)
         assert not compiled or found.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(found, entrance(*given).to(dtype))
 
