@@ -59,18 +59,26 @@ def add_to_card(
     Raises
     ------
     OptionError
-        The weights are no generator's, or their card has no recipe.
+        The weights are no file here, no generator's, or their card has no recipe.
+    OutputError
+        The card may not be written, or there is no room.
     StackError, UnknownNameError, WeightsError
         Something of it is missing, or does not fit.
 
     >>> add_to_card("runs/focusgan-1.safetensors", ["a.zarr", "b.zarr"])  # doctest: +SKIP
     """
     from slidefusion.training.adversarial import AdversarialLearner
+    from slidefusion.training.checkpoint import writing_into
     from slidefusion.training.samples import Crops, open_pairs
     from slidefusion.weights import blur_model_of, load
     from slidefusion.weights.card import card_of
 
     loaded = load(os.fspath(weights))
+    if loaded.card.pack is not None or "://" in loaded.card.where:
+        raise OptionError(
+            f"weights={os.fspath(weights)!r}: give the path of a .safetensors file, no name and no "
+            "URL; the card beside it is written"
+        )
     recipe = _recipe_of(loaded.card)
     blur = blur_model_of(loaded.card)
     blur_model = None if blur is None else load(blur.reference, fuser="blur").network
@@ -78,7 +86,8 @@ def add_to_card(
     crops = Crops.of(recipe, open_pairs([os.fspath(stack) for stack in stacks], given))
     text = ranges_of(AdversarialLearner(recipe, crops, blur_model), loaded.network)
     facts = {**loaded.card.facts, "input_ranges": text}
-    with replace_file(Path(card_of(os.fspath(weights))), durable=True) as partial:
+    card = Path(card_of(loaded.card.where))
+    with writing_into(card.parent), replace_file(card, durable=True) as partial:
         partial.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -88,11 +97,12 @@ def _recipe_of(card: Card) -> Recipe:
 
     told = card.facts.get("recipe")
     try:
-        assert isinstance(told, dict)
+        if not isinstance(told, dict):
+            raise TypeError(f"recipe is {told!r}")
         augmentation = Augmentation(**told["augmentation"])
         precision = resolve_precision("auto", "cpu")
         recipe = Recipe(**{**told, "augmentation": augmentation, "precision": precision})
-    except (AssertionError, LookupError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise OptionError(
             f"{card.where} has a card without a recipe of slidefusion's ({error}): there is "
             "nothing to make crops by"

@@ -55,5 +55,20 @@ def test_what_has_no_recipe_or_makes_no_image_is_refused(
         add_to_card(path, corpus)
     assert path.with_suffix(".json").read_bytes() == before
     path.with_suffix(".json").write_text(json.dumps({**card_of(path), "recipe": None}))
-    with pytest.raises(OptionError, match="a card without a recipe"):
+    with pytest.raises(OptionError, match=r"a card without a recipe .* .recipe is None.: there"):
         add_to_card(path, corpus)
+
+
+def test_only_a_card_beside_a_file_is_written(
+    corpus: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=r"weights='srgan-1': give the path"):
+        add_to_card("srgan-1", corpus)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = train(small("srgan", steps=1), corpus, tmp_path / "run", accelerator="cpu")
+    assert path is not None
+    path.with_suffix(".json").write_text(json.dumps({**card_of(path), "input_ranges": None}))
+    add_to_card(f"~/run/{path.name}", corpus)
+    assert card_of(path)["input_ranges"]
