@@ -135,7 +135,7 @@ def measure(reference: str, size: int, rounds: int) -> None:
     settings: dict[str, Any] = {"weights": reference, "blur_mask": masks, "grain": 0}
     fuser = Focusgan(**settings)  # the networks alone
     fusers = {f"focusgan ({fuser.precision})": fuser}
-    if multiplies_bytes() and card.facts.get("input_ranges"):
+    if fuser.device == "cpu" and multiplies_bytes() and card.facts.get("input_ranges"):
         fusers["focusgan (int8)"] = Focusgan(**settings, precision="int8")
     stack = smooth_noise((planes, 3, size, size))
     # Loads and warms up, before the loop changes the networks' layout.
