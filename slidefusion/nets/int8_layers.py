@@ -42,7 +42,7 @@ def byte_convolution() -> Any:
     """oneDNN's convolution of 8-bit integers, or None where PyTorch was built without it."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None  # the operation is declared all the same
-    names = "qconv_pointwise", "qconv2d_pointwise"  # older PyTorch has the second
+    names = "qconv_pointwise", "qconv2d_pointwise"  # PyTorch 2.6 has only the second
     return next((getattr(torch.ops.onednn, n) for n in names if hasattr(torch.ops.onednn, n)), None)
 
 
