@@ -161,8 +161,9 @@ def measure(reference: str, size: int, rounds: int) -> None:
     megapixels = size * size / 1e6
 
     table = Table(title=f"focusgan, {planes} plane(s), {size} x {size} RGB, {card.name}")
-    for column in ("", "seconds", "megapixels/s", "GFLOP/s", "of the loop", "of a convolution"):
-        table.add_column(column, justify="left" if column == "" else "right")
+    table.add_column(no_wrap=True)
+    for column in ("seconds", "Mpx/s", "GFLOP/s", "of loop", "of conv."):
+        table.add_column(column, justify="right")
     for name in [*fusers, "plain float32 loop"]:
         took = spent[name]
         times, share = spent["plain float32 loop"] / took, flop / took / rate

@@ -92,7 +92,7 @@ class Focusgan(GenerativeFuser):
         expected = self.sha256[1] if self.sha256 and len(self.sha256) > 1 else None
         loaded = load(card.reference, fuser="blur", device=self.device, sha256=expected)
         network_tiles.check_multiple(loaded, self.tile)
-        # In 8 bits it would hardly be faster: most of its convolutions are of a single pixel.
-        precision = "auto" if self.precision == "int8" else self.precision
-        precision = network_tiles.resolve_precision(precision, self.device)
+        # In 8 bits it would hardly be faster: most of its convolutions are of a single pixel. What
+        # "auto" is must not depend on the worker.
+        precision = "float32" if self.precision == "int8" else self.precision
         return network_tiles.inference_form(loaded, precision)

@@ -79,7 +79,7 @@ def from_text(text: Mapping[str, Any], network: nn.Module) -> dict[str, Tensor]:
     ranges = {}
     for name, lines in text.items():
         conv = modules.get(name)
-        if not isinstance(conv, nn.Conv2d):
+        if not isinstance(conv, nn.Conv2d) or conv.groups > 1:
             raise ValueError(f"{name!r} is no convolution of it")
         low, high = ([float(value) for value in line.split()] for line in lines)
         if not len(low) == len(high) == conv.in_channels:
