@@ -14,6 +14,11 @@ import pytest
 
 from slidefusion.fuser import Footprint, Fused, PlaneRange
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests beside each other would have more threads than there are processors, which wait for each
+    # other in loops: those of the networks took twice as long. What needs threads asks for them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Examples are few and the same on every machine; HYPOTHESIS_PROFILE=thorough looks further.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)

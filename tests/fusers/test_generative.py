@@ -91,10 +91,10 @@ class TestFocusgan(GenerativeContract):
     fuser_class = Focusgan
     options: ClassVar = [
         settings_of("focusgan-3"),
-        settings_of("focusgan-1", precision="float32", batch=5, overlap=4),
-        settings_of("focusgan-3-False", blur_mask=False, overlap=0),
-        settings_of("focusgan-3", keep_masks=True),
-        *([settings_of("focusgan-3", precision="int8")] if multiplies_bytes() else []),
+        settings_of("focusgan-1", precision="float32", batch=5, tile=64, overlap=4),
+        settings_of("focusgan-3-False", blur_mask=False, tile=64, overlap=0),
+        settings_of("focusgan-3", keep_masks=True, tile=64),
+        *([settings_of("focusgan-3", precision="int8", tile=64)] if multiplies_bytes() else []),
     ]
 
 
@@ -106,7 +106,7 @@ class TestFusionGan(GenerativeContract):
 
 class TestPix2Pix(GenerativeContract):
     fuser_class = Pix2Pix
-    options: ClassVar = [settings_of("pix2pix-3")]
+    options: ClassVar = [settings_of("pix2pix-3", tile=64)]
     channels = (2,)
     examples = 2
 

@@ -188,6 +188,6 @@ def test_a_source_with_odd_attributes_is_a_source(tmp_path: Path, small_stack: n
 
 def test_a_store_is_found_below_large_layers(tmp_path: Path) -> None:
     where = str(tmp_path / "a.zarr")
-    zarr.create_array(where, shape=(900, 900), dtype="u1", chunks=(900, 900))
+    zarr.create_array(where, shape=(600, 600), dtype="u1", chunks=(600, 600))
     many = da.from_zarr(where).rechunk((3, 3)).rechunk((4, 4))
     assert stores_in(many.dask) == [where]
