@@ -26,7 +26,6 @@ _BATCHES = 8
 
 def ranges_of(learner: Learner, network: nn.Module) -> dict[str, list[str]]:
     """For a card: the ranges of the inputs of ``network``, of the first batches of a run."""
-
     from slidefusion.nets.input_ranges import as_text, measure
 
     device = next(network.parameters()).device
