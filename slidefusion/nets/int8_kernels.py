@@ -21,23 +21,24 @@ LOWEST, HIGHEST, HALF = np.float32(0), np.float32(255), np.float32(0.5)
 
 
 @kernel
+def _byte(v: np.float32) -> np.uint8:
+    v = v if v > LOWEST else LOWEST  # NaN becomes 0, too
+    v = v if v < HIGHEST else HIGHEST
+    return np.uint8(np.int32(v + HALF))
+
+
+@kernel
 def round_row(row: FloatArray, factor: FloatArray, zero: np.float32, out: ByteArray) -> None:
     """One row, or one pixel, as integers."""
     for k in range(len(row)):
-        v = row[k] * factor[k] + zero
-        v = v if v > LOWEST else LOWEST  # NaN becomes 0, too
-        v = v if v < HIGHEST else HIGHEST
-        out[k] = np.uint8(np.int32(v + HALF))
+        out[k] = _byte(row[k] * factor[k] + zero)
 
 
 @kernel
 def round_evenly(row: FloatArray, factor: np.float32, zero: np.float32, out: ByteArray) -> None:
     """One row as integers, with the same factor everywhere."""
     for k in range(len(row)):
-        v = row[k] * factor + zero
-        v = v if v > LOWEST else LOWEST
-        v = v if v < HIGHEST else HIGHEST
-        out[k] = np.uint8(np.int32(v + HALF))
+        out[k] = _byte(row[k] * factor + zero)
 
 
 @kernel
